@@ -1,0 +1,47 @@
+"""Joint layouts: which joints there are, how they hang together and which are left and right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A joint layout. `parents[j]` is the joint that j hangs from (-1 for the root)."""
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+    @property
+    def root(self) -> int:
+        """Index of the joint that poses are relative to."""
+        return self.parents.index(-1)
+
+    @property
+    def mirrored(self) -> tuple[int, ...]:
+        """For each joint the index of its mirror image: left and right exchanged, the rest itself."""
+        partner = dict(zip(self.left + self.right, self.right + self.left, strict=True))
+        return tuple(partner.get(joint, joint) for joint in range(len(self.joints)))
+
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]:
+        """(parent, child) pairs, one for each joint but the root."""
+        return tuple((parent, child) for child, parent in enumerate(self.parents) if parent >= 0)
+
+
+# Human3.6M's 32 joints without the 15 that are duplicates or never move (Ionescu et al. 2014).
+H36M_17 = Skeleton(
+    name="h36m17",
+    joints=(
+        "Hip", "RHip", "RKnee", "RFoot", "LHip", "LKnee", "LFoot", "Spine", "Thorax", "Neck/Nose", "Head",
+        "LShoulder", "LElbow", "LWrist", "RShoulder", "RElbow", "RWrist",
+    ),
+    parents=(-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15),
+    left=(4, 5, 6, 11, 12, 13),
+    right=(1, 2, 3, 14, 15, 16),
+)  # fmt: skip
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (H36M_17,)}
