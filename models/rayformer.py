@@ -1,0 +1,159 @@
+"""The project's own lifter: frame tokens of rays about the person, attention over time, depths along the rays."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange, reduce
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.layers import Mlp, check_last_axes
+
+# Root mean square of the joints' offsets from their mean across the line of sight, in metres, of a grown person: the
+# distance at which he has the size seen is the start that the network corrects.
+BODY_RADIUS_M = 0.45
+SMALLEST_SIZE = 1e-3  # of that radius over the distance; joints that all coincide would have none
+NEAREST = 0.1  # forward component of a ray; keypoints far outside any image stay finite
+
+
+class RayFormer(nn.Module):
+    """Lifts all T frames of a window in one pass.
+
+    Keypoints become rays (the lens is taken to have focal length `focal`, in half image widths), and each frame is seen
+    as by a camera turned until the person is on its axis, so that the same pose looks the same wherever he stands in
+    the image. One token per frame holds the rays divided by the person's size over the window, and where he was. Blocks
+    with rotary attention over time (Su et al. 2021) mix the frames. The head predicts the person's distance and for
+    each joint its depth relative to it and a small shift across; the ray does the rest, and the turn is undone.
+
+    An output joint's ray is a learned mixture of the input rays, at first its own where the layouts have equally many
+    joints, so the layouts may differ. Output joint 0 is the root. Departs from PoseFormer (Zheng et al. 2021) and
+    MixSTE (Zhang et al. 2022) in having no attention between joints: a frame's joints are mixed by the token's linear
+    maps.
+    """
+
+    predicts: Literal["every_frame", "middle_frame"] = "every_frame"
+
+    def __init__(
+        self,
+        *,
+        frames: int,
+        in_joints: int,
+        out_joints: int,
+        in_channels: int,
+        width: Annotated[int, Field(gt=0)] = 128,
+        depth: Annotated[int, Field(gt=0)] = 4,
+        heads: Annotated[int, Field(gt=0)] = 4,
+        mlp_ratio: Annotated[float, Field(gt=0)] = 2.0,
+        focal: Annotated[float, Field(gt=0)] = 2.29,
+    ) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise ValueError(f"expected a number of heads that divides half the width {width}, found {heads}")
+        self.screen_shape = (in_joints, in_channels)
+        self.out_joints = out_joints
+        self.focal = focal
+        features = in_joints * in_channels + 3
+        self.embed = nn.Linear(features, width)
+        self.head_width = width // heads
+        blocks = [RotaryBlock(width, heads=heads, mlp_ratio=mlp_ratio) for _ in range(depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, out_joints * 3 + 1)
+        self.shortcut = nn.Linear(features, out_joints * 3 + 1, bias=False)
+        same = torch.eye(in_joints) if in_joints == out_joints else torch.full((out_joints, in_joints), 1 / in_joints)
+        self.out_from_in = nn.Parameter(same)
+        # At first the blocks add little and the prediction is a flat person at the distance of his size.
+        for layer in (self.head, self.shortcut):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.head.bias)
+        with torch.no_grad():
+            for block in blocks:
+                block.proj.weight /= math.sqrt(2 * depth)
+                block.mlp.fc2.weight /= math.sqrt(2 * depth)
+
+    def forward(self, screen: Float[Tensor, "B T J_in C"]) -> Float[Tensor, "B T J_out 3"]:
+        """Root-relative pose in the camera frame, in metres, of every frame; any T.
+
+        Raises ValueError if J_in or C are not those that the model was built for.
+        """
+        check_last_axes("rayformer: screen", screen, self.screen_shape)
+        points, confidence = screen[..., :2], screen[..., 2:]
+        centre = reduce(points, "b t j c -> b t c", "mean")
+        seen, person_from_camera = turn_to_person(points / self.focal, centre / self.focal)
+        offsets = seen - reduce(seen, "b t j c -> b t 1 c", "mean")
+        size = reduce(offsets**2, "b t j c -> b 1 1 1", "sum") / (points.shape[1] * points.shape[2])
+        size = (size + SMALLEST_SIZE**2).sqrt()
+
+        shape = torch.cat([0.5 * seen / size, confidence], -1)
+        place = torch.cat([centre, (size.log() + 2.5).expand(*centre.shape[:2], 1, 1)[..., 0]], -1)
+        features = torch.cat([rearrange(shape, "b t j c -> b t (j c)"), place], -1)
+        tokens = self.embed(features)
+        turns = rotary_turns(tokens.shape[1], self.head_width, device=tokens.device, dtype=tokens.dtype)
+        for block in self.blocks:
+            tokens = block(tokens, turns)
+        outputs = self.head(self.norm(tokens)) + self.shortcut(features)
+
+        distance_m = BODY_RADIUS_M / size * torch.exp(0.3 * outputs[..., -1])[..., None, None]
+        shift_m = rearrange(outputs[..., :-1], "b t (j c) -> b t j c", c=3)
+        depth_m = distance_m + shift_m[..., 2:]
+        rays = einsum(self.out_from_in, seen, "j_out j_in, b t j_in c -> b t j_out c")
+        joints_m = torch.cat([rays * depth_m + shift_m[..., :2], depth_m], -1)
+        joints_m = joints_m - joints_m[:, :, :1]
+        return einsum(joints_m, person_from_camera, "b t j p, b t p c -> b t j c")
+
+
+class RotaryBlock(nn.Module):
+    """A pre-norm transformer block whose attention knows how far apart two frames are, not where they are."""
+
+    def __init__(self, width: int, *, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, hidden=int(width * mlp_ratio))
+
+    def forward(self, tokens: Float[Tensor, "B T D"], turns: Float[Tensor, "2 T E"]) -> Float[Tensor, "B T D"]:
+        """The tokens after both residual branches."""
+        normed = self.norm1(tokens)
+        query, key, value = (
+            rearrange(layer(normed), "b t (h e) -> b h t e", h=self.heads)
+            for layer in (self.query, self.key, self.value)
+        )
+        mixed = F.scaled_dot_product_attention(turned(query, turns), turned(key, turns), value)
+        tokens = tokens + self.proj(rearrange(mixed, "b h t e -> b t (h e)"))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+def turn_to_person(
+    points: Float[Tensor, "B T J 2"], centre: Float[Tensor, "B T 2"]
+) -> tuple[Float[Tensor, "B T J 2"], Float[Tensor, "B T 3 3"]]:
+    """Points (x / z) seen by a camera turned, without roll, to have `centre` on its axis; and person_from_camera."""
+    forward = F.normalize(F.pad(centre, (0, 1), value=1.0), dim=-1)
+    zero = torch.zeros_like(forward[..., 0])
+    right = F.normalize(torch.stack([forward[..., 2], zero, -forward[..., 0]], -1), dim=-1)
+    down = torch.linalg.cross(forward, right)
+    person_from_camera = torch.stack([right, down, forward], -2)
+    rays = einsum(person_from_camera, F.pad(points, (0, 1), value=1.0), "b t p c, b t j c -> b t j p")
+    return rays[..., :2] / rays[..., 2:].clamp(min=NEAREST), person_from_camera
+
+
+def rotary_turns(frames: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "2 T E"]:
+    """Cosine and sine of each frame's turn for pairs of features (i, i + E / 2); periods from 2 pi to 200 pi frames."""
+    half = width // 2
+    speed = 100.0 ** (-torch.arange(half, device=device, dtype=dtype) / half)
+    angle = einsum(torch.arange(frames, device=device, dtype=dtype), speed, "t, e -> t e")
+    return torch.stack([angle.cos().repeat(1, 2), torch.cat([-angle.sin(), angle.sin()], -1)])
+
+
+def turned(features: Float[Tensor, "B H T E"], turns: Float[Tensor, "2 T E"]) -> Float[Tensor, "B H T E"]:
+    """Each pair of features rotated by its frame's angle."""
+    return features * turns[0] + features.roll(turns.shape[-1] // 2, dims=-1) * turns[1]
