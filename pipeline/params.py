@@ -1,0 +1,182 @@
+"""params.yaml -> frozen values: every key known, of the right type and in its range, or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+
+from models import check_hyperparameters
+from pipeline.errors import UserError
+from pipeline.rows import Row
+
+Count = Annotated[StrictInt, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class Values(BaseModel):
+    """Base of every group of parameters: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(Values):
+    """How a model is trained on a dataset."""
+
+    optimizer: Literal["adamw", "muon"]
+    epochs: Count
+    lr: Positive
+    muon_lr: Positive  # of the matrices of the transformer blocks, where the optimizer is muon
+    lr_decay: Annotated[float, Field(gt=0, le=1)] | Literal["linear"]  # factor per epoch, or linear to zero at the end
+    warmup_steps: Annotated[StrictInt, Field(ge=0)]
+    weight_decay: NotNegative
+    batch_windows: Count
+    windows_per_epoch: Count | None  # None: all there are
+    action_balance: Annotated[
+        float, Field(ge=0, le=1)
+    ]  # windows are drawn in proportion to (frames of the action)^-this
+    clip_grad_norm: Positive
+    flip_augmentation: StrictBool
+    selection: Literal["last", "best_validation"]
+    validation_step: Count  # after each epoch, every n-th frame of the validation clips is scored
+
+
+class Evaluation(Values):
+    """How trained models are scored on a dataset."""
+
+    flip_averaging: StrictBool
+    window_stride: Count  # frames kept of a window by models that predict all of them
+    frame_step: Count  # every n-th frame of a test clip is scored
+    predicted_root: Literal["zeroed", "kept"]
+
+
+class Recipe(Training, Evaluation):
+    """All parameters of one dataset, and what differs for some keypoints or for some models (which come last)."""
+
+    for_keypoints: dict[str, dict[str, Any]] = {}
+    for_model: dict[str, dict[str, Any]] = {}
+
+
+class CmuRecipe(Recipe):
+    """Of the embedded motion capture: also how it is filmed, and which takes are kept from training to validate on."""
+
+    rate_hz: Positive
+    detector_level: NotNegative
+    validation_takes: tuple[str, ...]
+
+
+class Recipes(Values):
+    """A recipe for each dataset."""
+
+    cmu: CmuRecipe
+    h36m: Recipe
+    humaneva: Recipe
+    mpi_inf_3dhp: Recipe
+
+
+class Params(Values):
+    """The whole of params.yaml."""
+
+    dataset: str
+    keypoints: str
+    frames: StrictInt
+    model: str
+    seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
+    threads: Count
+    device: Device
+    datasets: Recipes
+    models: dict[str, dict[str, Any]]
+
+
+class TrainingConfig(Values):
+    """Everything that determines the weights of a row besides its data and the seed; training.json holds it."""
+
+    row: str
+    frames: Count
+    model: str
+    hyperparameters: dict[str, Any]
+    in_skeleton: str
+    out_skeleton: str
+    in_channels: Count
+    threads: Count
+    device: Device
+    training: Training
+
+
+class EvaluationConfig(Values):
+    """How the runs of a row are scored; evaluation.json holds it."""
+
+    row: str
+    dataset: str
+    keypoints: str
+    target: str
+    frames: Count
+    threads: Count
+    device: Device
+    selection: str
+    evaluation: Evaluation
+
+
+def load_params(path: Path) -> Params:
+    """The parameters in `path`. Raises UserError that names the first wrong key, what was expected and what came."""
+    params = validated(Params, read_yaml(path), where=str(path))
+    for name, hyperparameters in params.models.items():
+        try:
+            check_hyperparameters(name, hyperparameters)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
+    for dataset in type(params.datasets).model_fields:
+        recipe: Recipe = getattr(params.datasets, dataset)
+        for kind in ("for_keypoints", "for_model"):
+            for name, changes in getattr(recipe, kind).items():
+                where = f"{path}: datasets.{dataset}.{kind}.{name}"
+                if kind == "for_model" and name not in params.models:
+                    raise UserError(f"{where}: expected a model of {', '.join(params.models)}")
+                validated(type(recipe), recipe.model_dump() | changes, where=where)
+    return params
+
+
+def recipe_for(row: Row, params: Params, *, where: str) -> Recipe:
+    """The recipe of the row's dataset with what differs for its keypoints and its model.
+
+    Raises UserError if the row's dataset or model is not in params.yaml.
+    """
+    datasets = list(type(params.datasets).model_fields)
+    if row.dataset not in datasets:
+        raise UserError(f"{where}: dataset: expected one of {', '.join(datasets)}, found '{row.dataset}'")
+    if row.model not in params.models:
+        raise UserError(f"{where}: model: expected one of {', '.join(params.models)}, found '{row.model}'")
+    recipe: Recipe = getattr(params.datasets, row.dataset)
+    changes = recipe.for_keypoints.get(row.keypoints, {}) | recipe.for_model.get(row.model, {})
+    return validated(type(recipe), recipe.model_dump() | changes, where=f"{where}: datasets.{row.dataset}")
+
+
+V = TypeVar("V", bound=BaseModel)
+
+
+def validated(kind: type[V], values: Any, *, where: str) -> V:
+    """`values` as a `kind`. Raises UserError naming the first key that is unknown, missing or bad."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "content"
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{where}: {key}: unknown key, found value {first['input']!r}") from error
+        if first["type"] == "missing":
+            raise UserError(f"{where}: {key}: expected a value, found none") from error
+        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        raise UserError(f"{where}: {key}: expected {expected}, found {first['input']!r}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML (or JSON) file. Raises UserError if it cannot be read."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: expected a readable YAML file, found {type(error).__name__}: {reason}") from error

@@ -1,0 +1,134 @@
+"""Stage prepare_data: raw files of a dataset -> data/prepared/<row>/, clips by split and how to train and score on
+them.
+
+Reads params.yaml and data/raw. Writes train/, validation/ and test/ (see clips.py), manifest.json (counts, dropped
+frames, sha256 of every file), training.json and evaluation.json (the row's parameters, apart so that a change of the
+one does not make the other stale).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models import check_hyperparameters
+from pipeline.clips import SPLITS, Clip, Prepared, write_split
+from pipeline.errors import UserError
+from pipeline.files import new_folder, sha256_of, write_json
+from pipeline.params import (
+    CmuRecipe,
+    Evaluation,
+    EvaluationConfig,
+    Params,
+    Recipe,
+    Training,
+    TrainingConfig,
+    load_params,
+    recipe_for,
+)
+from pipeline.rows import Row, parse_row
+from pipeline.sources import cmu_mocap
+
+log = logging.getLogger(__name__)
+
+
+def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Path) -> None:
+    """Prepare the row's data into `out`, whole or not at all.
+
+    Raises UserError if a parameter or a raw file is bad.
+    """
+    row = parse_row(row_name)
+    params = load_params(params_path)
+    recipe = recipe_for(row, params, where=str(params_path))
+    if row.dataset not in SOURCES:
+        raise UserError(f"dataset {row.dataset}: expected one that can be read: {', '.join(SOURCES)}")
+    prepared = SOURCES[row.dataset](raw_folder, row.keypoints, recipe)
+
+    with new_folder(out) as folder:
+        for split in SPLITS:
+            write_split(folder / split, prepared.splits[split])
+        write_json(folder / "training.json", _training_config(row, params, recipe, prepared).model_dump())
+        write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())
+        write_json(folder / "manifest.json", _manifest(row, prepared, folder))
+    log.info("%s: %d frames to train on", row, sum(len(clip) for clip in prepared.splits["train"]))
+
+
+def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, CmuRecipe)
+    return cmu_mocap.prepare(
+        raw_folder / "cmu_mocap",
+        keypoints=keypoints,
+        rate_hz=recipe.rate_hz,
+        detector_level=recipe.detector_level,
+        validation_takes=recipe.validation_takes,
+    )
+
+
+SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {"cmu": _read_cmu}
+
+
+def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepared) -> TrainingConfig:
+    first = prepared.splits["train"][0]
+    return TrainingConfig(
+        row=str(row),
+        frames=row.frames,
+        model=row.model,
+        hyperparameters=check_hyperparameters(row.model, params.models[row.model]),
+        in_skeleton=prepared.in_skeleton.name,
+        out_skeleton=prepared.out_skeleton.name,
+        in_channels=2 if first.confidence is None else 3,
+        threads=params.threads,
+        device=params.device,
+        training=Training(**{key: getattr(recipe, key) for key in Training.model_fields}),
+    )
+
+
+def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepared) -> EvaluationConfig:
+    return EvaluationConfig(
+        row=str(row),
+        dataset=row.dataset,
+        keypoints=row.keypoints,
+        target=prepared.target,
+        frames=row.frames,
+        threads=params.threads,
+        device=params.device,
+        selection=recipe.selection,
+        evaluation=Evaluation(**{key: getattr(recipe, key) for key in Evaluation.model_fields}),
+    )
+
+
+def _manifest(row: Row, prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """What is in the prepared folder: counts, what was left out, and the hash of every file."""
+    return {
+        "row": str(row),
+        "splits": {split: _counts(prepared.splits[split]) for split in SPLITS},
+        "dropped_frames": {
+            "total": sum(dropped.frames for dropped in prepared.dropped),
+            "takes": [asdict(dropped) for dropped in prepared.dropped if dropped.frames],
+        },
+        "sha256": {
+            str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        },
+    }
+
+
+def _counts(clips: Sequence[Clip]) -> dict[str, Any]:
+    def frames_by(key: Callable[[Clip], str]) -> dict[str, int]:
+        frames: Counter[str] = Counter()
+        for clip in clips:
+            frames[key(clip)] += len(clip)
+        return dict(sorted(frames.items()))
+
+    return {
+        "takes": len({clip.take for clip in clips}),
+        "clips": len(clips),
+        "frames": sum(len(clip) for clip in clips),
+        "frames_per_subset": frames_by(lambda clip: clip.subset),
+        "frames_per_subject": frames_by(lambda clip: clip.subject),
+        "frames_per_action": frames_by(lambda clip: clip.action),
+        "frames_per_camera": frames_by(lambda clip: clip.camera.name),
+    }
