@@ -1,0 +1,101 @@
+"""A trained model as a folder: weights.safetensors and card.json, which says how to build it; read back strictly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import StrictInt
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models import MODELS, build
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.params import Values, read_yaml, validated
+from pipeline.skeleton import SKELETONS, Skeleton
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+
+
+class Card(Values):
+    """What is known about a checkpoint: enough to build the model, and where the weights come from.
+
+    `epoch` is the one whose weights these are. `validation_mpjpe_mm` is None where there was nothing to validate on.
+    """
+
+    row: str
+    seed: StrictInt
+    model: str
+    hyperparameters: dict[str, Any]
+    frames: StrictInt
+    in_skeleton: str
+    out_skeleton: str
+    in_channels: StrictInt
+    epoch: StrictInt
+    validation_mpjpe_mm: float | None
+    run_key: str
+    torch: str
+
+    @property
+    def skeletons(self) -> tuple[Skeleton, Skeleton]:
+        """Layouts of the keypoints that go in and the joints that come out."""
+        return SKELETONS[self.in_skeleton], SKELETONS[self.out_skeleton]
+
+
+def build_model(card: Card) -> nn.Module:
+    """The untrained model that `card` describes."""
+    in_skeleton, out_skeleton = card.skeletons
+    return build(
+        card.model,
+        frames=card.frames,
+        in_joints=len(in_skeleton.joints),
+        out_joints=len(out_skeleton.joints),
+        in_channels=card.in_channels,
+        **card.hyperparameters,
+    )
+
+
+def write_checkpoint(folder: Path, weights: dict[str, torch.Tensor], card: Card) -> None:
+    """Write weights and card into the existing folder `folder`."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    write_json(folder / CARD, card.model_dump())
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a checkpoint. Raises UserError if it is missing or damaged, or names what does not exist here."""
+    path = folder / CARD
+    card = validated(Card, read_yaml(path), where=str(path))
+    if card.model not in MODELS:
+        raise UserError(f"{path}: model: expected one of {', '.join(MODELS)}, found '{card.model}'")
+    for name in (card.in_skeleton, card.out_skeleton):
+        if name not in SKELETONS:
+            raise UserError(f"{path}: skeleton: expected one of {', '.join(SKELETONS)}, found '{name}'")
+    return card
+
+
+def load_checkpoint(folder: Path, *, device: torch.device) -> tuple[nn.Module, Card]:
+    """The trained model in evaluation mode, and its card.
+
+    Raises UserError unless every tensor of the file fits one of the model and the other way round.
+    """
+    card = read_card(folder)
+    try:
+        model = build_model(card)
+    except ValueError as error:
+        raise UserError(f"{folder / CARD}: {error}") from error
+    path = folder / WEIGHTS
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: expected a safetensors file, found {type(error).__name__}: {error}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            expected, came = wanted.get(name, "no such tensor"), found.get(name, "none")
+            raise UserError(f"{path}: {name}: expected {expected}, found {came}")
+    model.load_state_dict(weights, strict=True)
+    return model.eval().to(device), card

@@ -1,0 +1,232 @@
+"""Clips -> windows of frames and back: all frames of a split in a few flat tensors, cut, padded, mirrored and stitched.
+
+A window of T frames (T odd) around a middle frame belongs to one clip; places beyond the clip's ends repeat its first
+or last frame, in training and in evaluation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from pipeline.clips import Clip
+from pipeline.errors import UserError
+from pipeline.geometry import screen_from_pixels
+from pipeline.metrics import ClipScores, clip_scores
+from pipeline.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """The frames of K clips end to end, on one device.
+
+    `screen` holds normalised keypoints (and the confidence as third channel where there is one), `pose_m` the joints in
+    the camera frame relative to the root, in metres.
+    """
+
+    screen: Float[Tensor, "N J_in C"]
+    pose_m: Float[Tensor, "N J_out 3"]
+    clip_first: Int[Tensor, " K"]
+    clip_last: Int[Tensor, " K"]
+
+    def __len__(self) -> int:
+        return len(self.screen)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows to cut: the frame in the middle (it may lie beyond the clip's ends), the clip, and whether to mirror."""
+
+    middle: Int[Tensor, " W"]
+    clip: Int[Tensor, " W"]
+    flipped: Bool[Tensor, " W"]
+
+    def __len__(self) -> int:
+        return len(self.middle)
+
+    def __getitem__(self, chosen: slice | Int[Tensor, " V"]) -> Windows:
+        return Windows(self.middle[chosen], self.clip[chosen], self.flipped[chosen])
+
+
+def frame_table(clips: Sequence[Clip], *, root: int, device: torch.device) -> FrameTable:
+    """The frames of `clips`, keypoints normalised, poses relative to joint `root` (which becomes zero)."""
+    lengths = torch.tensor([len(clip) for clip in clips])
+    last = lengths.cumsum(0) - 1
+    joints_m = np.concatenate([clip.joints_camera_m for clip in clips])
+    return FrameTable(
+        screen=torch.from_numpy(np.concatenate([screen_channels(clip) for clip in clips])).to(device),
+        pose_m=torch.from_numpy(joints_m - joints_m[:, root : root + 1]).to(device),
+        clip_first=(last - lengths + 1).to(device),
+        clip_last=last.to(device),
+    )
+
+
+def screen_channels(clip: Clip) -> Float[np.ndarray, "F J_in C"]:
+    """What a model sees of a clip: normalised keypoints and, if there is one, the detector's confidence."""
+    screen = screen_from_pixels(np.asarray(clip.pixels), clip.camera)
+    if clip.confidence is None:
+        return screen
+    return np.concatenate([screen, clip.confidence[..., None]], axis=-1)
+
+
+def tile_windows(table: FrameTable, *, stride: int, phase: Int[Tensor, " K"] | None = None) -> Windows:
+    """Windows whose middle `stride` frames (odd) tile every clip; the first tile begins `phase` frames before the clip.
+
+    With stride 1 there is a window around every frame.
+    """
+    first = table.clip_first if phase is None else table.clip_first - phase
+    count = (table.clip_last - first) // stride + 1
+    clip = torch.arange(len(count), device=count.device).repeat_interleave(count)
+    number = torch.arange(len(clip), device=count.device) - (count.cumsum(0) - count)[clip]
+    middle = first[clip] + number * stride + stride // 2
+    return Windows(middle, clip, torch.zeros_like(middle, dtype=torch.bool))
+
+
+def epoch_windows(
+    table: FrameTable,
+    *,
+    frames: int,
+    every_frame: bool,
+    flips: bool,
+    clip_weights: Float[Tensor, " K"] | None,
+    at_most: int | None,
+    generator: torch.Generator,
+) -> Windows:
+    """The windows of one epoch in random order, `at_most` of them where that is given.
+
+    For a model that predicts the middle frame there is one around every frame; for a model that predicts every frame of
+    its window they tile each clip from a random start, so that each frame is predicted once. With `flips` each window
+    comes twice, plain and mirrored. With `clip_weights` as many windows are drawn with replacement, those of clip k in
+    proportion to its weight. The order depends on the generator (of the CPU) alone, not on the device.
+    """
+    device = table.clip_first.device
+    phase = torch.randint(0, frames, table.clip_first.shape, generator=generator).to(device)
+    windows = tile_windows(table, stride=frames, phase=phase) if every_frame else tile_windows(table, stride=1)
+    if flips:
+        windows = Windows(
+            torch.cat([windows.middle, windows.middle]),
+            torch.cat([windows.clip, windows.clip]),
+            torch.cat([windows.flipped, ~windows.flipped]),
+        )
+    if clip_weights is None:
+        order = torch.randperm(len(windows), generator=generator)
+    else:
+        weights = clip_weights[windows.clip.cpu()]
+        order = torch.multinomial(weights, len(windows), replacement=True, generator=generator)
+    return windows[order[:at_most].to(device)]
+
+
+def balancing_weights(clips: Sequence[Clip], balance: float) -> Float[Tensor, " K"] | None:
+    """For each clip the (frames of its action)^-balance, so that 1 shows all actions alike; None for balance 0."""
+    if balance == 0:
+        return None
+    frames: Counter[str] = Counter()
+    for clip in clips:
+        frames[clip.action] += len(clip)
+    return torch.tensor([frames[clip.action] ** -balance for clip in clips], dtype=torch.float64)
+
+
+def window_index(table: FrameTable, windows: Windows, *, frames: int) -> tuple[Int[Tensor, "W T"], Bool[Tensor, "W T"]]:
+    """Which frame stands at each place of the windows, and whether it is its own (not a repeated end of the clip)."""
+    wanted = windows.middle[:, None] + torch.arange(frames, device=windows.middle.device) - frames // 2
+    index = wanted.clamp(table.clip_first[windows.clip][:, None], table.clip_last[windows.clip][:, None])
+    return index, index == wanted
+
+
+def mirror(values: Float[Tensor, "*N J D"], skeleton: Skeleton) -> Float[Tensor, "*N J D"]:
+    """The mirror image: x negated, left and right joints exchanged. Its own inverse."""
+    sign = torch.ones(values.shape[-1], dtype=values.dtype, device=values.device)
+    sign[0] = -1
+    return values[..., skeleton.mirrored, :] * sign
+
+
+def cut_windows(
+    table: FrameTable,
+    windows: Windows,
+    in_skeleton: Skeleton,
+    out_skeleton: Skeleton,
+    *,
+    frames: int,
+    every_frame: bool,
+) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T_out J_out 3"], Bool[Tensor, "W T_out"]]:
+    """Keypoints of the windows, the poses to predict (of every frame, or the middle one), and which poses are to count.
+
+    Poses at repeated ends do not count. Mirrored windows are mirrored.
+    """
+    index, own = window_index(table, windows, frames=frames)
+    targets = index if every_frame else index[:, frames // 2 : frames // 2 + 1]
+    own = own if every_frame else own[:, frames // 2 : frames // 2 + 1]
+    flipped = rearrange(windows.flipped, "w -> w 1 1 1")
+    screen, pose_m = table.screen[index], table.pose_m[targets]
+    screen = torch.where(flipped, mirror(screen, in_skeleton), screen)
+    return screen, torch.where(flipped, mirror(pose_m, out_skeleton), pose_m), own
+
+
+@torch.no_grad()
+def predict_frames(
+    model: nn.Module,
+    table: FrameTable,
+    in_skeleton: Skeleton,
+    out_skeleton: Skeleton,
+    *,
+    frames: int,
+    stride: int,
+    flip_averaging: bool,
+    wanted: Bool[Tensor, " N"] | None = None,
+    batch_windows: int = 512,
+) -> Float[Tensor, "N J_out 3"]:
+    """The model's pose of every frame of the table, each predicted once, by the window in whose middle it lies.
+
+    A model that predicts every frame of its window keeps the middle `stride` of them; one that predicts the middle
+    frame alone needs stride 1. Where `wanted` is given, windows without a wanted frame are left out and their poses
+    zero. With `flip_averaging` the prediction is averaged with the mirrored one of the mirrored window. The model is
+    put into evaluation mode.
+    """
+    model.eval()
+    kept = slice(frames // 2 - stride // 2, frames // 2 + stride // 2 + 1)
+    windows = tile_windows(table, stride=stride)
+    if wanted is not None:
+        index, own = window_index(table, windows, frames=stride)
+        windows = windows[torch.nonzero((wanted[index] & own).any(1))[:, 0]]
+    poses_m = torch.zeros_like(table.pose_m)
+    for start in range(0, len(windows), batch_windows):
+        batch = windows[start : start + batch_windows]
+        index, own = window_index(table, batch, frames=frames)
+        screen = table.screen[index]
+        predicted_m = model(screen)
+        if flip_averaging:
+            mirrored_m = mirror(model(mirror(screen, in_skeleton)), out_skeleton)
+            predicted_m = (predicted_m + mirrored_m) / 2
+        kept_m = predicted_m if predicted_m.shape[1] == 1 else predicted_m[:, kept]
+        index, own = index[:, kept], own[:, kept]
+        poses_m[index[own]] = kept_m[own]
+    return poses_m
+
+
+def every_nth(table: FrameTable, step: int) -> Bool[Tensor, " N"]:
+    """Marks the first frame of every clip and each `step`-th after it."""
+    lengths = table.clip_last - table.clip_first + 1
+    since_start = torch.arange(len(table), device=lengths.device) - table.clip_first.repeat_interleave(lengths)
+    return since_start % step == 0
+
+
+def scores_of_clips(
+    clips: Sequence[Clip], poses_m: Float[Tensor, "N J_out 3"], table: FrameTable, wanted: Bool[Tensor, " N"]
+) -> list[ClipScores]:
+    """Every metric of every clip over its wanted frames. Raises UserError naming a clip that cannot be scored."""
+    predicted_m, targets_m, chosen = poses_m.cpu().numpy(), table.pose_m.cpu().numpy(), wanted.cpu().numpy()
+    scores = []
+    for clip, first, last in zip(clips, table.clip_first.tolist(), table.clip_last.tolist(), strict=True):
+        own = np.arange(first, last + 1)[chosen[first : last + 1]]
+        try:
+            scores.append(clip_scores(predicted_m[own], targets_m[own]))
+        except UserError as error:
+            raise UserError(f"clip {clip.name}: {error}") from error
+    return scores

@@ -1,0 +1,80 @@
+"""Where an unfinished training run keeps its state, so that it can go on after a crash.
+
+The folder lies outside the pipeline's outputs (DVC deletes those before it runs a stage again). Its name is the hash of
+all that determines the result, so a changed parameter never meets an old state. A lock keeps a second writer out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from pipeline.files import sha256_of
+
+log = logging.getLogger(__name__)
+
+
+def run_key(config: dict[str, Any], *, seed: int, files: list[Path]) -> str:
+    """Hash of a run's configuration, its seed and the content of the files it depends on (data and code)."""
+    contents = [(path.name, sha256_of(path)) for path in files]
+    text = json.dumps([config, seed, contents], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Holds the folder for this process; gives whether another process had to be waited for. Created if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+        waited = False
+    except Timeout:
+        log.warning("another process is training this run; waiting for it to end (%s)", folder)
+        lock.acquire()
+        waited = True
+    try:
+        yield waited
+    finally:
+        lock.release()
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Replace the saved state, whole or not at all; the one before it is kept until then and once more after."""
+    partial, current, previous = folder / "state.partial", folder / "state.pt", folder / "state.previous.pt"
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    if current.exists():
+        current.replace(previous)
+    partial.replace(current)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The newest state that can be read, or None. A damaged one is named in the log and the one before it is taken."""
+    for name in ("state.pt", "state.previous.pt"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            log.warning("%s: expected a saved state, found %s; trying the one before", path, error)
+    return None
+
+
+def remove_state(folder: Path) -> None:
+    """Forget a finished run. The lock file stays: whoever waits on it must find the same file."""
+    shutil.rmtree(folder, ignore_errors=True)
