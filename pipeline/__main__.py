@@ -1,0 +1,92 @@
+"""The command line: one command per stage. Bad data or parameters end in one line and exit code 2."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import UserError
+
+app = typer.Typer(
+    help="Lift 2D human keypoints to 3D poses: a reproducible experiment pipeline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Folder = Annotated[Path, typer.Argument(file_okay=False)]
+Params = Annotated[Path, typer.Option("--params", help="The parameters file.")]
+Work = Annotated[Path, typer.Option(envvar="POSELIFT_WORK", help="Where unfinished runs keep their state.")]
+
+
+@app.command("prepare_data")
+def prepare_data(
+    row: Annotated[str, typer.Argument(help="<dataset>-<keypoints>-f<frames>-<model>")],
+    out: Folder,
+    params: Params = Path("params.yaml"),
+    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
+) -> None:
+    """Raw files -> prepared clips of a row."""
+    from pipeline.prepare_data import prepare_data
+
+    prepare_data(row, out, params_path=params, raw_folder=raw)
+
+
+@app.command("train")
+def train(
+    prepared: Folder, out: Folder, seed: Annotated[int, typer.Option(min=0)] = 0, work: Work | None = None
+) -> None:
+    """Prepared clips -> one trained run."""
+    from pipeline.train import train
+
+    train(prepared, out, seed=seed, work_folder=work or _work_folder())
+
+
+@app.command("evaluate_5runs")
+def evaluate_5runs(
+    prepared: Folder,
+    checkpoints: Folder,
+    params: Params = Path("params.yaml"),
+    reports: Path = Path("reports"),
+) -> None:
+    """Trained runs and the test split -> metrics."""
+    from pipeline.evaluate_5runs import evaluate_5runs
+    from pipeline.params import load_params
+
+    evaluate_5runs(prepared, checkpoints, seeds=load_params(params).seeds, reports=reports, work_folder=_work_folder())
+
+
+@app.command("report")
+def report(
+    params: Params = Path("params.yaml"),
+    dvc_yaml: Path = Path("dvc.yaml"),
+    reports: Path = Path("reports"),
+) -> None:
+    """Metrics of the listed rows -> the results table and figure."""
+    from pipeline.report import report
+
+    report(params_path=params, dvc_yaml=dvc_yaml, reports=reports)
+
+
+def _work_folder() -> Path:
+    """In the repository that DVC was called in, also when it runs an experiment in a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
+
+
+def main() -> None:
+    """Entry point of `poselift` and `python -m pipeline`."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        app()
+    except UserError as error:
+        print(f"poselift: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Stage evaluate_5runs: scores the runs of a row on its test split, which only this stage opens.
+
+Reads data/prepared/<row>/{test,evaluation.json,manifest.json} and data/checkpoints/<row>/run<seed>/. Writes
+reports/metrics/<row>.json, the record of the row, and two small tables for plots: reports/learning_curves/<row>.csv and
+reports/per_action/<row>.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import metrics, tracking
+from pipeline.checkpoint import Card, load_checkpoint
+from pipeline.clips import Clip, read_split
+from pipeline.errors import UserError
+from pipeline.files import write_json, write_text
+from pipeline.params import EvaluationConfig, read_yaml, validated
+from pipeline.train import HISTORY, torch_device
+from pipeline.windows import every_nth, frame_table, predict_frames, scores_of_clips
+
+log = logging.getLogger(__name__)
+
+METRICS = ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm", "mpjve_mm")
+GROUPINGS: dict[str, Callable[[Clip], str]] = {
+    "per_subset": lambda clip: clip.subset,
+    "per_subject": lambda clip: clip.subject,
+}
+
+
+def evaluate_5runs(
+    prepared: Path, checkpoints: Path, *, seeds: Sequence[int], reports: Path, work_folder: Path
+) -> None:
+    """Score run<seed> of every seed and write the row's metrics and plot tables under `reports`.
+
+    Raises UserError if a checkpoint is missing, damaged, of another row or of other keypoints than the data, or the
+    metrics cannot have a value.
+    """
+    path = prepared / "evaluation.json"
+    config = validated(EvaluationConfig, read_yaml(path), where=str(path))
+    torch.set_num_threads(config.threads)
+    device = torch_device(config.device)
+    runs = [load_checkpoint(checkpoints / f"run{seed}", device=device) for seed in seeds]
+    clips = read_split(prepared / "test")
+    for seed, (_, card) in zip(seeds, runs, strict=True):
+        _check_fit(card, clips, config, seed=seed, where=checkpoints / f"run{seed}")
+
+    scored = []
+    for seed, (model, card) in zip(seeds, runs, strict=True):
+        scored.append(_score(model, card, clips, config))
+        log.info("%s run %d: MPJPE %.2f mm", config.row, seed, scored[-1]["mpjpe_mm"])
+    result = {"row": config.row, "protocol": _protocol(config, clips, seeds), **_over_runs(scored)}
+    histories = {seed: _read_history(checkpoints / f"run{seed}" / "history.csv") for seed in seeds}
+
+    per_action = [
+        [action, *(means[metric]["mean"] for metric in METRICS)] for action, means in result["per_action"].items()
+    ]
+    curves = [[seed, *record] for seed, history in histories.items() for record in history]
+    write_text(reports / "per_action" / f"{config.row}.csv", _csv(["action", *METRICS], per_action))
+    write_text(reports / "learning_curves" / f"{config.row}.csv", _csv(["run", *HISTORY], curves))
+    write_json(reports / "metrics" / f"{config.row}.json", result)
+    with tracking.start_run(
+        row=config.row,
+        name=f"{config.row}/evaluation",
+        job_type="evaluate_5runs",
+        run_id=f"{runs[0][1].run_key}-evaluation",
+        config=config.model_dump() | {"seeds": list(seeds)},
+        folder=work_folder.parent,
+    ) as run:
+        headline = {f"test/{metric}": result[metric]["mean"] for metric in METRICS}
+        run.summarise(headline | {"test/mpjpe_mm_std": result["mpjpe_mm"]["std"]})
+        run.table("test/per_action", ["action", *METRICS], per_action)
+
+
+def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, seed: int, where: Path) -> None:
+    in_skeleton, out_skeleton = card.skeletons
+    channels = 2 if clips[0].confidence is None else 3
+    checks = {
+        "row": (config.row, card.row),
+        "seed": (seed, card.seed),
+        "input joints": (clips[0].pixels.shape[1], len(in_skeleton.joints)),
+        "output joints": (clips[0].joints_camera_m.shape[1], len(out_skeleton.joints)),
+        "input channels": (channels, card.in_channels),
+    }
+    for name, (expected, found) in checks.items():
+        if expected != found:
+            raise UserError(f"{where}: {name}: expected {expected} as in the prepared data, found {found}")
+
+
+def _score(model: torch.nn.Module, card: Card, clips: Sequence[Clip], config: EvaluationConfig) -> dict[str, Any]:
+    """One run's metrics: the mean over actions, and the same per action, subset, subject and over frames."""
+    in_skeleton, out_skeleton = card.skeletons
+    evaluation = config.evaluation
+    table = frame_table(clips, root=out_skeleton.root, device=next(model.parameters()).device)
+    wanted = every_nth(table, evaluation.frame_step)
+    stride = min(evaluation.window_stride, card.frames) if model.predicts == "every_frame" else 1
+    poses_m = predict_frames(
+        model,
+        table,
+        in_skeleton,
+        out_skeleton,
+        frames=card.frames,
+        stride=stride,
+        flip_averaging=evaluation.flip_averaging,
+        wanted=wanted,
+    )
+    if evaluation.predicted_root == "zeroed":
+        poses_m[:, out_skeleton.root] = 0
+    scores = scores_of_clips(clips, poses_m, table, wanted)
+    result = metrics.average_over_actions(scores, [clip.action for clip in clips])
+    for name, key in GROUPINGS.items():
+        result[name] = metrics.pooled(scores, [key(clip) for clip in clips])
+    result["over_frames"] = metrics.frame_wise(scores)
+    if evaluation.frame_step > 1:  # the scored frames do not follow one another
+        _leave_out(result, "mpjve_mm")
+    return result
+
+
+def _leave_out(result: dict[str, Any], metric: str) -> None:
+    for key, value in result.items():
+        if key == metric:
+            result[key] = None
+        elif isinstance(value, dict):
+            _leave_out(value, metric)
+
+
+def _over_runs(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The runs' nested results as one of the same shape, each number replaced by its mean, deviation and runs."""
+    merged: dict[str, Any] = {}
+    for key, value in scored[0].items():
+        values = [result[key] for result in scored]
+        if isinstance(value, dict):
+            merged[key] = _over_runs(values)
+        else:
+            merged[key] = {"mean": None, "std": None, "runs": values} if value is None else metrics.mean_std(values)
+    return merged
+
+
+def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[int]) -> dict[str, Any]:
+    """Everything a reader must know before he sets the numbers beside others."""
+    evaluation = config.evaluation
+    return {
+        "dataset": config.dataset,
+        "split": "test",
+        "target": config.target,
+        "joints": clips[0].joints_camera_m.shape[1],
+        "keypoints": config.keypoints,
+        "frames": config.frames,
+        "rate_hz": sorted({clip.rate_hz for clip in clips}),
+        "root": f"relative to the root joint, which counts in the mean; predicted root {evaluation.predicted_root}",
+        "flip_averaging": evaluation.flip_averaging,
+        "averaging": "frames pooled within an action (all subjects and cameras), then unweighted mean over actions",
+        "scored_frames": "every frame once" if evaluation.frame_step == 1 else f"every {evaluation.frame_step}th frame",
+        "excluded_takes": [],
+        "selection": {
+            "last": "weights of the last epoch",
+            "best_validation": "epoch of the lowest validation MPJPE; validation takes are held out of the train split",
+        }[config.selection],
+        "clips": len(clips),
+        "scored": sum(len(range(0, len(clip), evaluation.frame_step)) for clip in clips),
+        "seeds": list(seeds),
+        "spread": "sample standard deviation over the runs",
+    }
+
+
+def _read_history(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *records = csv.reader(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected the run's learning curve, found {type(error).__name__}: {error}") from error
+    if tuple(header) != HISTORY:
+        raise UserError(f"{path}: expected the columns {', '.join(HISTORY)}, found {', '.join(header)}")
+    return records
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()

@@ -1,0 +1,190 @@
+"""Stage report: the metrics of the rows listed in dvc.yaml -> the results table and its figure.
+
+Reads reports/metrics/<row>.json and reports/published.csv (figures of others, marked as theirs). Writes
+reports/results.md, reports/results.csv and reports/figures/per_action.png. Rows of different protocols never share a
+table.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import UserError
+from pipeline.figures import new_figure
+from pipeline.files import write_text
+from pipeline.params import load_params
+from pipeline.rows import listed_rows, parse_row
+
+METRICS = {"mpjpe_mm": "MPJPE", "p_mpjpe_mm": "P-MPJPE", "n_mpjpe_mm": "N-MPJPE", "mpjve_mm": "MPJVE"}
+ROW_NAMES_IT = (
+    "keypoints",
+    "frames",
+    "seeds",
+    "clips",
+    "scored",
+)  # parts of the protocol in which rows of a table may differ
+Result = dict[str, Any]  # the content of reports/metrics/<row>.json
+
+
+def report(*, params_path: Path, dvc_yaml: Path, reports: Path) -> None:
+    """Write the table, its CSV twin and the figure.
+
+    Raises UserError if a listed row has no metrics or a file is damaged.
+    """
+    params = load_params(params_path)
+    selection = {key: getattr(params, key) for key in ("dataset", "keypoints", "frames", "model")}
+    results = [_read_result(reports / "metrics" / f"{row}.json") for row in listed_rows(dvc_yaml, selection)]
+    published = _read_published(reports / "published.csv")
+    write_text(reports / "results.md", _markdown(results, published))
+    write_text(reports / "results.csv", _results_csv(results))
+    _write_per_action_figure(reports / "figures" / "per_action.png", results)
+
+
+def _read_result(path: Path) -> Result:
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("row", "protocol", "per_action", *METRICS):
+            result[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected the metrics of a row, found {type(error).__name__}: {error}") from error
+    return result
+
+
+def _read_published(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(f"{path}: expected the published results, found {type(error).__name__}: {error}") from error
+
+
+def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) -> str:
+    parts = ["# Results", "Errors in mm; mean ± sample standard deviation over the runs (one run per seed)."]
+    for protocol, rows in _by_protocol(results):
+        columns = ["dataset", "2D", "frames", "model", "runs", *METRICS.values()]
+        parts.append(f"## {protocol['dataset']}")
+        parts.append(_table(columns, [_result_cells(result) for result in rows]))
+        parts.append(f"Per action, MPJPE ({protocol['averaging']}):")
+        actions = list(rows[0]["per_action"])
+        cells = [
+            [_row_label(result), *(_mean_std(result["per_action"][action]["mpjpe_mm"]) for action in actions)]
+            for result in rows
+        ]
+        parts.append(_table(["row", *actions], cells))
+        parts.append(
+            "Protocol:\n\n" + "\n".join(f"- {key.replace('_', ' ')}: {_plain(protocol[key])}" for key in protocol)
+        )
+    parts.append("## Published by others")
+    parts.append(
+        "Other people's figures, as they printed them, on Human3.6M (test subjects S9 and S11, 15 actions): another "
+        "dataset than the embedded one, so not to be compared with its rows. The first two are what this project sets "
+        "out to reproduce."
+    )
+    cells = [
+        [
+            line["method"],
+            line["dataset"],
+            line["keypoints"],
+            line["frames"],
+            line["mpjpe_mm"] + (f" ± {line['mpjpe_std_mm']}" if line["mpjpe_std_mm"] else ""),
+            line["p_mpjpe_mm"] or "–",
+            line["runs"],
+            line["source"],
+        ]
+        for line in published
+    ]
+    parts.append(_table(["method", "dataset", "2D", "frames", "MPJPE", "P-MPJPE", "runs", "published in"], cells))
+    return "\n\n".join(parts) + "\n"
+
+
+def _by_protocol(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Result]]]:
+    """The results in groups that may share a table: equal in all of the protocol but what the row's name says."""
+    groups: list[tuple[dict[str, Any], list[Result]]] = []
+    for result in results:
+        protocol = {key: value for key, value in result["protocol"].items() if key not in ROW_NAMES_IT}
+        for known, rows in groups:
+            if known == protocol:
+                rows.append(result)
+                break
+        else:
+            groups.append((protocol, [result]))
+    return groups
+
+
+def _result_cells(result: Result) -> list[str]:
+    row = parse_row(result["row"])
+    runs = len(result["mpjpe_mm"]["runs"])
+    names = [row.dataset, row.keypoints, str(row.frames), row.model, str(runs)]
+    return [*names, *(_mean_std(result[metric]) for metric in METRICS)]
+
+
+def _row_label(result: Result) -> str:
+    row = parse_row(result["row"])
+    return f"{row.keypoints} f{row.frames} {row.model}"
+
+
+def _mean_std(value: dict[str, Any]) -> str:
+    if value["mean"] is None:
+        return "–"
+    return f"{value['mean']:.2f}" + ("" if value["std"] is None else f" ± {value['std']:.2f}")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value) or "none"
+    return str(value)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _results_csv(results: Sequence[Result]) -> str:
+    header = ["row", "dataset", "keypoints", "frames", "model", "runs"]
+    header += [f"{metric}{part}" for metric in METRICS for part in ("", "_std")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for result in results:
+        row = parse_row(result["row"])
+        values = [result[metric][part] for metric in METRICS for part in ("mean", "std")]
+        numbers = ["" if value is None else f"{value:.4f}" for value in values]
+        runs = len(result["mpjpe_mm"]["runs"])
+        writer.writerow([row, row.dataset, row.keypoints, row.frames, row.model, runs, *numbers])
+    return text.getvalue()
+
+
+def _write_per_action_figure(path: Path, results: Sequence[Result]) -> None:
+    actions = list(dict.fromkeys(action for result in results for action in result["per_action"]))
+    figure = new_figure(max(7, 1.1 * len(actions)), 4)
+    axes = figure.add_subplot()
+    width = 0.8 / len(results)
+    for place, result in enumerate(results):
+        known = [
+            (at, result["per_action"][action]["mpjpe_mm"])
+            for at, action in enumerate(actions)
+            if action in result["per_action"]
+        ]
+        axes.bar(
+            np.array([at for at, _ in known]) + (place - (len(results) - 1) / 2) * width,
+            [value["mean"] for _, value in known],
+            width,
+            yerr=[value["std"] or 0 for _, value in known],
+            capsize=2,
+            label=f"{result['row']}: {_mean_std(result['mpjpe_mm'])} mm",
+        )
+    axes.set_xticks(range(len(actions)), actions, rotation=30, ha="right")
+    axes.set_ylabel("MPJPE in mm, test split")
+    axes.legend(title="mean over actions ± std over runs", fontsize=8, title_fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
