@@ -1,0 +1,196 @@
+"""Clip: one recording seen by one camera, without gaps; how clips are written to a folder and read back.
+
+A split is a folder with `pixels.npy`, `joints_camera_m.npy`, `confidence.npy` (where the detector gives one), all clips
+end to end, and `clips.json`, one entry per clip in the same order. Nothing in it is executed when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from pipeline.errors import UserError
+from pipeline.geometry import Camera, RigidTransform
+from pipeline.skeleton import Skeleton
+
+SPLITS = ("train", "validation", "test")
+DESCRIPTION = ("take", "subset", "subject", "action", "rate_hz", "first_frame")  # what clips.json says in plain values
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Consecutive frames of one take in one camera.
+
+    `pixels` are the 2D keypoints, `joints_camera_m` the true joints in the camera frame; their layouts may differ.
+    `confidence` is the detector's, 0 to 1, or None. `first_frame` counts from the start of the take at `rate_hz`.
+    """
+
+    take: str
+    subset: str
+    subject: str
+    action: str
+    camera: Camera
+    rate_hz: float
+    first_frame: int
+    pixels: Float32[np.ndarray, "F J_in 2"]
+    joints_camera_m: Float32[np.ndarray, "F J_out 3"]
+    confidence: Float32[np.ndarray, "F J_in"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def name(self) -> str:
+        """Unique in its split."""
+        return f"{self.take}/{self.camera.name}/{self.first_frame}"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Frames of the raw data that are in no clip, and why."""
+
+    take: str
+    camera: str
+    frames: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a source makes of its raw files. `target` says in words what the true joints are."""
+
+    in_skeleton: Skeleton
+    out_skeleton: Skeleton
+    target: str
+    splits: dict[str, list[Clip]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    dropped: list[Dropped] = field(default_factory=list)
+
+
+def check_clip(clip: Clip) -> None:
+    """Raises UserError if the arrays differ in length, are empty or not finite."""
+    arrays = {"pixels": clip.pixels, "joints_camera_m": clip.joints_camera_m}
+    if clip.confidence is not None:
+        arrays["confidence"] = clip.confidence
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1 or len(clip) == 0:
+        raise UserError(f"clip {clip.name}: expected arrays of one length over 0, found {lengths}")
+    for name, array in arrays.items():
+        finite = np.isfinite(array).reshape(len(array), -1).all(1)
+        if not finite.all():
+            frame = int(np.flatnonzero(~finite)[0])
+            raise UserError(
+                f"clip {clip.name}: {name}: expected finite numbers, found NaN or infinity in frame {frame}"
+            )
+
+
+def write_split(folder: Path, clips: Sequence[Clip]) -> None:
+    """Write `clips` into the new folder `folder`.
+
+    Raises UserError if there is no clip, a clip is bad, two have one name, or they do not share their layouts.
+    """
+    if not clips:
+        raise UserError(f"{folder}: expected at least one clip, found none")
+    for clip in clips:
+        check_clip(clip)
+    names = [clip.name for clip in clips]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{folder}: expected clips of different names, found '{twice}' twice")
+    layouts = {(clip.pixels.shape[1], clip.joints_camera_m.shape[1], clip.confidence is None) for clip in clips}
+    if len(layouts) != 1:
+        raise UserError(f"{folder}: expected one joint layout in all clips, found {sorted(layouts)}")
+    folder.mkdir(parents=True)
+    np.save(folder / "pixels.npy", np.concatenate([clip.pixels for clip in clips]))
+    np.save(folder / "joints_camera_m.npy", np.concatenate([clip.joints_camera_m for clip in clips]))
+    if clips[0].confidence is not None:
+        np.save(folder / "confidence.npy", np.concatenate([c.confidence for c in clips if c.confidence is not None]))
+    entries = ",\n".join(json.dumps(_entry_from_clip(clip)) for clip in clips)
+    (folder / "clips.json").write_text(f"[\n{entries}\n]\n", encoding="utf-8")
+
+
+def read_split(folder: Path) -> list[Clip]:
+    """The clips of a split; their arrays are views of memory-mapped files.
+
+    Raises UserError if a file is missing, damaged or does not fit the others.
+    """
+    table = folder / "clips.json"
+    try:
+        entries = json.loads(table.read_text(encoding="utf-8"))
+        lengths = [int(entry["frames"]) for entry in entries]
+        cameras = [_camera_from_dict(entry["camera"]) for entry in entries]
+        described = [{key: entry[key] for key in DESCRIPTION} for entry in entries]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{table}: expected the list of clips, found {type(error).__name__}: {error}") from error
+    frames = sum(lengths)
+    pixels = _read_array(folder / "pixels.npy", frames, ndim=3)
+    joints_camera_m = _read_array(folder / "joints_camera_m.npy", frames, ndim=3)
+    confidence = None
+    if (folder / "confidence.npy").exists():
+        confidence = _read_array(folder / "confidence.npy", frames, ndim=2)
+    clips = []
+    first = 0
+    for values, length, camera in zip(described, lengths, cameras, strict=True):
+        part = slice(first, first + length)
+        clip = Clip(
+            **values,
+            camera=camera,
+            pixels=pixels[part],
+            joints_camera_m=joints_camera_m[part],
+            confidence=None if confidence is None else confidence[part],
+        )
+        check_clip(clip)
+        clips.append(clip)
+        first += length
+    return clips
+
+
+def _read_array(path: Path, frames: int, *, ndim: int) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: expected a numpy array, found {type(error).__name__}: {error}") from error
+    if array.dtype != np.float32 or array.ndim != ndim or len(array) != frames:
+        expected = f"float32 with {frames} frames in {ndim} dimensions"
+        raise UserError(f"{path}: expected {expected}, found {array.dtype} {array.shape}")
+    return array
+
+
+def _entry_from_clip(clip: Clip) -> dict[str, Any]:
+    camera = clip.camera
+    return {
+        **{key: getattr(clip, key) for key in DESCRIPTION},
+        "frames": len(clip),
+        "camera": {
+            "name": camera.name,
+            "width_px": camera.width_px,
+            "height_px": camera.height_px,
+            "focal_px": camera.focal_px,
+            "centre_px": camera.centre_px,
+            "radial": camera.radial,
+            "tangential": camera.tangential,
+            "camera_from_world": {
+                "rotation": camera.camera_from_world.rotation.tolist(),
+                "translation_m": camera.camera_from_world.translation_m.tolist(),
+            },
+        },
+    }
+
+
+def _camera_from_dict(entry: dict[str, Any]) -> Camera:
+    pose = entry["camera_from_world"]
+    return Camera(
+        name=entry["name"],
+        width_px=entry["width_px"],
+        height_px=entry["height_px"],
+        focal_px=None if entry["focal_px"] is None else tuple(entry["focal_px"]),
+        centre_px=None if entry["centre_px"] is None else tuple(entry["centre_px"]),
+        radial=tuple(entry["radial"]),
+        tangential=tuple(entry["tangential"]),
+        camera_from_world=RigidTransform(np.array(pose["rotation"]), np.array(pose["translation_m"])),
+    )

@@ -1,0 +1,1 @@
+"""One module per raw data format: files as their owners publish them -> clips."""

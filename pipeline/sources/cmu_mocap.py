@@ -1,0 +1,235 @@
+"""CMU motion capture as embedded in data/raw/cmu_mocap: angle rows -> Human3.6M's 17 joints in the world.
+
+World frame of the result: Z up, right-handed, metres, floor at Z = 0. The archive's README states both conversions, the
+three defects of the public benchmark they mend, and the source of the data.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+from einops import einsum, rearrange
+from jaxtyping import Float
+
+from pipeline.clips import Dropped, Prepared
+from pipeline.errors import UserError
+from pipeline.skeleton import H36M_17
+from pipeline.virtual_cameras import Take, film
+
+COLUMNS = ("name", "file", "subset", "action", "split", "subject", "fps", "frames", "body_scale", "floor_mm")
+NUMBERS: dict[str, type[int] | type[float]] = {"fps": float, "frames": int, "body_scale": float, "floor_mm": float}
+SUBSETS = ("li", "daz")
+KEYPOINTS = ("gt", "det")
+NOT_IN_VIEW = "a joint out of the image or behind the camera"
+
+# For each Human3.6M joint the source joint it is, or the two whose middle it is.
+H36M_FROM_LI: tuple[tuple[str, ...], ...] = (
+    ("LeftUpLeg", "RightUpLeg"), ("RightUpLeg",), ("RightLeg",), ("RightFoot",), ("LeftUpLeg",), ("LeftLeg",),
+    ("LeftFoot",), ("Spine",), ("Neck", "Neck1"), ("Head",), ("Head_End",), ("LeftArm",), ("LeftForeArm",),
+    ("LeftFingerBase",), ("RightArm",), ("RightForeArm",), ("RightFingerBase",),
+)  # fmt: skip
+H36M_FROM_DAZ: tuple[tuple[str, ...], ...] = (
+    ("lThigh", "rThigh"), ("rThigh",), ("rShin",), ("rFoot",), ("lThigh",), ("lShin",), ("lFoot",), ("abdomen",),
+    ("lCollar", "rCollar"), ("head",), ("head_top",), ("lShldr",), ("lForeArm",), ("lHand",), ("rShldr",),
+    ("rForeArm",), ("rHand",),
+)  # fmt: skip
+DAZ_HEAD_TOP_CM = (0.0, 13.0, 0.0)  # from the head joint, in the head's frame
+
+
+def prepare(
+    folder: Path, *, keypoints: str, rate_hz: float, detector_level: float, validation_takes: Collection[str]
+) -> Prepared:
+    """Every sequence filmed by its four virtual cameras; `validation_takes` leave the published train split.
+
+    Keypoints "gt" are exact projections, "det" those of a simulated detector. Raises UserError for other keypoints, a
+    validation take that is not a train take, and whatever `read_takes` finds wrong.
+    """
+    if keypoints not in KEYPOINTS:
+        raise UserError(f"keypoints: expected one of {', '.join(KEYPOINTS)} for dataset cmu, found '{keypoints}'")
+    takes = list(read_takes(folder))
+    unknown = sorted(set(validation_takes) - {take.name for take in takes if take.split == "train"})
+    if unknown:
+        raise UserError(f"datasets.cmu.validation_takes: expected takes of the train split, found '{unknown[0]}'")
+    prepared = Prepared(in_skeleton=H36M_17, out_skeleton=H36M_17, target="joints of the capture's skeleton")
+    for take in takes:
+        split = "validation" if take.name in validation_takes else take.split
+        level = detector_level if keypoints == "det" else None
+        clips, dropped = film(take, rate_hz=rate_hz, detector_level=level)
+        prepared.splits[split].extend(clips)
+        prepared.dropped.extend(Dropped(take.name, camera, frames, NOT_IN_VIEW) for camera, frames in dropped.items())
+    return prepared
+
+
+def read_takes(folder: Path) -> Iterator[Take]:
+    """Every sequence of the archive, converted, in the order of sequences.csv.
+
+    Raises UserError if a file is missing, truncated, of another shape than sequences.csv says, or not finite.
+    """
+    skeletons = _read_skeletons(folder / "skeletons.json")
+    for row in _read_sequence_table(folder / "sequences.csv"):
+        motion = _read_motion(folder / row["file"], row["name"], int(row["frames"]), skeletons[row["subset"]]["width"])
+        if row["subset"] == "li":
+            joints_mm = _li_joints_mm(motion, skeletons["li"], body_scale=float(row["body_scale"]))
+        else:
+            joints_mm = _daz_joints_mm(motion, skeletons["daz"])
+        joints_mm[..., 2] -= float(row["floor_mm"])
+        yield Take(
+            name=row["name"],
+            subset=row["subset"],
+            action=row["action"],
+            split=row["split"],
+            subject=row["subject"] or "unknown",
+            rate_hz=float(row["fps"]),
+            joints_world_m=joints_mm / 1000,
+        )
+
+
+def _read_sequence_table(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: expected the table of sequences, found {_reason(error)}") from error
+    if not rows:
+        raise UserError(f"{path}: expected one line per sequence, found none")
+    for line, row in enumerate(rows, start=2):
+        if tuple(row) != COLUMNS or None in row.values():
+            raise UserError(f"{path}: line {line}: expected the columns {', '.join(COLUMNS)}, found {dict(row)}")
+        if row["subset"] not in SUBSETS or row["split"] not in ("train", "test"):
+            found = f"subset '{row['subset']}', split '{row['split']}'"
+            raise UserError(f"{path}: line {line}: expected subset li or daz and split train or test, found {found}")
+        for column, kind in NUMBERS.items():
+            try:
+                number = kind(row[column])
+            except ValueError:
+                number = math.nan
+            expected = "a number" if column == "floor_mm" else "a number over 0"
+            if not math.isfinite(number) or (number <= 0 and column != "floor_mm"):
+                raise UserError(f"{path}: line {line}: {column}: expected {expected}, found '{row[column]}'")
+    return rows
+
+
+def _read_skeletons(path: Path) -> dict[str, dict]:
+    try:
+        skeletons = json.loads(path.read_text(encoding="utf-8"))
+        for subset in SUBSETS:
+            offsets = np.array(skeletons[subset]["offsets"], dtype=np.float64)
+            if not offsets.shape == (len(skeletons[subset]["parents"]), 3) == (len(skeletons[subset]["names"]), 3):
+                raise ValueError(f"offsets of shape {offsets.shape} in '{subset}'")
+            skeletons[subset]["unit_mm"] = float(skeletons[subset]["unit_mm"])
+        skeletons["li"]["corrected_offsets"] = dict(skeletons["li"]["corrected_offsets"])
+        skeletons["li"]["width"] = 3 + 3 * len(skeletons["li"]["parents"])
+        skeletons["daz"]["width"] = sum(len(channels) for channels in skeletons["daz"]["channels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected the skeletons li and daz, found {_reason(error)}") from error
+    return skeletons
+
+
+def _read_motion(path: Path, name: str, frames: int, width: int) -> Float[np.ndarray, "F W"]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            motion = archive[name]
+    except KeyError as error:
+        raise UserError(f"{path}: expected an array '{name}', found none of that name") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: expected a readable npz archive with '{name}', found {_reason(error)}") from error
+    if motion.shape != (frames, width) or motion.dtype != np.float32:
+        found = f"{motion.dtype} {motion.shape}"
+        raise UserError(f"{path}: '{name}': expected float32 {(frames, width)}, found {found}")
+    if not np.isfinite(motion).all():
+        bad = int(np.flatnonzero(~np.isfinite(motion).all(1))[0])
+        raise UserError(f"{path}: '{name}': expected finite numbers, found NaN or infinity in row {bad}")
+    return motion.astype(np.float64)
+
+
+def _reason(error: Exception) -> str:
+    return "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+
+
+def _li_joints_mm(
+    motion: Float[np.ndarray, "F W"], skeleton: dict, *, body_scale: float
+) -> Float[np.ndarray, "F 17 3"]:
+    """Exponential maps of the benchmark of Li et al. 2018, its three published defects corrected."""
+    names, parents = skeleton["names"], skeleton["parents"]
+    offsets = {name: np.array(offset) for name, offset in zip(names, skeleton["offsets"], strict=True)}
+    offsets |= {name: np.array(offset) for name, offset in skeleton["corrected_offsets"].items()}
+    # The rows are for row vectors; the transposed rotation is that of the negated vector.
+    local = _rotation_from_vector(-rearrange(motion[:, 3:], "f (j v) -> f j v", v=3))
+    rotations = [_amc_root_rotation(local[:, 0])]
+    positions = {names[0]: motion[:, :3]}
+    for joint in range(1, len(names)):
+        parent = parents[joint]
+        positions[names[joint]] = positions[names[parent]] + rotations[parent] @ (offsets[names[joint]] * body_scale)
+        rotations.append(rotations[parent] @ local[:, joint])
+    return _h36m_z_up_mm(positions, H36M_FROM_LI, unit_mm=skeleton["unit_mm"])
+
+
+def _daz_joints_mm(motion: Float[np.ndarray, "F W"], skeleton: dict) -> Float[np.ndarray, "F 17 3"]:
+    """Plain BVH: channels multiply left to right; the root's position channels add to its offset."""
+    names, parents = skeleton["names"], skeleton["parents"]
+    rotations: list[np.ndarray] = []
+    positions: dict[str, np.ndarray] = {}
+    column = 0
+    for joint, (name, channels) in enumerate(zip(names, skeleton["channels"], strict=True)):
+        values = dict(zip(channels, rearrange(motion[:, column : column + len(channels)], "f c -> c f"), strict=True))
+        column += len(channels)
+        local = np.broadcast_to(np.eye(3), (len(motion), 3, 3))
+        offset_cm = np.broadcast_to(np.array(skeleton["offsets"][joint]), (len(motion), 3))
+        for channel, value in values.items():
+            axis, kind = "XYZ".index(channel[0]), channel[1:]
+            if kind == "rotation":
+                local = local @ _rotation_about_axis(axis, np.radians(value))
+            else:
+                offset_cm = offset_cm + np.eye(3)[axis] * value[:, None]
+        if joint == 0:
+            positions[name] = offset_cm
+            rotations.append(local)
+        else:
+            parent = parents[joint]
+            moved = einsum(rotations[parent], offset_cm, "f row column, f column -> f row")
+            positions[name] = positions[names[parent]] + moved
+            rotations.append(rotations[parent] @ local)
+    positions["head_top"] = positions["head"] + rotations[names.index("head")] @ np.array(DAZ_HEAD_TOP_CM)
+    return _h36m_z_up_mm(positions, H36M_FROM_DAZ, unit_mm=skeleton["unit_mm"])
+
+
+def _h36m_z_up_mm(
+    positions: dict[str, np.ndarray], joints: tuple[tuple[str, ...], ...], *, unit_mm: float
+) -> Float[np.ndarray, "F 17 3"]:
+    y_up = np.stack([np.mean([positions[name] for name in names], axis=0) for names in joints], axis=1)
+    x, y, z = rearrange(y_up, "f j xyz -> xyz f j")
+    return unit_mm * np.stack([x, -z, y], axis=-1)
+
+
+def _rotation_from_vector(vector: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3 3"]:
+    """Rodrigues' formula; the angle is the vector's length in radians."""
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    x, y, z = rearrange(vector, "... xyz -> xyz ...")
+    zero = np.zeros_like(x)
+    cross = np.stack([np.stack(row, -1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))], -2)
+    first = np.sinc(angle / np.pi)  # sin(angle) / angle
+    second = np.sinc(angle / (2 * np.pi)) ** 2 / 2  # (1 - cos(angle)) / angle^2
+    return np.eye(3) + first * cross + second * (cross @ cross)
+
+
+def _rotation_about_axis(axis: int, angle: Float[np.ndarray, " F"]) -> Float[np.ndarray, "F 3 3"]:
+    return _rotation_from_vector(angle[:, None] * np.eye(3)[axis])
+
+
+def _amc_root_rotation(published: Float[np.ndarray, "F 3 3"]) -> Float[np.ndarray, "F 3 3"]:
+    """The root rotation that the AMC angles mean: Rz Ry Rx, where the benchmark composed Rz Rx Ry."""
+    a = np.arcsin(np.clip(published[:, 2, 1], -1, 1))  # rounding may leave 1 + 1e-7
+    b = np.arctan2(-published[:, 2, 0], published[:, 2, 2])
+    c = np.arctan2(-published[:, 0, 1], published[:, 1, 1])
+    turned = np.abs(b) > np.pi / 2
+    a = np.where(turned, np.pi - a, a)
+    b = np.where(turned, b - np.copysign(np.pi, b), b)
+    c = np.where(turned, c + np.pi, c)
+    return _rotation_about_axis(2, c) @ _rotation_about_axis(1, b) @ _rotation_about_axis(0, a)
