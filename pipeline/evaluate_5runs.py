@@ -1,8 +1,8 @@
 """Stage evaluate_5runs: scores the runs of a row on its test split, which only this stage opens.
 
-Reads data/prepared/<row>/{test,evaluation.json,manifest.json} and data/checkpoints/<row>/run<seed>/. Writes
-reports/metrics/<row>.json, the record of the row, and two small tables for plots: reports/learning_curves/<row>.csv and
-reports/per_action/<row>.csv.
+Reads data/prepared/<row>/{test,evaluation.json} and data/checkpoints/<row>/run<seed>/. Writes reports/metrics/<row>.json,
+the record of the row; its few main figures for `dvc metrics` and `dvc exp show`, reports/headline/<row>.json; and two
+tables for plots, reports/learning_curves/<row>.csv and reports/per_action/<row>.csv.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def evaluate_5runs(
     curves = [[seed, *record] for seed, history in histories.items() for record in history]
     write_text(reports / "per_action" / f"{config.row}.csv", _csv(["action", *METRICS], per_action))
     write_text(reports / "learning_curves" / f"{config.row}.csv", _csv(["run", *HISTORY], curves))
+    headline = {metric: result[metric]["mean"] for metric in METRICS} | {"mpjpe_mm_std": result["mpjpe_mm"]["std"]}
+    write_json(reports / "headline" / f"{config.row}.json", headline)
     write_json(reports / "metrics" / f"{config.row}.json", result)
     with tracking.start_run(
         row=config.row,
@@ -73,8 +75,7 @@ def evaluate_5runs(
         config=config.model_dump() | {"seeds": list(seeds)},
         folder=work_folder.parent,
     ) as run:
-        headline = {f"test/{metric}": result[metric]["mean"] for metric in METRICS}
-        run.summarise(headline | {"test/mpjpe_mm_std": result["mpjpe_mm"]["std"]})
+        run.summarise({f"test/{name}": value for name, value in headline.items()})
         run.table("test/per_action", ["action", *METRICS], per_action)
 
 
