@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 
 from models import check_hyperparameters
 from pipeline.errors import UserError
 from pipeline.rows import Row
 
 Count = Annotated[StrictInt, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _not_boolean(value: object) -> object:
+    if isinstance(value, bool):  # which pydantic takes for 0.0 or 1.0
+        raise ValueError("a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_not_boolean)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -31,14 +40,12 @@ class Training(Values):
     epochs: Count
     lr: Positive
     muon_lr: Positive  # of the matrices of the transformer blocks, where the optimizer is muon
-    lr_decay: Annotated[float, Field(gt=0, le=1)] | Literal["linear"]  # factor per epoch, or linear to zero at the end
+    lr_decay: Annotated[Number, Field(gt=0, le=1)] | Literal["linear"]  # factor per epoch, or linear to zero at the end
     warmup_steps: Annotated[StrictInt, Field(ge=0)]
     weight_decay: NotNegative
     batch_windows: Count
     windows_per_epoch: Count | None  # None: all there are
-    action_balance: Annotated[
-        float, Field(ge=0, le=1)
-    ]  # windows are drawn in proportion to (frames of the action)^-this
+    action_balance: Annotated[Number, Field(ge=0, le=1)]  # windows are drawn in proportion to (frames of action)^-this
     clip_grad_norm: Positive
     flip_augmentation: StrictBool
     selection: Literal["last", "best_validation"]
@@ -136,6 +143,9 @@ def load_params(path: Path) -> Params:
                 where = f"{path}: datasets.{dataset}.{kind}.{name}"
                 if kind == "for_model" and name not in params.models:
                     raise UserError(f"{where}: expected a model of {', '.join(params.models)}")
+                nested = sorted({"for_keypoints", "for_model"} & set(changes))
+                if nested:
+                    raise UserError(f"{where}.{nested[0]}: expected parameters of the recipe alone")
                 validated(type(recipe), recipe.model_dump() | changes, where=where)
     return params
 
@@ -163,13 +173,16 @@ def validated(kind: type[V], values: Any, *, where: str) -> V:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        complaints = error.errors()
+        first = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])
         key = ".".join(str(part) for part in first["loc"]) or "content"
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: {key}: unknown key, found value {first['input']!r}") from error
         if first["type"] == "missing":
             raise UserError(f"{where}: {key}: expected a value, found none") from error
         expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        if expected.startswith(("greater", "less")):
+            expected = f"a number {expected}"
         raise UserError(f"{where}: {key}: expected {expected}, found {first['input']!r}") from error
 
 
@@ -177,6 +190,8 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML (or JSON) file. Raises UserError if it cannot be read."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: expected a YAML file, found no such file") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: expected a readable YAML file, found {type(error).__name__}: {reason}") from error

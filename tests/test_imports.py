@@ -1,0 +1,95 @@
+"""Modules import downwards only, and each outside world has one door."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+# Each module may import those of the lines above its own. A new module gets its place here.
+LAYERS = (
+    ("errors", "files", "skeleton"),
+    ("geometry", "rows", "metrics", "losses"),
+    ("human36m_cameras", "params", "clips", "detector_noise"),
+    ("virtual_cameras", "windows"),
+    ("sources",),
+    ("checkpoint", "working_state", "tracking", "figures"),
+    ("prepare_data", "train", "evaluate_5runs", "report"),
+    ("__main__",),
+)
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+# Names of a run's files and the choice of the device, which have no place of their own yet.
+SIDEWAYS = {("evaluate_5runs", "train")}
+MODULES = sorted([*(REPOSITORY / "pipeline").rglob("*.py"), *(REPOSITORY / "models").rglob("*.py")])
+
+
+def module_name(path: Path) -> str:
+    """As Python names it: pipeline.sources.cmu_mocap."""
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of all that a file imports, wherever in it; of `from a import b` both a and a.b."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def pipeline_part(name: str) -> str:
+    """The module or package of `pipeline` that a full name lies in."""
+    return name.split(".")[1] if "." in name else ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_module_imports_only_what_lies_below_it(path):
+    importer = pipeline_part(module_name(path))
+    found = {pipeline_part(name) for name in imported(path) if name.split(".")[0] == "pipeline"}
+    if module_name(path).split(".")[0] == "models":
+        assert not found
+        return
+    if importer == "":
+        assert not found, "pipeline/__init__.py imports nothing"
+        return
+    for below in found:
+        assert LEVEL[below] < LEVEL[importer] or (importer, below) in SIDEWAYS, f"{importer} imports {below}"
+
+
+def test_every_module_has_a_level():
+    parts = {pipeline_part(module_name(path)) for path in MODULES if module_name(path).startswith("pipeline.")}
+    assert parts == set(LEVEL)
+
+
+def test_every_exception_is_still_needed():
+    for importer, below in SIDEWAYS:
+        names = imported(REPOSITORY / "pipeline" / f"{importer}.py")
+        assert below in {pipeline_part(name) for name in names if name.startswith("pipeline.")}
+
+
+@pytest.mark.parametrize(
+    ("package", "door"),
+    [("wandb", "pipeline.tracking"), ("typer", "pipeline.__main__"), ("pickle", "pipeline.working_state")],
+)
+def test_one_module_alone_imports(package, door):
+    users = {module_name(path) for path in MODULES if package in {name.split(".")[0] for name in imported(path)}}
+    assert users == {door}
+
+
+def test_models_need_torch_and_little_else():
+    allowed = {"models", "torch", "einops", "jaxtyping", "pydantic", *sys.stdlib_module_names}
+    for path in MODULES:
+        if module_name(path).split(".")[0] == "models":
+            assert {name.split(".")[0] for name in imported(path)} <= allowed, path
+
+
+def test_only_the_command_line_prints():
+    for path in MODULES:
+        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        prints = any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls)
+        assert not prints or module_name(path) == "pipeline.__main__", path
