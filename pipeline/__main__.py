@@ -21,7 +21,7 @@ app = typer.Typer(
 
 Folder = Annotated[Path, typer.Argument(file_okay=False)]
 Params = Annotated[Path, typer.Option("--params", help="The parameters file.")]
-Work = Annotated[Path, typer.Option(envvar="POSELIFT_WORK", help="Where unfinished runs keep their state.")]
+Work = Annotated[Path | None, typer.Option(envvar="POSELIFT_WORK", help="Where unfinished runs keep their state.")]
 
 
 @app.command("prepare_data")
@@ -39,7 +39,7 @@ def prepare_data(
 
 @app.command("train")
 def train(
-    prepared: Folder, out: Folder, seed: Annotated[int, typer.Option(min=0)] = 0, work: Work | None = None
+    prepared: Folder, out: Folder, seed: Annotated[int, typer.Option(min=0)] = 0, work: Work = None
 ) -> None:
     """Prepared clips -> one trained run."""
     from pipeline.train import train
@@ -71,6 +71,15 @@ def report(
     from pipeline.report import report
 
     report(params_path=params, dvc_yaml=dvc_yaml, reports=reports)
+
+
+@app.command("readme")
+def readme(path: Path = Path("README.md"), results: Path = Path("reports/results.md")) -> None:
+    """Put the results table into the README."""
+    from pipeline.files import write_text
+    from pipeline.report import readme_with_results
+
+    write_text(path, readme_with_results(path.read_text(encoding="utf-8"), results.read_text(encoding="utf-8")))
 
 
 def _work_folder() -> Path:

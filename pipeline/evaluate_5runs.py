@@ -1,8 +1,8 @@
 """Stage evaluate_5runs: scores the runs of a row on its test split, which only this stage opens.
 
-Reads data/prepared/<row>/{test,evaluation.json} and data/checkpoints/<row>/run<seed>/. Writes reports/metrics/<row>.json,
-the record of the row; its few main figures for `dvc metrics` and `dvc exp show`, reports/headline/<row>.json; and two
-tables for plots, reports/learning_curves/<row>.csv and reports/per_action/<row>.csv.
+Reads data/prepared/<row>/{test,evaluation.json} and data/checkpoints/<row>/run<seed>/. Writes under reports/:
+metrics/<row>.json, the record of the row; headline/<row>.json, its main figures for `dvc metrics` and `dvc exp show`;
+and for plots learning_curves/<row>.csv and per_action/<row>.csv.
 """
 
 from __future__ import annotations

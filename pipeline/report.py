@@ -30,6 +30,17 @@ ROW_NAMES_IT = (
     "clips",
     "scored",
 )  # parts of the protocol in which rows of a table may differ
+PUBLISHED = (
+    "method",
+    "dataset",
+    "keypoints",
+    "frames",
+    "mpjpe_mm",
+    "mpjpe_std_mm",
+    "p_mpjpe_mm",
+    "runs",
+    "source",
+)
 Result = dict[str, Any]  # the content of reports/metrics/<row>.json
 
 
@@ -60,9 +71,13 @@ def _read_result(path: Path) -> Result:
 def _read_published(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            lines = csv.DictReader(file)
+            published, columns = list(lines), tuple(lines.fieldnames or ())
     except OSError as error:
         raise UserError(f"{path}: expected the published results, found {type(error).__name__}: {error}") from error
+    if columns != PUBLISHED:
+        raise UserError(f"{path}: expected the columns {', '.join(PUBLISHED)}, found {', '.join(columns)}")
+    return published
 
 
 def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) -> str:
@@ -71,12 +86,9 @@ def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) ->
         columns = ["dataset", "2D", "frames", "model", "runs", *METRICS.values()]
         parts.append(f"## {protocol['dataset']}")
         parts.append(_table(columns, [_result_cells(result) for result in rows]))
-        parts.append(f"Per action, MPJPE ({protocol['averaging']}):")
-        actions = list(rows[0]["per_action"])
-        cells = [
-            [_row_label(result), *(_mean_std(result["per_action"][action]["mpjpe_mm"]) for action in actions)]
-            for result in rows
-        ]
+        parts.append("MPJPE per action:")
+        actions = _actions(rows)
+        cells = [[_row_label(result), *(_action_cell(result, action) for action in actions)] for result in rows]
         parts.append(_table(["row", *actions], cells))
         parts.append(
             "Protocol:\n\n" + "\n".join(f"- {key.replace('_', ' ')}: {_plain(protocol[key])}" for key in protocol)
@@ -130,6 +142,15 @@ def _row_label(result: Result) -> str:
     return f"{row.keypoints} f{row.frames} {row.model}"
 
 
+def _actions(results: Sequence[Result]) -> list[str]:
+    return list(dict.fromkeys(action for result in results for action in result["per_action"]))
+
+
+def _action_cell(result: Result, action: str) -> str:
+    means = result["per_action"].get(action)
+    return "–" if means is None else _mean_std(means["mpjpe_mm"])
+
+
 def _mean_std(value: dict[str, Any]) -> str:
     if value["mean"] is None:
         return "–"
@@ -165,8 +186,8 @@ def _results_csv(results: Sequence[Result]) -> str:
 
 
 def _write_per_action_figure(path: Path, results: Sequence[Result]) -> None:
-    actions = list(dict.fromkeys(action for result in results for action in result["per_action"]))
-    figure = new_figure(max(7, 1.1 * len(actions)), 4)
+    actions = _actions(results)
+    figure = new_figure(max(7.0, 1.1 * len(actions)), 4.0)
     axes = figure.add_subplot()
     width = 0.8 / len(results)
     for place, result in enumerate(results):
@@ -188,3 +209,22 @@ def _write_per_action_figure(path: Path, results: Sequence[Result]) -> None:
     axes.legend(title="mean over actions ± std over runs", fontsize=8, title_fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+README_START, README_END = (
+    "<!-- results: written by `poselift readme` from reports/results.md -->",
+    "<!-- end of results -->",
+)
+
+
+def readme_with_results(readme: str, results: str) -> str:
+    """The README's text with the results table between its two markers.
+
+    Raises UserError unless both markers are there once.
+    """
+    if readme.count(README_START) != 1 or readme.count(README_END) != 1:
+        raise UserError(f"README.md: expected the markers '{README_START}' and '{README_END}' once each")
+    before, rest = readme.split(README_START)
+    _, after = rest.split(README_END)
+    table = results.removeprefix("# Results\n\n").replace("\n## ", "\n### ").strip()
+    return f"{before}{README_START}\n\n{table}\n\n{README_END}{after}"
