@@ -38,9 +38,7 @@ def prepare_data(
 
 
 @app.command("train")
-def train(
-    prepared: Folder, out: Folder, seed: Annotated[int, typer.Option(min=0)] = 0, work: Work = None
-) -> None:
+def train(prepared: Folder, out: Folder, seed: Annotated[int, typer.Option(min=0)] = 0, work: Work = None) -> None:
     """Prepared clips -> one trained run."""
     from pipeline.train import train
 

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_S = 30.0
 CODE = ("pipeline/train.py", "pipeline/windows.py", "pipeline/losses.py", "models/*.py")
 
-Record = dict[str, float]  # one epoch: see HISTORY
+Record = dict[str, int | float]  # one epoch: see HISTORY
 HISTORY = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
 
 
@@ -90,14 +90,7 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
             return
         data = _read_data(prepared, config, device)
         torch.manual_seed(seed)
-        model = build(
-            config.model,
-            frames=config.frames,
-            in_joints=len(data.in_skeleton.joints),
-            out_joints=len(data.out_skeleton.joints),
-            in_channels=config.in_channels,
-            **config.hyperparameters,
-        ).to(device)
+        model = _untrained_model(config, data, where=prepared / "training.json").to(device)
         with tracking.start_run(
             row=config.row,
             name=f"{config.row}/run{seed}",
@@ -107,7 +100,7 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
             folder=work_folder.parent,
         ) as run:
             if isinstance(model, Linear):
-                best, history = _fit_in_closed_form(model, data, config)
+                best, history = _fit_in_closed_form(model, data, config, run=run)
             else:
                 best, history = _fit(model, data, config, seed=seed, folder=folder, run=run)
             card = Card(
@@ -143,10 +136,14 @@ def torch_device(name: str) -> torch.device:
 def _files_a_run_depends_on(prepared: Path) -> list[Path]:
     root = Path(__file__).parent.parent
     code = [path for pattern in CODE for path in sorted(root.glob(pattern))]
-    return [path for split in ("train", "validation") for path in sorted((prepared / split).iterdir())] + code
+    return [path for split in ("train", "validation") for path in sorted((prepared / split).glob("*"))] + code
 
 
 def _read_data(prepared: Path, config: TrainingConfig, device: torch.device) -> Data:
+    for name in (config.in_skeleton, config.out_skeleton):
+        if name not in SKELETONS:
+            known = ", ".join(SKELETONS)
+            raise UserError(f"{prepared / 'training.json'}: skeleton: expected one of {known}, found '{name}'")
     in_skeleton, out_skeleton = SKELETONS[config.in_skeleton], SKELETONS[config.out_skeleton]
     clips = {split: read_split(prepared / split) for split in ("train", "validation")}
     expected = (len(in_skeleton.joints), config.in_channels)
@@ -167,13 +164,30 @@ def _read_data(prepared: Path, config: TrainingConfig, device: torch.device) -> 
     )
 
 
+def _untrained_model(config: TrainingConfig, data: Data, *, where: Path) -> nn.Module:
+    try:
+        return build(
+            config.model,
+            frames=config.frames,
+            in_joints=len(data.in_skeleton.joints),
+            out_joints=len(data.out_skeleton.joints),
+            in_channels=config.in_channels,
+            **config.hyperparameters,
+        )
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
 @torch.no_grad()
-def _fit_in_closed_form(model: Linear, data: Data, config: TrainingConfig) -> tuple[Best, list[Record]]:
+def _fit_in_closed_form(
+    model: Linear, data: Data, config: TrainingConfig, *, run: tracking.Run
+) -> tuple[Best, list[Record]]:
     model.fit(data.train.screen, data.train.pose_m)
     residual_m = model(data.train.screen[:, None])[:, 0] - data.train.pose_m
     train_mpjpe_mm = 1000 * float(torch.linalg.vector_norm(residual_m, dim=-1).mean())
     scores = _validate(model, data, config)
     record = {"epoch": 1, "train_mpjpe_mm": train_mpjpe_mm, **scores, "lr": 0.0, "grad_norm": 0.0}
+    run.log(_named_for_tracking(record))
     return Best(1, scores["val_mpjpe_mm"], model.state_dict()), [record]
 
 
@@ -219,7 +233,7 @@ def _fit(
             state.sums = torch.zeros_like(state.sums)
             _save(folder, state, model, optimizers)
             run.log(_named_for_tracking(record) | {"frames_per_s": frames_per_s})
-            show(state.epoch, record, frames_per_s)
+            show(float(state.epoch), record, frames_per_s)
     assert state.best is not None
     return Best(**state.best), state.history
 

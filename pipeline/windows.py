@@ -77,7 +77,7 @@ def screen_channels(clip: Clip) -> Float[np.ndarray, "F J_in C"]:
 
 
 def tile_windows(table: FrameTable, *, stride: int, phase: Int[Tensor, " K"] | None = None) -> Windows:
-    """Windows whose middle `stride` frames (odd) tile every clip; the first tile begins `phase` frames before the clip.
+    """Windows whose middle `stride` frames tile every clip; the first tile begins `phase` frames before the clip.
 
     With stride 1 there is a window around every frame.
     """
@@ -190,7 +190,8 @@ def predict_frames(
     put into evaluation mode.
     """
     model.eval()
-    kept = slice(frames // 2 - stride // 2, frames // 2 + stride // 2 + 1)
+    first_kept = frames // 2 - stride // 2
+    kept = slice(first_kept, first_kept + stride)
     windows = tile_windows(table, stride=stride)
     if wanted is not None:
         index, own = window_index(table, windows, frames=stride)

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,8 +70,11 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         if not path.exists():
             continue
         try:
+            with zipfile.ZipFile(path) as archive:  # torch itself reads on over a wrong checksum
+                if (wrong := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"a wrong checksum of {wrong}")
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
             log.warning("%s: expected a saved state, found %s; trying the one before", path, error)
     return None
 

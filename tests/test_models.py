@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from models import DECIDED_BY_DATA, MODELS, build, check_hyperparameters, layers
 
 # Sizes that keep these tests fast; a model that is not here is tested with its defaults.
-SMALL: dict[str, dict[str, Any]] = {"poseformer": {"embed_dim_ratio": 8, "depth": 2, "heads": 2}}
+SMALL: dict[str, dict[str, Any]] = {
+    "poseformer": {"embed_dim_ratio": 8, "depth": 2, "heads": 2},
+    "rayformer": {"width": 16, "depth": 2, "heads": 2},
+}
 SIZES: dict[str, int] = {"frames": 9, "in_joints": 5, "out_joints": 4, "in_channels": 3}
 
 each_model = pytest.mark.parametrize("name", MODELS)
@@ -23,6 +26,15 @@ def small(name: str, **sizes: int) -> nn.Module:
     """A small model with weights of seed 0."""
     torch.manual_seed(0)
     return build(name, **{**SIZES, **sizes}, **SMALL.get(name, {}))
+
+
+def shaken(name: str) -> nn.Module:
+    """A small model in evaluation mode with no weight left at zero, as after some training."""
+    model = small(name).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    return model
 
 
 def random_screen(*shape: int) -> Float[Tensor, "B T J C"]:
@@ -65,7 +77,7 @@ def test_evaluation_is_deterministic(name: str) -> None:
 
 @each_model
 def test_a_gradient_reaches_every_parameter(name: str) -> None:
-    model = small(name).eval()
+    model = shaken(name)
     model(random_screen(2, 9, 5, 3)).square().sum().backward()
     without = [key for key, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert without == []
@@ -73,7 +85,7 @@ def test_a_gradient_reaches_every_parameter(name: str) -> None:
 
 @each_model
 def test_items_of_a_batch_do_not_influence_each_other(name: str) -> None:
-    model, screen = small(name).eval(), random_screen(3, 9, 5, 3)
+    model, screen = shaken(name), random_screen(3, 9, 5, 3)
     torch.testing.assert_close(model(screen)[1:2], model(screen[1:2]), rtol=0, atol=1e-6)
     assert not torch.allclose(model(screen)[0], model(screen)[1], atol=1e-4)
 
