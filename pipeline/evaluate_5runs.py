@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,22 @@ from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.params import EvaluationConfig, read_yaml, validated
 from pipeline.train import HISTORY, torch_device
-from pipeline.windows import every_nth, frame_table, predict_frames, scores_of_clips
+from pipeline.windows import every_nth, frame_table, predict_frames, scores_of_actions
 
 log = logging.getLogger(__name__)
 
 METRICS = ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm", "mpjve_mm")
-GROUPINGS: dict[str, Callable[[Clip], str]] = {
-    "per_subset": lambda clip: clip.subset,
-    "per_subject": lambda clip: clip.subject,
+GROUPINGS: dict[str, Callable[[Clip, str], str]] = {
+    "per_action": lambda clip, action: action,
+    "per_subset": lambda clip, action: clip.subset,
+    "per_subject": lambda clip, action: clip.subject,
+    "per_subject_action": lambda clip, action: f"{clip.subject} {action}",
+}
+AVERAGING = {
+    "actions": "frames pooled within an action (all subjects and cameras), then unweighted mean over actions",
+    "frames": "all scored frames pooled",
+    "subjects": "frames pooled within a subject or test sequence, then unweighted mean over those",
+    "subject_actions": "frames pooled within an action of a subject (all cameras), then unweighted mean over those",
 }
 
 
@@ -94,7 +103,7 @@ def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, s
 
 
 def _score(model: torch.nn.Module, card: Card, clips: Sequence[Clip], config: EvaluationConfig) -> dict[str, Any]:
-    """One run's metrics: the mean over actions, and the same per action, subset, subject and over frames."""
+    """One run's metrics: the averaged ones, the groups they can be averaged over, and all those averages."""
     in_skeleton, out_skeleton = card.skeletons
     evaluation = config.evaluation
     table = frame_table(clips, root=out_skeleton.root, device=next(model.parameters()).device)
@@ -112,12 +121,17 @@ def _score(model: torch.nn.Module, card: Card, clips: Sequence[Clip], config: Ev
     )
     if evaluation.predicted_root == "zeroed":
         poses_m[:, out_skeleton.root] = 0
-    scores = scores_of_clips(clips, poses_m, table, wanted)
-    result = metrics.average_over_actions(scores, [clip.action for clip in clips])
-    for name, key in GROUPINGS.items():
-        result[name] = metrics.pooled(scores, [key(clip) for clip in clips])
-    result["over_frames"] = metrics.frame_wise(scores)
-    if evaluation.frame_step > 1:  # the scored frames do not follow one another
+    parts = scores_of_actions(clips, poses_m, table, wanted, pck_joints=config.pck_joints)
+    scores = [own for *_, own in parts]
+    groups = {name: metrics.pooled(scores, [key(clip, a) for clip, a, _ in parts]) for name, key in GROUPINGS.items()}
+    means = {
+        "over_actions": metrics.average_over_groups(groups["per_action"]),
+        "over_frames": metrics.frame_wise(scores),
+        "over_subjects": metrics.average_over_groups(groups["per_subject"]),
+        "over_subject_actions": metrics.average_over_groups(groups["per_subject_action"]),
+    }
+    result: dict[str, Any] = {**means[f"over_{evaluation.averaging}"], **groups, **means}
+    if evaluation.frame_step > 1 or clips[0].scored is not None:  # the scored frames do not follow one another
         _leave_out(result, "mpjve_mm")
     return result
 
@@ -152,21 +166,39 @@ def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[i
         "joints": clips[0].joints_camera_m.shape[1],
         "keypoints": config.keypoints,
         "frames": config.frames,
-        "rate_hz": sorted({clip.rate_hz for clip in clips}),
+        "rate_hz": sorted({clip.rate_hz or "unknown" for clip in clips}, key=str),
         "root": f"relative to the root joint, which counts in the mean; predicted root {evaluation.predicted_root}",
         "flip_averaging": evaluation.flip_averaging,
-        "averaging": "frames pooled within an action (all subjects and cameras), then unweighted mean over actions",
-        "scored_frames": "every frame once" if evaluation.frame_step == 1 else f"every {evaluation.frame_step}th frame",
+        "averaging": AVERAGING[evaluation.averaging],
+        **({"pck": _pck_in_words(config.pck_joints)} if config.pck_joints else {}),
+        "scored_frames": _scored_frames_in_words(clips, evaluation.frame_step),
         "excluded_takes": [],
         "selection": {
             "last": "weights of the last epoch",
             "best_validation": "epoch of the lowest validation MPJPE; validation takes are held out of the train split",
         }[config.selection],
         "clips": len(clips),
-        "scored": sum(len(range(0, len(clip), evaluation.frame_step)) for clip in clips),
+        "scored": sum(math.ceil(_frames_to_score(clip) / evaluation.frame_step) for clip in clips),
         "seeds": list(seeds),
         "spread": "sample standard deviation over the runs",
     }
+
+
+def _frames_to_score(clip: Clip) -> int:
+    return len(clip) if clip.scored is None else int(clip.scored.sum())
+
+
+def _scored_frames_in_words(clips: Sequence[Clip], step: int) -> str:
+    which = "frame" if clips[0].scored is None else "frame marked as valid by the dataset (all are context)"
+    return f"every {which} once" if step == 1 else f"every {step}th {which}"
+
+
+def _pck_in_words(joints: Sequence[int]) -> str:
+    thresholds = metrics.AUC_THRESHOLDS_MM
+    return (
+        f"share of {len(joints)} joints with an error strictly below {metrics.PCK_THRESHOLD_MM:g} mm; AUC: its mean "
+        f"over {len(thresholds)} thresholds from {thresholds[0]:g} to {thresholds[-1]:g} mm"
+    )
 
 
 def _read_history(path: Path) -> list[list[str]]:

@@ -52,6 +52,7 @@ class Evaluation(Values):
     window_stride: Count  # frames kept of a window by models that predict all of them
     frame_step: Count  # every n-th frame of a test clip is scored
     predicted_root: Literal["zeroed", "kept"]
+    averaging: Literal["actions", "frames", "subjects", "subject_actions"]
 
 
 class Recipe(Training, Evaluation):
@@ -69,13 +70,28 @@ class CmuRecipe(Recipe):
     validation_takes: tuple[str, ...]
 
 
+class HumanEvaRecipe(Recipe):
+    """Of HumanEva-I: also which actions are trained on and scored, and which chunks of Train are validated on."""
+
+    train_actions: Annotated[tuple[str, ...], Field(min_length=1)]
+    test_actions: Annotated[tuple[str, ...], Field(min_length=1)]
+    validation_takes: tuple[str, ...]
+
+
+class MpiInf3dhpRecipe(Recipe):
+    """Of MPI-INF-3DHP: also which of its two targets is learnt and scored, and which takes are validated on."""
+
+    target: Literal["univ_annot3", "annot3"]
+    validation_takes: tuple[str, ...]
+
+
 class Recipes(Values):
     """A recipe for each dataset."""
 
     cmu: CmuRecipe
     h36m: Recipe
-    humaneva: Recipe
-    mpi_inf_3dhp: Recipe
+    humaneva: HumanEvaRecipe
+    mpi_inf_3dhp: MpiInf3dhpRecipe
 
 
 class Params(Values):
@@ -114,10 +130,13 @@ class EvaluationConfig(Values):
     dataset: str
     keypoints: str
     target: str
+    in_skeleton: str
+    out_skeleton: str
     frames: Count
     threads: Count
     device: Device
     selection: str
+    pck_joints: tuple[StrictInt, ...]  # of the output; empty where the dataset has no PCK of its own
     evaluation: Evaluation
 
 

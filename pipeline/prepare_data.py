@@ -54,6 +54,8 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
         write_json(folder / "training.json", _training_config(row, params, recipe, prepared).model_dump())
         write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())
         write_json(folder / "manifest.json", _manifest(row, prepared, folder))
+    for difference in prepared.differences:
+        log.warning("%s: not as known: %s", row.dataset, difference)
     log.info("%s: %d frames to train on", row, sum(len(clip) for clip in prepared.splits["train"]))
 
 
@@ -93,10 +95,13 @@ def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepa
         dataset=row.dataset,
         keypoints=row.keypoints,
         target=prepared.target,
+        in_skeleton=prepared.in_skeleton.name,
+        out_skeleton=prepared.out_skeleton.name,
         frames=row.frames,
         threads=params.threads,
         device=params.device,
         selection=recipe.selection,
+        pck_joints=prepared.pck_joints,
         evaluation=Evaluation(**{key: getattr(recipe, key) for key in Evaluation.model_fields}),
     )
 
@@ -110,6 +115,7 @@ def _manifest(row: Row, prepared: Prepared, folder: Path) -> dict[str, Any]:
             "total": sum(dropped.frames for dropped in prepared.dropped),
             "takes": [asdict(dropped) for dropped in prepared.dropped if dropped.frames],
         },
+        "differences": prepared.differences,
         "sha256": {
             str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()
         },

@@ -40,7 +40,7 @@ from pipeline.windows import (
     every_nth,
     frame_table,
     predict_frames,
-    scores_of_clips,
+    scores_of_actions,
 )
 from pipeline.working_state import load_state, locked, remove_state, run_key, save_state
 
@@ -339,8 +339,8 @@ def _validate(model: nn.Module, data: Data, config: TrainingConfig) -> Record:
         flip_averaging=False,
         wanted=wanted,
     )
-    scores = scores_of_clips(data.validation_clips, poses_m, table, wanted)
-    means = metrics.average_over_actions(scores, [clip.action for clip in data.validation_clips])
+    scores = scores_of_actions(data.validation_clips, poses_m, table, wanted)
+    means = metrics.average_over_actions([own for *_, own in scores], [action for _, action, _ in scores])
     return {"val_mpjpe_mm": means["mpjpe_mm"], "val_p_mpjpe_mm": means["p_mpjpe_mm"]}
 
 

@@ -28,11 +28,12 @@ class FrameTable:
     """The frames of K clips end to end, on one device.
 
     `screen` holds normalised keypoints (and the confidence as third channel where there is one), `pose_m` the joints in
-    the camera frame relative to the root, in metres.
+    the camera frame relative to the root, in metres. `scored` marks the frames that are to be scored.
     """
 
     screen: Float[Tensor, "N J_in C"]
     pose_m: Float[Tensor, "N J_out 3"]
+    scored: Bool[Tensor, " N"]
     clip_first: Int[Tensor, " K"]
     clip_last: Int[Tensor, " K"]
 
@@ -60,9 +61,11 @@ def frame_table(clips: Sequence[Clip], *, root: int, device: torch.device) -> Fr
     lengths = torch.tensor([len(clip) for clip in clips])
     last = lengths.cumsum(0) - 1
     joints_m = np.concatenate([clip.joints_camera_m for clip in clips])
+    scored = np.concatenate([np.ones(len(clip), dtype=bool) if clip.scored is None else clip.scored for clip in clips])
     return FrameTable(
         screen=torch.from_numpy(np.concatenate([screen_channels(clip) for clip in clips])).to(device),
         pose_m=torch.from_numpy(joints_m - joints_m[:, root : root + 1]).to(device),
+        scored=torch.from_numpy(scored).to(device),
         clip_first=(last - lengths + 1).to(device),
         clip_last=last.to(device),
     )
@@ -211,22 +214,35 @@ def predict_frames(
 
 
 def every_nth(table: FrameTable, step: int) -> Bool[Tensor, " N"]:
-    """Marks the first frame of every clip and each `step`-th after it."""
+    """Marks the first frame to be scored of every clip and each `step`-th of those after it."""
     lengths = table.clip_last - table.clip_first + 1
-    since_start = torch.arange(len(table), device=lengths.device) - table.clip_first.repeat_interleave(lengths)
-    return since_start % step == 0
+    scored = table.scored.long()
+    before = scored.cumsum(0) - scored
+    since_start = before - before[table.clip_first].repeat_interleave(lengths)
+    return table.scored & (since_start % step == 0)
 
 
-def scores_of_clips(
-    clips: Sequence[Clip], poses_m: Float[Tensor, "N J_out 3"], table: FrameTable, wanted: Bool[Tensor, " N"]
-) -> list[ClipScores]:
-    """Every metric of every clip over its wanted frames. Raises UserError naming a clip that cannot be scored."""
+def scores_of_actions(
+    clips: Sequence[Clip],
+    poses_m: Float[Tensor, "N J_out 3"],
+    table: FrameTable,
+    wanted: Bool[Tensor, " N"],
+    *,
+    pck_joints: Sequence[int] = (),
+) -> list[tuple[Clip, str, ClipScores]]:
+    """Every metric over the wanted frames of every action of every clip: (clip, action, scores).
+
+    An action without wanted frames is left out. Raises UserError naming a clip that cannot be scored.
+    """
     predicted_m, targets_m, chosen = poses_m.cpu().numpy(), table.pose_m.cpu().numpy(), wanted.cpu().numpy()
     scores = []
     for clip, first, last in zip(clips, table.clip_first.tolist(), table.clip_last.tolist(), strict=True):
-        own = np.arange(first, last + 1)[chosen[first : last + 1]]
-        try:
-            scores.append(clip_scores(predicted_m[own], targets_m[own]))
-        except UserError as error:
-            raise UserError(f"clip {clip.name}: {error}") from error
+        for action, shows_it in clip.frames_per_action.items():
+            own = first + np.flatnonzero(chosen[first : last + 1] & shows_it)
+            if not len(own):
+                continue
+            try:
+                scores.append((clip, action, clip_scores(predicted_m[own], targets_m[own], pck_joints=pck_joints)))
+            except UserError as error:
+                raise UserError(f"clip {clip.name}: {error}") from error
     return scores
