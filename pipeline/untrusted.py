@@ -7,6 +7,7 @@ even what is admitted runs no code of another library, and sizes are checked bef
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import pickletools
@@ -41,12 +42,15 @@ UNPICKLING_ERRORS = (
 
 # What numpy, torch and Python's own containers are written with. Not among them: instances of classes by NEWOBJ, INST
 # or OBJ, registered extensions, sets, buffers outside the file, and the text opcodes of protocol 0.
-OPCODES = frozenset(  # noqa: SIM905
-    "PROTO FRAME STOP MARK POP POP_MARK DUP MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT "
-    "BININT1 BININT2 LONG1 LONG4 BINFLOAT SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8 "
-    "SHORT_BINUNICODE BINUNICODE BINUNICODE8 EMPTY_LIST APPEND APPENDS LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
-    "EMPTY_DICT DICT SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID".split()
-)
+_OPCODES = """
+    PROTO FRAME STOP MARK POP POP_MARK DUP MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT
+    BININT1 BININT2 LONG1 LONG4 BINFLOAT SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8
+    SHORT_BINUNICODE BINUNICODE BINUNICODE8 EMPTY_LIST APPEND APPENDS LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
+    EMPTY_DICT DICT SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID
+"""
+OPCODES = frozenset(_OPCODES.split())
+
+Stream = IO[bytes] | io.BufferedIOBase
 
 
 class Admitted:
@@ -195,7 +199,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     admitted: Mapping[str, Callable[..., Any] | None] = NUMPY
 
-    def __init__(self, file: IO[bytes], *, where: str) -> None:
+    def __init__(self, file: Stream, *, where: str) -> None:
         super().__init__(file, encoding="latin1")
         self.where = where
 
@@ -224,7 +228,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         raise UserError(f"expected {ADMITTED}, found {_shown(value)}")
 
 
-def check_opcodes(file: IO[bytes], *, where: str) -> None:
+def check_opcodes(file: Stream, *, where: str) -> None:
     """Walk over one pickle without acting on it, to the end of it.
 
     Raises UserError if it is cut off, has instructions that no admitted value needs, or asks for absurd memory.
@@ -347,7 +351,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
     return array.item() if shape == () else array
 
 
-def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(file: Stream, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -356,9 +360,7 @@ def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np
         raise UserError(f"{where}: expected a numpy array, found {_reason(error)}") from error
 
 
-def _read_numbers(
-    file: IO[bytes], shape: tuple[int, ...], column_major: bool, dtype: np.dtype, where: str
-) -> np.ndarray:
+def _read_numbers(file: Stream, shape: tuple[int, ...], column_major: bool, dtype: np.dtype, where: str) -> np.ndarray:
     try:
         size = _size(shape) * dtype.itemsize
     except UserError as error:
