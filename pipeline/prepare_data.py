@@ -23,6 +23,8 @@ from pipeline.params import (
     CmuRecipe,
     Evaluation,
     EvaluationConfig,
+    HumanEvaRecipe,
+    MpiInf3dhpRecipe,
     Params,
     Recipe,
     Training,
@@ -31,7 +33,7 @@ from pipeline.params import (
     recipe_for,
 )
 from pipeline.rows import Row, parse_row
-from pipeline.sources import cmu_mocap
+from pipeline.sources import cmu_mocap, humaneva, mpi_inf_3dhp
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,32 @@ def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
     )
 
 
-SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {"cmu": _read_cmu}
+def _read_humaneva(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, HumanEvaRecipe)
+    return humaneva.prepare(
+        raw_folder / "humaneva",
+        keypoints=keypoints,
+        train_actions=recipe.train_actions,
+        test_actions=recipe.test_actions,
+        validation_takes=recipe.validation_takes,
+    )
+
+
+def _read_mpi_inf_3dhp(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, MpiInf3dhpRecipe)
+    return mpi_inf_3dhp.prepare(
+        raw_folder / "mpi_inf_3dhp",
+        keypoints=keypoints,
+        target=recipe.target,
+        validation_takes=recipe.validation_takes,
+    )
+
+
+SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
+    "cmu": _read_cmu,
+    "humaneva": _read_humaneva,
+    "mpi_inf_3dhp": _read_mpi_inf_3dhp,
+}
 
 
 def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepared) -> TrainingConfig:
