@@ -113,12 +113,13 @@ def check_clip(clip: Clip) -> None:
         raise UserError(f"clip {clip.name}: activities: expected starts from 0 up, below {len(clip)}, found {starts}")
 
 
-def write_split(folder: Path, clips: Sequence[Clip]) -> None:
-    """Write `clips` into the new folder `folder`.
+def write_split(folder: Path, clips: Sequence[Clip], *, may_be_empty: bool = False) -> None:
+    """Write `clips` into the new folder `folder`, without holding more than one of them twice in memory.
 
-    Raises UserError if there is no clip, a clip is bad, two have one name, or they do not share their layouts.
+    Raises UserError if there is no clip (unless the split `may_be_empty`), a clip is bad, two have one name, or they do
+    not share their layouts.
     """
-    if not clips:
+    if not clips and not may_be_empty:
         raise UserError(f"{folder}: expected at least one clip, found none")
     for clip in clips:
         check_clip(clip)
@@ -130,21 +131,29 @@ def write_split(folder: Path, clips: Sequence[Clip]) -> None:
         (clip.pixels.shape[1], clip.joints_camera_m.shape[1], clip.confidence is None, clip.scored is None)
         for clip in clips
     }
-    if len(layouts) != 1:
+    if len(layouts) > 1:
         raise UserError(f"{folder}: expected one joint layout in all clips, found {sorted(layouts)}")
     folder.mkdir(parents=True)
-    np.save(folder / "pixels.npy", np.concatenate([clip.pixels for clip in clips]))
-    np.save(folder / "joints_camera_m.npy", np.concatenate([clip.joints_camera_m for clip in clips]))
-    if clips[0].confidence is not None:
-        np.save(folder / "confidence.npy", np.concatenate([c.confidence for c in clips if c.confidence is not None]))
-    if clips[0].scored is not None:
-        np.save(folder / "scored.npy", np.concatenate([clip.scored for clip in clips if clip.scored is not None]))
+    for name in ("pixels", "joints_camera_m", "confidence", "scored"):
+        arrays = [array for clip in clips if (array := getattr(clip, name)) is not None]
+        if arrays:
+            _write_end_to_end(folder / f"{name}.npy", arrays)
     entries = ",\n".join(json.dumps(_entry_from_clip(clip)) for clip in clips)
     (folder / "clips.json").write_text(f"[\n{entries}\n]\n", encoding="utf-8")
 
 
+def _write_end_to_end(path: Path, arrays: Sequence[np.ndarray]) -> None:
+    """What np.save writes of the concatenated arrays, byte for byte, the last dimension always innermost."""
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(arrays[0].dtype), "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for array in arrays:
+            file.write(np.ascontiguousarray(array).data)
+
+
 def read_split(folder: Path) -> list[Clip]:
-    """The clips of a split; their arrays are views of memory-mapped files.
+    """The clips of a split, none if it was written empty; their arrays are views of memory-mapped files.
 
     Raises UserError if a file is missing, damaged or does not fit the others.
     """
@@ -157,6 +166,8 @@ def read_split(folder: Path) -> list[Clip]:
         activities = [tuple((int(start), str(name)) for start, name in e.get("activities", ())) for e in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{table}: expected the list of clips, found {type(error).__name__}: {error}") from error
+    if not entries:
+        return []
     frames = sum(lengths)
     pixels = _read_array(folder / "pixels.npy", frames, ndim=3)
     joints_camera_m = _read_array(folder / "joints_camera_m.npy", frames, ndim=3)

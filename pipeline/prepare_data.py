@@ -49,10 +49,13 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
     if row.dataset not in SOURCES:
         raise UserError(f"dataset {row.dataset}: expected one that can be read: {', '.join(SOURCES)}")
     prepared = SOURCES[row.dataset](raw_folder, row.keypoints, recipe)
+    if recipe.selection == "best_validation" and not prepared.splits["validation"]:
+        where = f"{params_path}: datasets.{row.dataset}"
+        raise UserError(f"{where}: selection: expected validation_takes for 'best_validation', found none")
 
     with new_folder(out) as folder:
         for split in SPLITS:
-            write_split(folder / split, prepared.splits[split])
+            write_split(folder / split, prepared.splits[split], may_be_empty=split == "validation")
         write_json(folder / "training.json", _training_config(row, params, recipe, prepared).model_dump())
         write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())
         write_json(folder / "manifest.json", _manifest(row, prepared, folder))
