@@ -13,9 +13,9 @@ import pickle
 import pickletools
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -235,17 +235,57 @@ def check_opcodes(file: Stream, *, where: str) -> None:
     """
     highest = 0
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        for count, (opcode, argument, tuple_as_key) in enumerate(_instructions(file)):
             if opcode.name not in OPCODES:
                 raise UserError(f"{where}: expected {ADMITTED}, found the pickle instruction {opcode.name}")
             if count > MAX_OPCODES:
                 raise UserError(f"{where}: expected at most {MAX_OPCODES} pickle instructions, found more")
+            if tuple_as_key:
+                raise UserError(f"{where}: expected names or numbers as keys, found a tuple")
             if opcode.name in ("BINPUT", "LONG_BINPUT"):
                 highest = max(highest, int(str(argument)))
                 if highest > 4 * count + 256:  # C's unpickler takes memory for every number up to it
                     raise UserError(f"{where}: expected pickle memo numbers in order, found {highest}")
-    except (ValueError, *READ_ERRORS) as error:
+    except (IndexError, KeyError, *READ_ERRORS) as error:
         raise UserError(f"{where}: expected a whole pickle, found {_reason(error)}") from error
+
+
+def _instructions(file: Stream) -> Iterator[tuple[pickletools.OpcodeInfo, Any, bool]]:
+    """The instructions of one pickle: opcode, argument, and whether it makes a tuple a key of a dict.
+
+    The hash of a tuple of tuples, each twice in the next, never ends, and that of a deep one overflows the stack of
+    Python itself. So the kinds of the values on the pickle's stack and in its memo are followed here, without making
+    any of them. Raises IndexError or KeyError if an instruction takes what is not there.
+    """
+    stack: list[pickletools.StackObject] = []
+    marks: list[int] = []  # places on the stack
+    memo: dict[int, pickletools.StackObject] = {}
+    for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):
+        name, before = opcode.name, opcode.stack_before
+        keys: list[pickletools.StackObject] = []
+        if name == "MARK":
+            marks.append(len(stack))
+        elif name == "POP" and marks[-1:] == [len(stack)]:
+            marks.pop()
+        elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+            memo[len(memo) if name == "MEMOIZE" else int(str(argument))] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[int(str(argument))])
+        elif name == "DUP":
+            stack.append(stack[-1])
+        else:
+            if name == "SETITEM":
+                keys = stack[-2:-1]
+            if pickletools.markobject in before:
+                mark = marks.pop()
+                keys = stack[mark::2] if name in ("SETITEMS", "DICT") else []
+                first = mark - before.index(pickletools.markobject)
+            else:
+                first = len(stack) - len(before)
+            if first < (marks[-1] if marks else 0):
+                raise IndexError("fewer values than an instruction takes")
+            stack[first:] = opcode.stack_after
+        yield opcode, argument, pickletools.pytuple in keys
 
 
 def _plain(value: Any, plain_object: Callable[[Any], Any], *, depth: int, done: dict[int, Any]) -> Any:

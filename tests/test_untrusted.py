@@ -301,3 +301,33 @@ def test_a_pickle_of_too_many_instructions_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(untrusted, "MAX_OPCODES", 100)
     with pytest.raises(UserError, match="x: expected at most 100 pickle instructions"):
         check_opcodes(io.BytesIO(pickle.dumps(list(range(1000)))), where="x")
+
+
+NESTED = {
+    "each twice in the next, filled with SETITEM": b"}" + b")" + b"2\x86" * 100 + b"K\x01s.",
+    "the same by DICT": b"(" + b")" + b"2\x86" * 100 + b"K\x01d.",
+    "the same out of the memo": b"}" + b")" + b"2\x86" * 100 + b"q\x000(h\x00K\x01u.",
+    "deep": b"}(K\x01K\x02)" + b"\x85" * 200_000 + b"K\x03u.",
+}
+
+
+# Made into a dict, the first three would never end and the last would end the process.
+@pytest.mark.parametrize("name", NESTED)
+def test_a_tuple_as_a_key_is_refused_before_it_is_hashed(name: str) -> None:
+    with pytest.raises(UserError, match=r"^here: expected names or numbers as keys, found a tuple$"):
+        check_opcodes(io.BytesIO(b"\x80\x02" + NESTED[name]), where="here")
+
+
+@pytest.mark.parametrize(
+    "payload", [b"s.", b"(s.", b"}(s.", b"]K\x01(K\x02a.", b"u.", b"h\x05.", b"q\x00.", b"(1."], ids=repr
+)
+def test_a_pickle_that_takes_what_is_not_there_is_refused(payload: bytes) -> None:
+    with pytest.raises(UserError, match=r"^here: expected a whole pickle, found (Index|Key)Error"):
+        check_opcodes(io.BytesIO(b"\x80\x02" + payload), where="here")
+
+
+def test_marks_and_pops_are_followed() -> None:
+    # 1 is popped, a mark too, and what lies above a mark with it; {2: 3} is left.
+    payload = b"\x80\x02}K\x010(0(K\x01)1(K\x02K\x03u."
+    check_opcodes(io.BytesIO(payload), where="here")
+    assert RestrictedUnpickler(io.BytesIO(payload), where="here").read() == {2: 3}
