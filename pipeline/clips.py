@@ -80,7 +80,7 @@ class Prepared:
     """What a source makes of its raw files. `target` says in words what the true joints are.
 
     `pck_joints` are those that the dataset's own PCK and AUC count, empty if it has none. `differences` names what is
-    not as the dataset is known to be, a line each.
+    not as the dataset is known to be, a line each; `excluded_takes` are whole takes of the test split left out.
     """
 
     in_skeleton: Skeleton
@@ -90,6 +90,7 @@ class Prepared:
     dropped: list[Dropped] = field(default_factory=list)
     pck_joints: tuple[int, ...] = ()
     differences: list[str] = field(default_factory=list)
+    excluded_takes: list[str] = field(default_factory=list)
 
 
 def check_clip(clip: Clip) -> None:

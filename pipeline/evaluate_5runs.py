@@ -10,21 +10,24 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from pipeline import metrics, tracking
 from pipeline.checkpoint import Card, load_checkpoint
 from pipeline.clips import Clip, read_split
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
-from pipeline.params import EvaluationConfig, read_yaml, validated
+from pipeline.params import Evaluation, EvaluationConfig, read_yaml, validated
 from pipeline.train import HISTORY, torch_device
-from pipeline.windows import every_nth, frame_table, predict_frames, scores_of_actions
+from pipeline.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ GROUPINGS: dict[str, Callable[[Clip, str], str]] = {
     "per_subject": lambda clip, action: clip.subject,
     "per_subject_action": lambda clip, action: f"{clip.subject} {action}",
 }
+AVERAGED = {"actions": "per_action", "subjects": "per_subject", "subject_actions": "per_subject_action"}
 AVERAGING = {
     "actions": "frames pooled within an action (all subjects and cameras), then unweighted mean over actions",
     "frames": "all scored frames pooled",
@@ -59,12 +63,19 @@ def evaluate_5runs(
     clips = read_split(prepared / "test")
     for seed, (_, card) in zip(seeds, runs, strict=True):
         _check_fit(card, clips, config, seed=seed, where=checkpoints / f"run{seed}")
+    clips = _with_scored_actions(clips, config.evaluation.actions, where=path)
+    table = frame_table(clips, root=runs[0][1].skeletons[1].root, device=device)
+    wanted = every_nth(table, config.evaluation.frame_step, fraction=config.evaluation.frame_fraction)
 
     scored = []
     for seed, (model, card) in zip(seeds, runs, strict=True):
-        scored.append(_score(model, card, clips, config))
+        scored.append(_score(model, card, clips, table, wanted, config))
         log.info("%s run %d: MPJPE %.2f mm", config.row, seed, scored[-1]["mpjpe_mm"])
-    result = {"row": config.row, "protocol": _protocol(config, clips, seeds), **_over_runs(scored)}
+    result = {
+        "row": config.row,
+        "protocol": _protocol(config, clips, seeds, scored=int(wanted.sum())),
+        **_over_runs(scored),
+    }
     histories = {seed: _read_history(checkpoints / f"run{seed}" / "history.csv") for seed in seeds}
 
     per_action = [
@@ -82,7 +93,9 @@ def evaluate_5runs(
         config=config.model_dump() | {"seeds": list(seeds)},
         folder=work_folder.parent,
     ) as run:
-        headline = {f"test/{metric}": result[metric]["mean"] for metric in METRICS}
+        headline = {
+            f"test/{metric}": result[metric]["mean"] for metric in (*METRICS, "pck150", "auc") if metric in result
+        }
         run.summarise(headline | {"test/mpjpe_mm_std": result["mpjpe_mm"]["std"]})
         run.table("test/per_action", ["action", *METRICS], per_action)
 
@@ -102,12 +115,39 @@ def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, s
             raise UserError(f"{where}: {name}: expected {expected} as in the prepared data, found {found}")
 
 
-def _score(model: torch.nn.Module, card: Card, clips: Sequence[Clip], config: EvaluationConfig) -> dict[str, Any]:
+def _with_scored_actions(clips: Sequence[Clip], actions: str | Sequence[str], *, where: Path) -> list[Clip]:
+    """The clips that show one of `actions`, their other frames as context alone.
+
+    Raises UserError naming an action that is in no clip: names are compared whole, "Sitting" is not "SittingDown".
+    """
+    if actions == "all":
+        return list(clips)
+    known = sorted({action for clip in clips for action in clip.frames_per_action})
+    for action in actions:
+        if action not in known:
+            raise UserError(f"{where}: actions: expected some of {', '.join(known)}, found '{action}'")
+    chosen = []
+    for clip in clips:
+        shown = [frames for action, frames in clip.frames_per_action.items() if action in actions]
+        if len(shown) == len(clip.frames_per_action):
+            chosen.append(clip)
+        elif shown:
+            scored = np.logical_or.reduce(shown) if clip.scored is None else np.logical_or.reduce(shown) & clip.scored
+            chosen.append(replace(clip, scored=scored))
+    return chosen
+
+
+def _score(
+    model: torch.nn.Module,
+    card: Card,
+    clips: Sequence[Clip],
+    table: FrameTable,
+    wanted: Bool[Tensor, " N"],
+    config: EvaluationConfig,
+) -> dict[str, Any]:
     """One run's metrics: the averaged ones, the groups they can be averaged over, and all those averages."""
     in_skeleton, out_skeleton = card.skeletons
     evaluation = config.evaluation
-    table = frame_table(clips, root=out_skeleton.root, device=next(model.parameters()).device)
-    wanted = every_nth(table, evaluation.frame_step)
     stride = min(evaluation.window_stride, card.frames) if model.predicts == "every_frame" else 1
     poses_m = predict_frames(
         model,
@@ -121,8 +161,10 @@ def _score(model: torch.nn.Module, card: Card, clips: Sequence[Clip], config: Ev
     )
     if evaluation.predicted_root == "zeroed":
         poses_m[:, out_skeleton.root] = 0
-    parts = scores_of_actions(clips, poses_m, table, wanted, pck_joints=config.pck_joints)
-    scores = [own for *_, own in parts]
+    parts = scores_of_actions(
+        clips, poses_m, table, wanted, pck_joints=config.pck_joints, joint_names=out_skeleton.joints
+    )
+    scores = [{name: own[name] for name in own if not name.startswith(metrics.JOINT)} for *_, own in parts]
     groups = {name: metrics.pooled(scores, [key(clip, a) for clip, a, _ in parts]) for name, key in GROUPINGS.items()}
     means = {
         "over_actions": metrics.average_over_groups(groups["per_action"]),
@@ -131,9 +173,22 @@ def _score(model: torch.nn.Module, card: Card, clips: Sequence[Clip], config: Ev
         "over_subject_actions": metrics.average_over_groups(groups["per_subject_action"]),
     }
     result: dict[str, Any] = {**means[f"over_{evaluation.averaging}"], **groups, **means}
-    if evaluation.frame_step > 1 or clips[0].scored is not None:  # the scored frames do not follow one another
+    result["per_joint"] = _per_joint(parts, evaluation.averaging)
+    if evaluation.frame_step > 1 or any(clip.scored is not None for clip in clips):
+        # The scored frames do not follow one another.
         _leave_out(result, "mpjve_mm")
     return result
+
+
+def _per_joint(parts: Sequence[tuple[Clip, str, metrics.ClipScores]], averaging: str) -> dict[str, metrics.Means]:
+    """The error of each joint, averaged as the row's other numbers."""
+    scores = [{name: own[name] for name in own if name.startswith(metrics.JOINT)} for *_, own in parts]
+    if averaging == "frames":
+        means = metrics.frame_wise(scores)
+    else:
+        key = GROUPINGS[AVERAGED[averaging]]
+        means = metrics.average_over_groups(metrics.pooled(scores, [key(clip, action) for clip, action, _ in parts]))
+    return {name.removeprefix(metrics.JOINT): {"mpjpe_mm": mean} for name, mean in means.items()}
 
 
 def _leave_out(result: dict[str, Any], metric: str) -> None:
@@ -156,9 +211,10 @@ def _over_runs(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[int]) -> dict[str, Any]:
+def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[int], *, scored: int) -> dict[str, Any]:
     """Everything a reader must know before he sets the numbers beside others."""
     evaluation = config.evaluation
+    actions = sorted({action for clip in clips for action in clip.frames_per_action})
     return {
         "dataset": config.dataset,
         "split": "test",
@@ -170,27 +226,27 @@ def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[i
         "root": f"relative to the root joint, which counts in the mean; predicted root {evaluation.predicted_root}",
         "flip_averaging": evaluation.flip_averaging,
         "averaging": AVERAGING[evaluation.averaging],
+        "actions": actions if evaluation.actions == "all" else sorted(evaluation.actions),
         **({"pck": _pck_in_words(config.pck_joints)} if config.pck_joints else {}),
-        "scored_frames": _scored_frames_in_words(clips, evaluation.frame_step),
-        "excluded_takes": [],
+        "scored_frames": _scored_frames_in_words(clips, evaluation),
+        "excluded_takes": list(config.excluded_takes),
+        "not_as_published": list(config.differences),
         "selection": {
             "last": "weights of the last epoch",
             "best_validation": "epoch of the lowest validation MPJPE; validation takes are held out of the train split",
         }[config.selection],
         "clips": len(clips),
-        "scored": sum(math.ceil(_frames_to_score(clip) / evaluation.frame_step) for clip in clips),
+        "scored": scored,
         "seeds": list(seeds),
         "spread": "sample standard deviation over the runs",
     }
 
 
-def _frames_to_score(clip: Clip) -> int:
-    return len(clip) if clip.scored is None else int(clip.scored.sum())
-
-
-def _scored_frames_in_words(clips: Sequence[Clip], step: int) -> str:
+def _scored_frames_in_words(clips: Sequence[Clip], evaluation: Evaluation) -> str:
     which = "frame" if clips[0].scored is None else "frame marked as valid by the dataset (all are context)"
-    return f"every {which} once" if step == 1 else f"every {step}th {which}"
+    step, fraction = evaluation.frame_step, evaluation.frame_fraction
+    words = f"every {which} once" if step == 1 else f"every {step}th {which}"
+    return words if fraction == 1 else f"{words}, of one stretch of {fraction:g} of each clip"
 
 
 def _pck_in_words(joints: Sequence[int]) -> str:

@@ -51,6 +51,8 @@ class Evaluation(Values):
     flip_averaging: StrictBool
     window_stride: Count  # frames kept of a window by models that predict all of them
     frame_step: Count  # every n-th frame of a test clip is scored
+    frame_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each test clip, in one stretch, that is scored
+    actions: Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all"  # scored ones, by exact name
     predicted_root: Literal["zeroed", "kept"]
     averaging: Literal["actions", "frames", "subjects", "subject_actions"]
 
@@ -67,6 +69,12 @@ class CmuRecipe(Recipe):
 
     rate_hz: Positive
     detector_level: NotNegative
+    validation_takes: tuple[str, ...]
+
+
+class Human36mRecipe(Recipe):
+    """Of Human3.6M: also which takes are kept from training to validate on, such as "S8 Walking 1"; none by default."""
+
     validation_takes: tuple[str, ...]
 
 
@@ -89,7 +97,7 @@ class Recipes(Values):
     """A recipe for each dataset."""
 
     cmu: CmuRecipe
-    h36m: Recipe
+    h36m: Human36mRecipe
     humaneva: HumanEvaRecipe
     mpi_inf_3dhp: MpiInf3dhpRecipe
 
@@ -137,6 +145,8 @@ class EvaluationConfig(Values):
     device: Device
     selection: str
     pck_joints: tuple[StrictInt, ...]  # of the output; empty where the dataset has no PCK of its own
+    excluded_takes: tuple[str, ...] = ()  # whole takes of the published test split that are not scored
+    differences: tuple[str, ...] = ()  # what is not as the dataset is known to be
     evaluation: Evaluation
 
 

@@ -132,6 +132,8 @@ def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepa
         device=params.device,
         selection=recipe.selection,
         pck_joints=prepared.pck_joints,
+        excluded_takes=tuple(prepared.excluded_takes),
+        differences=tuple(prepared.differences),
         evaluation=Evaluation(**{key: getattr(recipe, key) for key in Evaluation.model_fields}),
     )
 

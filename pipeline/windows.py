@@ -6,6 +6,7 @@ or last frame, in training and in evaluation.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -213,13 +214,38 @@ def predict_frames(
     return poses_m
 
 
-def every_nth(table: FrameTable, step: int) -> Bool[Tensor, " N"]:
-    """Marks the first frame to be scored of every clip and each `step`-th of those after it."""
+def every_nth(table: FrameTable, step: int, *, fraction: float = 1.0) -> Bool[Tensor, " N"]:
+    """Marks the first frame to be scored of every clip and each `step`-th of those after it.
+
+    With `fraction` below 1 only that part of each clip's frames, in one stretch, whose start depends on their number
+    alone (see `stretch`).
+    """
     lengths = table.clip_last - table.clip_first + 1
     scored = table.scored.long()
     before = scored.cumsum(0) - scored
     since_start = before - before[table.clip_first].repeat_interleave(lengths)
-    return table.scored & (since_start % step == 0)
+    marked = table.scored
+    if fraction < 1:
+        counts = (before + scored)[table.clip_last] - before[table.clip_first]
+        stretches = torch.tensor([stretch(count, fraction) for count in counts.tolist()], device=scored.device)
+        first, end = rearrange(stretches, "k side -> side k")
+        since_start = since_start - first.repeat_interleave(lengths)
+        marked = marked & (since_start >= 0) & (since_start < (end - first).repeat_interleave(lengths))
+    return marked & (since_start % step == 0)
+
+
+def stretch(frames: int, fraction: float) -> tuple[int, int]:
+    """First frame and end of the stretch of `fraction` of a clip, at least one frame, that stands for the whole clip.
+
+    The same for all clips of one length, on every machine: the start is drawn by the hash of the length, as Pavllo et
+    al. 2019 do it.
+    """
+    kept = min(frames, max(1, round(frames * fraction)))
+    places = frames - kept + 1
+    digest = hashlib.sha256(str(frames).encode()).digest()
+    first = int(int.from_bytes(digest[:4], "little") / (2**32 - 1) * places)
+    first = min(first, places - 1)
+    return first, first + kept
 
 
 def scores_of_actions(
@@ -229,10 +255,12 @@ def scores_of_actions(
     wanted: Bool[Tensor, " N"],
     *,
     pck_joints: Sequence[int] = (),
+    joint_names: Sequence[str] = (),
 ) -> list[tuple[Clip, str, ClipScores]]:
     """Every metric over the wanted frames of every action of every clip: (clip, action, scores).
 
-    An action without wanted frames is left out. Raises UserError naming a clip that cannot be scored.
+    `pck_joints` and `joint_names` add metrics as in `clip_scores`. An action without wanted frames is left out. Raises
+    UserError naming a clip that cannot be scored.
     """
     predicted_m, targets_m, chosen = poses_m.cpu().numpy(), table.pose_m.cpu().numpy(), wanted.cpu().numpy()
     scores = []
@@ -242,7 +270,10 @@ def scores_of_actions(
             if not len(own):
                 continue
             try:
-                scores.append((clip, action, clip_scores(predicted_m[own], targets_m[own], pck_joints=pck_joints)))
+                own_scores = clip_scores(
+                    predicted_m[own], targets_m[own], pck_joints=pck_joints, joint_names=joint_names
+                )
             except UserError as error:
                 raise UserError(f"clip {clip.name}: {error}") from error
+            scores.append((clip, action, own_scores))
     return scores
