@@ -79,10 +79,9 @@ class Human36mRecipe(Recipe):
 
 
 class HumanEvaRecipe(Recipe):
-    """Of HumanEva-I: also which actions are trained on and scored, and which chunks of Train are validated on."""
+    """Of HumanEva-I: also which actions are trained on, and which chunks of Train are validated on."""
 
     train_actions: Annotated[tuple[str, ...], Field(min_length=1)]
-    test_actions: Annotated[tuple[str, ...], Field(min_length=1)]
     validation_takes: tuple[str, ...]
 
 

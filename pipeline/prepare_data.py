@@ -81,7 +81,7 @@ def _read_humaneva(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared
         raw_folder / "humaneva",
         keypoints=keypoints,
         train_actions=recipe.train_actions,
-        test_actions=recipe.test_actions,
+        scored_actions=humaneva.ACTIONS if recipe.actions == "all" else recipe.actions,
         validation_takes=recipe.validation_takes,
     )
 

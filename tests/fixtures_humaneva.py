@@ -50,10 +50,13 @@ def lens(camera: Camera) -> Camera:
     )
 
 
-def recordings(*, seed: int = 0) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+def recordings(
+    *, seed: int = 0, runs_of: dict[tuple[str, str], tuple[int, ...]] | None = None
+) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """Of every recording and action: poses (T 15 3) in metres, their pixels (3 T 15 2), detections (3 T 17 2).
 
-    Poses and pixels are NaN in invalid runs; the detector saw these frames too.
+    Poses and pixels are NaN in invalid runs; the detector saw these frames too. `runs_of` gives single recordings and
+    actions other runs.
     """
     random = np.random.default_rng(seed)
     result: dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
@@ -63,6 +66,7 @@ def recordings(*, seed: int = 0) -> dict[str, dict[str, tuple[np.ndarray, np.nda
         for action, runs in RUNS.items():
             if (subject, action) in NOT_RELEASED:
                 continue
+            runs = (runs_of or {}).get((recording, action), runs)
             points = walk_m(sum(map(abs, runs)), rate_hz=RATE_HZ, phase=random.uniform(0, 6))
             joints_m = np.stack([points[name] for name in JOINTS], axis=1)
             coco_m = np.stack([points[name] for name in COCO_FROM], axis=1)
@@ -111,9 +115,9 @@ def write_archives(folder: Path) -> None:
     )
 
 
-def write_converted(folder: Path) -> None:
+def write_converted(folder: Path, *, runs_of: dict[tuple[str, str], tuple[int, ...]] | None = None) -> None:
     """converted_15j/{Train,Validate}/S?/<Action>_1.mat, the same recordings; only exact keypoints."""
-    for recording, actions in recordings().items():
+    for recording, actions in recordings(runs_of=runs_of).items():
         target = folder / "converted_15j" / recording
         target.mkdir(parents=True, exist_ok=True)
         for action, (joints_m, pixels, _) in actions.items():

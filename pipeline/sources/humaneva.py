@@ -81,6 +81,7 @@ PLACEMENTS = {
 UNLABELLED = "keypoints of frames without motion capture"
 WITHOUT_POSES = "keypoints of a chunk that is not among the poses"
 WITHOUT_KEYPOINTS = "poses of a chunk that is not among the keypoints"
+NOT_TRAINED_ON = "action not among datasets.humaneva.train_actions"
 BEYOND_END = "keypoints beyond the end of the poses"
 
 Poses = dict[
@@ -94,16 +95,16 @@ def prepare(
     *,
     keypoints: str,
     train_actions: Collection[str],
-    test_actions: Collection[str],
+    scored_actions: Collection[str],
     validation_takes: Collection[str],
 ) -> Prepared:
-    """The chunks of Train and Validate in three cameras, of the actions asked for; `validation_takes` leave Train.
+    """In three cameras the chunks of Train that show `train_actions`, less `validation_takes`, and all of Validate.
 
     Raises UserError if an action is unknown, a file is missing, damaged or of another dataset, a validation take is not
-    a chunk of Train, or a subject has no frame of an action asked for.
+    a chunk of Train, or a subject has no frame of an action to be trained on or scored.
     """
-    wanted: dict[str, set[str]] = {"Train": set(train_actions), "Validate": set(test_actions)}
-    for name, actions in (("train_actions", train_actions), ("test_actions", test_actions)):
+    needed: dict[str, set[str]] = {"Train": set(train_actions), "Validate": set(scored_actions)}
+    for name, actions in (("train_actions", train_actions), ("actions", scored_actions)):
         unknown = sorted(set(actions) - set(ACTIONS))
         if unknown:
             expected = f"expected actions of {', '.join(ACTIONS)}"
@@ -122,9 +123,8 @@ def prepare(
             if seen is None:
                 prepared.dropped.extend(_left_out(take, [joints_world_m] * len(CAMERAS), WITHOUT_KEYPOINTS))
                 continue
-            if action not in wanted[part]:
-                reason = f"action not in datasets.humaneva.{'train' if part == 'Train' else 'test'}_actions"
-                prepared.dropped.extend(_left_out(take, seen, reason))
+            if part == "Train" and action not in train_actions:
+                prepared.dropped.extend(_left_out(take, seen, NOT_TRAINED_ON))
                 continue
             split = "validation" if part == "Train" and take in unused else FOLDERS[part]
             unused.discard(take)
@@ -132,7 +132,7 @@ def prepare(
                 clip = _clip(take, subject, action, camera, array, joints_world_m, where=f"{folder}: {keypoints}")
                 prepared.splits[split].append(clip)
                 prepared.dropped.append(Dropped(take, camera.name, len(array) - len(clip), BEYOND_END))
-        _check_complete(recording, wanted[part], prepared, where=str(folder))
+        _check_complete(recording, needed[part], prepared, where=str(folder))
     if unused:
         raise UserError(
             f"datasets.humaneva.validation_takes: expected chunks of Train that are trained on, found '{min(unused)}'"
@@ -197,10 +197,10 @@ def _place(chunk: str) -> tuple[int, int]:
     return ACTIONS.index(action), int(number.removeprefix("chunk"))
 
 
-def _check_complete(recording: str, wanted: set[str], prepared: Prepared, *, where: str) -> None:
+def _check_complete(recording: str, needed: set[str], prepared: Prepared, *, where: str) -> None:
     subject = recording.split("/")[1]
     clips = [clip for clips in prepared.splits.values() for clip in clips if clip.take.startswith(f"{recording} ")]
-    for action in sorted(wanted - {clip.action for clip in clips}):
+    for action in sorted(needed - {clip.action for clip in clips}):
         if (subject, action) not in NOT_RELEASED:
             raise UserError(
                 f"{where}: {recording}: expected at least one chunk of '{action}' with poses and keypoints, found none"
