@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pipeline.clips import Clip, read_split
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.params import Evaluation, EvaluationConfig, read_yaml, validated
+from pipeline.rows import parse_row
 from pipeline.train import HISTORY, torch_device
 from pipeline.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
 
@@ -55,27 +56,7 @@ def evaluate_5runs(
     Raises UserError if a checkpoint is missing, damaged, of another row or of other keypoints than the data, or the
     metrics cannot have a value.
     """
-    path = prepared / "evaluation.json"
-    config = validated(EvaluationConfig, read_yaml(path), where=str(path))
-    torch.set_num_threads(config.threads)
-    device = torch_device(config.device)
-    runs = [load_checkpoint(checkpoints / f"run{seed}", device=device) for seed in seeds]
-    clips = read_split(prepared / "test")
-    for seed, (_, card) in zip(seeds, runs, strict=True):
-        _check_fit(card, clips, config, seed=seed, where=checkpoints / f"run{seed}")
-    clips = _with_scored_actions(clips, config.evaluation.actions, where=path)
-    table = frame_table(clips, root=runs[0][1].skeletons[1].root, device=device)
-    wanted = every_nth(table, config.evaluation.frame_step, fraction=config.evaluation.frame_fraction)
-
-    scored = []
-    for seed, (model, card) in zip(seeds, runs, strict=True):
-        scored.append(_score(model, card, clips, table, wanted, config))
-        log.info("%s run %d: MPJPE %.2f mm", config.row, seed, scored[-1]["mpjpe_mm"])
-    result = {
-        "row": config.row,
-        "protocol": _protocol(config, clips, seeds, scored=int(wanted.sum())),
-        **_over_runs(scored),
-    }
+    config, cards, result = evaluated(prepared, [checkpoints / f"run{seed}" for seed in seeds], seeds=seeds)
     histories = {seed: _read_history(checkpoints / f"run{seed}" / "history.csv") for seed in seeds}
 
     per_action = [
@@ -89,7 +70,7 @@ def evaluate_5runs(
         row=config.row,
         name=f"{config.row}/evaluation",
         job_type="evaluate_5runs",
-        run_id=f"{runs[0][1].run_key}-evaluation",
+        run_id=f"{cards[0].run_key}-evaluation",
         config=config.model_dump() | {"seeds": list(seeds)},
         folder=work_folder.parent,
     ) as run:
@@ -100,16 +81,57 @@ def evaluate_5runs(
         run.table("test/per_action", ["action", *METRICS], per_action)
 
 
-def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, seed: int, where: Path) -> None:
+def evaluated(
+    prepared: Path, checkpoints: Sequence[Path], *, seeds: Sequence[int] | None
+) -> tuple[EvaluationConfig, list[Card], dict[str, Any]]:
+    """Scores on the prepared data's test split: the row's configuration, the checkpoints' cards, and the result.
+
+    With `seeds` the checkpoints must be the row's own runs of those seeds, else they may be any that fit the data.
+    Raises UserError if a checkpoint or the data are missing or damaged, they do not fit, or a metric has no value.
+    """
+    path = prepared / "evaluation.json"
+    config = validated(EvaluationConfig, read_yaml(path), where=str(path))
+    torch.set_num_threads(config.threads)
+    device = torch_device(config.device)
+    runs = [load_checkpoint(folder, device=device) for folder in checkpoints]
+    cards = [card for _, card in runs]
+    clips = read_split(prepared / "test")
+    for place, (folder, card) in enumerate(zip(checkpoints, cards, strict=True)):
+        if seeds is not None:
+            _refuse_differences({"row": (config.row, card.row), "seed": (seeds[place], card.seed)}, where=folder)
+        _check_fit(card, clips, config, where=folder)
+    clips = _with_scored_actions(clips, config.evaluation.actions, where=path)
+    table = frame_table(clips, root=cards[0].skeletons[1].root, device=device)
+    wanted = every_nth(table, config.evaluation.frame_step, fraction=config.evaluation.frame_fraction)
+
+    scored = []
+    for folder, (model, card) in zip(checkpoints, runs, strict=True):
+        scored.append(_score(model, card, clips, table, wanted, config))
+        log.info("%s %s: MPJPE %.2f mm", config.row, folder.name, scored[-1]["mpjpe_mm"])
+    result = {
+        "row": config.row,
+        "protocol": _protocol(config, clips, seeds or [], scored=int(wanted.sum())),
+        **_over_runs(scored),
+    }
+    return config, cards, result
+
+
+def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, where: Path) -> None:
     in_skeleton, out_skeleton = card.skeletons
     channels = 2 if clips[0].confidence is None else 3
     checks = {
-        "row": (config.row, card.row),
-        "seed": (seed, card.seed),
+        "keypoints": (config.keypoints, parse_row(card.row).keypoints),
+        "frames": (config.frames, card.frames),
+        "input layout": (config.in_skeleton, in_skeleton.name),
+        "output layout": (config.out_skeleton, out_skeleton.name),
         "input joints": (clips[0].pixels.shape[1], len(in_skeleton.joints)),
         "output joints": (clips[0].joints_camera_m.shape[1], len(out_skeleton.joints)),
         "input channels": (channels, card.in_channels),
     }
+    _refuse_differences(checks, where=where)
+
+
+def _refuse_differences(checks: Mapping[str, tuple[object, object]], *, where: Path) -> None:
     for name, (expected, found) in checks.items():
         if expected != found:
             raise UserError(f"{where}: {name}: expected {expected} as in the prepared data, found {found}")
