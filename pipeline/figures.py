@@ -26,7 +26,7 @@ def pose_figure(
 
     Poses are root-relative in the camera frame (x right, y down, z away), in metres.
     """
-    figure = new_figure(7, 4)
+    figure = new_figure(7.0, 4.0)
     for place, (across, label) in enumerate(((0, "seen by the camera: x in m"), (2, "from the side: depth z in m"))):
         axes = figure.add_subplot(1, 2, place + 1)
         for parent, child in skeleton.bones:

@@ -34,9 +34,12 @@ def read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"{path}: expected a MATLAB file, found no such file")
     try:
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-        for name in variables:
-            _check_there(name, shapes, path)
-        return {name: scipy.io.loadmat(path, variable_names=[name])[name] for name in variables}
+        known = [name for name in variables if name in shapes]
+        for name in known:
+            _check_size(name, shapes[name], path)
+        values = {name: scipy.io.loadmat(path, variable_names=[name])[name] for name in known}
+        _check_there(variables, list(shapes), path)  # last: of a file that was cut off, the rest seems not to be there
+        return values
     except UserError:
         raise
     except READ_ERRORS as error:
@@ -57,9 +60,9 @@ def read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]
             for name, link in links.items():
                 if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
                     raise UserError(f"{path}: '{name}': expected an array in the file, found {type(link).__name__}")
-            shapes = {name: file[name].shape for name in links}
+            _check_there(variables, list(file.keys()), path)
             for name in variables:
-                _check_there(name, shapes, path, found=list(file.keys()))
+                _check_size(name, file[name].shape, path)
                 if file[name].external or file[name].is_virtual or file[name].dtype.kind not in "fiub":
                     raise UserError(f"{path}: '{name}': expected numbers in the file itself, found {file[name].dtype}")
             return {name: file[name][()] for name in variables}
@@ -69,14 +72,15 @@ def read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]
         raise UserError(f"{path}: expected a whole MATLAB file of version 7.3, found {_reason(error)}") from error
 
 
-def _check_there(
-    name: str, shapes: dict[str, tuple[int, ...]], path: Path, *, found: Sequence[str] | None = None
-) -> None:
-    if name not in shapes:
-        names = ", ".join(found if found is not None else shapes) or "none"
-        raise UserError(f"{path}: expected the variable '{name}', found {names}")
-    if math.prod(shapes[name]) > MAX_NUMBERS:
-        raise UserError(f"{path}: '{name}': expected at most {MAX_NUMBERS} numbers, found the shape {shapes[name]}")
+def _check_there(variables: Sequence[str], found: Sequence[str], path: Path) -> None:
+    for name in variables:
+        if name not in found:
+            raise UserError(f"{path}: expected the variable '{name}', found {', '.join(found) or 'none'}")
+
+
+def _check_size(name: str, shape: tuple[int, ...], path: Path) -> None:
+    if math.prod(shape) > MAX_NUMBERS:
+        raise UserError(f"{path}: '{name}': expected at most {MAX_NUMBERS} numbers, found the shape {shape}")
 
 
 def numbers(value: object, shape: tuple[int | None, ...], *, where: str) -> Float32[np.ndarray, "..."]:

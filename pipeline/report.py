@@ -235,7 +235,7 @@ def _results_csv(results: Sequence[Result]) -> str:
 
 def _write_per_action_figure(path: Path, results: Sequence[Result]) -> None:
     actions = list(dict.fromkeys(action for result in results for action in result["per_action"]))
-    figure = new_figure(max(7, 1.1 * len(actions)), 4)
+    figure = new_figure(max(7.0, 1.1 * len(actions)), 4.0)
     axes = figure.add_subplot()
     width = 0.8 / len(results)
     for place, result in enumerate(results):

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_S = 30.0
 CODE = ("pipeline/train.py", "pipeline/windows.py", "pipeline/losses.py", "models/*.py")
 
-Record = dict[str, float | None]  # one epoch: see HISTORY; None without validation clips
+Record = dict[str, int | float | None]  # one epoch: see HISTORY; None without validation clips
 HISTORY = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
 
 
@@ -222,7 +222,7 @@ def _fit(
             state.sums = torch.zeros_like(state.sums)
             _save(folder, state, model, optimizers)
             run.log(_named_for_tracking(record) | {"frames_per_s": frames_per_s})
-            show(state.epoch, record, frames_per_s)
+            show(float(state.epoch), record, frames_per_s)
     assert state.best is not None
     return Best(**state.best), state.history
 
@@ -380,7 +380,7 @@ def _resume(
     return state
 
 
-def _named_for_tracking(record: Record) -> dict[str, float]:
+def _named_for_tracking(record: Record) -> dict[str, int | float]:
     names = {"train_mpjpe_mm": "train/mpjpe_mm", "val_mpjpe_mm": "val/mpjpe_mm", "val_p_mpjpe_mm": "val/p_mpjpe_mm"}
     known = {names.get(key, key): value for key, value in record.items() if value is not None}
     return known | {"train/loss": known["train/mpjpe_mm"] / 1000}

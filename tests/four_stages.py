@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
@@ -35,6 +37,11 @@ def write_params(folder: Path, row_name: str, **changes: Any) -> Path:
 def four_stages(row: str, folder: Path, *, raw_folder: Path, **changes: Any) -> tuple[dict[str, Any], str]:
     """Prepare, train with two seeds, evaluate and report below `folder`: the row's metrics file and results.md."""
     params_path = write_params(folder, row, **changes)
+    with mock.patch.dict(os.environ, {"WANDB_MODE": "disabled"}):
+        return _four_stages(row, folder, raw_folder, params_path)
+
+
+def _four_stages(row: str, folder: Path, raw_folder: Path, params_path: Path) -> tuple[dict[str, Any], str]:
     prepared, checkpoints, reports = folder / "prepared" / row, folder / "checkpoints" / row, folder / "reports"
     prepare_data(row, prepared, params_path=params_path, raw_folder=raw_folder)
     for seed in SEEDS:

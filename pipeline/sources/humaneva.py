@@ -126,8 +126,10 @@ def prepare(
             if part == "Train" and action not in train_actions:
                 prepared.dropped.extend(_left_out(take, seen, NOT_TRAINED_ON))
                 continue
-            split = "validation" if part == "Train" and take in unused else FOLDERS[part]
-            unused.discard(take)
+            split = FOLDERS[part]
+            if part == "Train" and take in unused:
+                split = "validation"
+                unused.remove(take)
             for camera, array in zip(cameras_of(subject), seen, strict=True):
                 clip = _clip(take, subject, action, camera, array, joints_world_m, where=f"{folder}: {keypoints}")
                 prepared.splits[split].append(clip)
