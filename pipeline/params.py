@@ -73,7 +73,7 @@ class CmuRecipe(Recipe):
 
 
 class Human36mRecipe(Recipe):
-    """Of Human3.6M: also which takes are kept from training to validate on, such as "S8 Walking 1"; none by default."""
+    """Of Human3.6M: also which takes are kept from training to validate on, such as "S8 Walking 1"."""
 
     validation_takes: tuple[str, ...]
 

@@ -23,6 +23,7 @@ from pipeline.params import (
     CmuRecipe,
     Evaluation,
     EvaluationConfig,
+    Human36mRecipe,
     HumanEvaRecipe,
     MpiInf3dhpRecipe,
     Params,
@@ -33,7 +34,7 @@ from pipeline.params import (
     recipe_for,
 )
 from pipeline.rows import Row, parse_row
-from pipeline.sources import cmu_mocap, humaneva, mpi_inf_3dhp
+from pipeline.sources import cmu_mocap, human36m, humaneva, mpi_inf_3dhp
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,11 @@ def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
     )
 
 
+def _read_h36m(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, Human36mRecipe)
+    return human36m.prepare(raw_folder / "h36m", keypoints=keypoints, validation_takes=recipe.validation_takes)
+
+
 def _read_humaneva(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
     assert isinstance(recipe, HumanEvaRecipe)
     return humaneva.prepare(
@@ -98,6 +104,7 @@ def _read_mpi_inf_3dhp(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prep
 
 SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
     "cmu": _read_cmu,
+    "h36m": _read_h36m,
     "humaneva": _read_humaneva,
     "mpi_inf_3dhp": _read_mpi_inf_3dhp,
 }
@@ -165,6 +172,7 @@ def _counts(clips: Sequence[Clip]) -> dict[str, Any]:
         "takes": len({clip.take for clip in clips}),
         "clips": len(clips),
         "frames": sum(len(clip) for clip in clips),
+        "frames_per_take": frames_by(lambda clip: clip.take),
         "frames_per_subset": frames_by(lambda clip: clip.subset),
         "frames_per_subject": frames_by(lambda clip: clip.subject),
         "frames_per_action": frames_by(lambda clip: clip.action),

@@ -56,6 +56,19 @@ COCO_17 = Skeleton(
     right=(2, 4, 6, 8, 10, 12, 14, 16),
 )  # fmt: skip
 
+# The keypoints of MPII (Andriluka et al. 2014), as the stacked hourglass network gives them. The metadata of public
+# archives list the right side from the ankle up beside the left from the hip down, which would mirror hips to ankles.
+MPII_16 = Skeleton(
+    name="mpii16",
+    joints=(
+        "RFoot", "RKnee", "RHip", "LHip", "LKnee", "LFoot", "Hip", "Spine", "Thorax", "Head", "RWrist", "RElbow",
+        "RShoulder", "LShoulder", "LElbow", "LWrist",
+    ),
+    parents=(1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 8, 8, 13, 14),
+    left=(3, 4, 5, 13, 14, 15),
+    right=(2, 1, 0, 12, 11, 10),
+)  # fmt: skip
+
 # HumanEva-I (Sigal et al. 2010) reduced to 15 joints, as Pavllo et al. 2019 do.
 HUMANEVA_15 = Skeleton(
     name="humaneva15",
@@ -81,4 +94,4 @@ MPI_INF_3DHP_17 = Skeleton(
     right=(1, 2, 3, 14, 15, 16),
 )  # fmt: skip
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (H36M_17, COCO_17, HUMANEVA_15, MPI_INF_3DHP_17)}
+SKELETONS = {skeleton.name: skeleton for skeleton in (H36M_17, COCO_17, MPII_16, HUMANEVA_15, MPI_INF_3DHP_17)}
