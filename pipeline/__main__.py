@@ -111,6 +111,34 @@ def evaluate(
     print(evaluate(checkpoint, row, prepared=prepared, reports=reports, out=out))
 
 
+@app.command("doctor")
+def doctor(
+    dataset: Annotated[str, typer.Argument(help="h36m ...")],
+    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
+) -> None:
+    """What of a dataset is in data/raw, what is missing, and where its owner distributes it."""
+    from pipeline.doctor import examine
+
+    lines, whole = examine(dataset, raw)
+    print("\n".join(lines))
+    raise typer.Exit(0 if whole else 1)
+
+
+@app.command("export")
+def export(
+    dataset: Annotated[str, typer.Argument(help="h36m")],
+    out: Folder,
+    keypoints: Annotated[list[str], typer.Option(help="2D keypoints to write too; may be repeated.")] = ["gt"],  # noqa: B006
+    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
+) -> None:
+    """Raw files -> the archives that other people's code reads: data_3d_h36m.npz and data_2d_h36m_*.npz."""
+    from pipeline.human36m_files import write_archives
+
+    if dataset != "h36m":
+        raise UserError(f"dataset: expected one that can be exported, h36m, found '{dataset}'")
+    write_archives(raw / "h36m", out, keypoints=keypoints)
+
+
 def _work_folder() -> Path:
     """In the repository that DVC was called in, also when it runs an experiment in a temporary copy of it."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".work"

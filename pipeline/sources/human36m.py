@@ -15,22 +15,27 @@ from jaxtyping import Float32, Float64
 from pipeline.clips import Clip, Dropped, Prepared
 from pipeline.errors import UserError
 from pipeline.geometry import Camera, project
-from pipeline.raw_arrays import check_in_image
-from pipeline.skeleton import H36M_17
-from pipeline.sources.human36m_files import (
+from pipeline.human36m_files import (
     ACTIONS,
+    ARCHIVE,
     CAMERAS,
     CORRUPT,
+    HOURGLASS,
     LABELLED,
+    POSE_FORMATS,
     UNLABELLED,
     Keypoints,
     Poses,
     action_of,
+    files,
     in_order,
     read_keypoints,
     read_poses,
     seen_by_cameras,
 )
+from pipeline.raw_arrays import check_in_image
+from pipeline.raw_files import Need, RawDataset, RawFiles
+from pipeline.skeleton import H36M_17
 
 RATE_HZ = 50.0
 TEST_SUBJECTS = ("S9", "S11")
@@ -156,14 +161,16 @@ def missing_takes(poses: Poses) -> Iterator[str]:
     for subject in LABELLED:
         takes = [take for take in poses.get(subject, {}) if (subject, take) != CORRUPT]
         whole = len(ACTIONS) * TAKES_PER_ACTION - (subject == CORRUPT[0])
-        if not takes:
-            yield f"{subject}: expected {whole} takes, found none"
-            continue
+        wrong = []
         for action in ACTIONS:
             own = sorted(take for take in takes if action_of(take) == action)
             known = TAKES_PER_ACTION - ((subject, action) == CORRUPT)
             if len(own) != known:
-                yield f"{subject}: expected {known} takes of {action}, found {len(own)} ({', '.join(own) or 'none'})"
+                wrong.append(f"{action} {len(own)} of {known}" + (f" ({', '.join(own)})" if own else ""))
+        if not takes:
+            yield f"{subject}: expected {whole} takes, found none"
+        elif wrong:
+            yield f"{subject}: expected {whole} takes, found {len(takes)}: {'; '.join(wrong)}"
 
 
 def _differences(poses: Poses, prepared: Prepared) -> Iterator[str]:
@@ -175,3 +182,118 @@ def _differences(poses: Poses, prepared: Prepared) -> Iterator[str]:
             takes = len({clip.take for clip in clips[split]})
             yield f"{split} subjects: expected {known} frames over all cameras, found {frames} in {takes} takes"
     yield from sorted({f"{d.take}: {d.reason}" for d in prepared.dropped if d.reason == WITHOUT_MOTION})
+
+
+def known_keypoints(folder: Path) -> list[str]:
+    """Names of the keypoints that can be read from the folder; "gt" always can."""
+    archives = [path.stem.removeprefix("data_2d_h36m_") for path in sorted(folder.glob("data_2d_h36m_*.npz"))]
+    folders = [name for name, own in HOURGLASS.items() if files(folder, f"S*/{own}/*.h5")]
+    return list(dict.fromkeys(["gt", *archives, *folders]))
+
+
+def _check(folder: Path) -> list[str]:
+    """What is not as known of the poses and of every kind of keypoints that is there."""
+    lines: list[str] = []
+    for keypoints in known_keypoints(folder):
+        differences = prepare(folder, keypoints=keypoints, validation_takes=()).differences
+        lines += [line for line in differences if line not in lines]
+    return lines
+
+
+_OFFICIAL = (
+    "vision.imar.ro/human3.6m, after registration: Poses, D3 Positions (Poses_D3_Positions_S*.tgz, to be unpacked)"
+)
+_OFFICIAL_TERMS = "the dataset's licence agreement: academic use, no redistribution"
+_DETECTIONS = "dl.fbaipublicfiles.com/video-pose-3d/, linked in DATASETS.md of github.com/facebookresearch/VideoPose3D"
+_DETECTION_TERMS = "the linking repository is under CC BY-NC 4.0; made from Human3.6M's videos, whose licence holds too"
+_MARTINEZ = "github.com/una-dinosauria/3d-pose-baseline"
+_POSES = {
+    "the archive": RawFiles(
+        pattern=ARCHIVE,
+        content="poses of all takes in one file",
+        origin="nobody: it is made from the official files, here by `poselift export h36m`",
+        terms=_OFFICIAL_TERMS,
+    ),
+    "CDF files": RawFiles(
+        pattern=POSE_FORMATS["CDF files"][0],
+        content="the official files, 30 takes of each of 7 subjects",
+        origin=_OFFICIAL,
+        terms=_OFFICIAL_TERMS,
+        expected=210,
+    ),
+    "CDF files converted to MATLAB's": RawFiles(
+        pattern=POSE_FORMATS["CDF files converted to MATLAB's"][0],
+        content="the official files converted by MATLAB",
+        origin="nobody: convert_cdf_to_mat.m of VideoPose3D makes them from the official files",
+        terms=_OFFICIAL_TERMS,
+        expected=210,
+    ),
+    "HDF5 files": RawFiles(
+        pattern=POSE_FORMATS["HDF5 files"][0],
+        content="h36m.zip of Martinez et al. 2017, unpacked",
+        origin=f"{_MARTINEZ}, where the link is dead since May 2020",
+        terms=_OFFICIAL_TERMS,
+        expected=210,
+    ),
+}
+RAW_DATASET = RawDataset(
+    title="Human3.6M",
+    folder="h36m",
+    page="docs/datasets/human36m.md",
+    needs=(
+        Need("poses", "every row", tuple(_POSES[kind] for kind in POSE_FORMATS), any_one=True),
+        Need(
+            "keypoints gt",
+            "rows h36m-gt-*; projected from the poses where the file is missing",
+            (
+                RawFiles(
+                    "data_2d_h36m_gt.npz",
+                    "exact projections",
+                    "nobody: made with data_3d_h36m.npz by `poselift export h36m`",
+                    _OFFICIAL_TERMS,
+                ),
+            ),
+            optional=True,
+        ),
+        *(
+            Need(
+                f"keypoints {name}",
+                f"rows h36m-{name}-*",
+                (RawFiles(f"data_2d_h36m_{name}.npz", content, _DETECTIONS, _DETECTION_TERMS),),
+                optional=True,
+            )
+            for name, content in {
+                "cpn_ft_h36m_dbb": "cascaded pyramid network, the keypoints of most published results",
+                "detectron_ft_h36m": "Mask R-CNN fine-tuned on Human3.6M",
+            }.items()
+        ),
+        *(
+            Need(
+                f"keypoints {name}",
+                f"rows h36m-{name}-*",
+                (
+                    RawFiles(f"data_2d_h36m_{name}.npz", "stacked hourglass network", f"nobody: {made}", terms),
+                    RawFiles(f"S*/{HOURGLASS[name]}/*.h5", "the same as folders", origin, terms, expected=839),
+                ),
+                any_one=True,
+                optional=True,
+            )
+            for name, made, origin, terms in (
+                (
+                    "sh_pt_mpii",
+                    "made from the folders by `poselift export h36m`",
+                    f"h36m.zip of {_MARTINEZ}, where the link is dead since May 2020",
+                    _OFFICIAL_TERMS,
+                ),
+                (
+                    "sh_ft_h36m",
+                    "made from the folders by `poselift export h36m`",
+                    f"stacked_hourglass_fined_tuned_240.tar.gz, linked in {_MARTINEZ}",
+                    _OFFICIAL_TERMS,
+                ),
+            )
+        ),
+    ),
+    check=_check,
+    find=files,
+)
