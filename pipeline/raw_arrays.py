@@ -37,9 +37,9 @@ def read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
         known = [name for name in variables if name in shapes]
         for name in known:
             _check_size(name, shapes[name], path)
-        values = {name: scipy.io.loadmat(path, variable_names=[name])[name] for name in known}
+        content = scipy.io.loadmat(path, variable_names=known)
         _check_there(variables, list(shapes), path)  # last: of a file that was cut off, the rest seems not to be there
-        return values
+        return {name: content[name] for name in variables}
     except UserError:
         raise
     except READ_ERRORS as error:

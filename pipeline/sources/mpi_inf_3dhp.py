@@ -85,9 +85,9 @@ def prepare(folder: Path, *, keypoints: str, target: str, validation_takes: Coll
     prepared = Prepared(
         in_skeleton=MPI_INF_3DHP_17, out_skeleton=MPI_INF_3DHP_17, target=TARGETS[target], pck_joints=PCK_JOINTS
     )
+    prepared.splits["test"].extend(_test_clips(folder, target))
     for clip in _train_clips(folder, target):
         prepared.splits["validation" if clip.take in validation_takes else "train"].append(clip)
-    prepared.splits["test"].extend(_test_clips(folder, target))
     prepared.differences.extend(_differences(prepared))
     return prepared
 
@@ -220,7 +220,7 @@ def _archived_train_clips(takes: dict[Any, Any]) -> Iterator[Clip]:
             )
 
 
-def _archived_arrays(content: object, where: str) -> list[Float32[np.ndarray, "F 17 C"]]:
+def _archived_arrays(content: object, where: str) -> list[Float32[np.ndarray, "_ 17 _"]]:
     arrays = []
     for name, channels in (("data_2d", 2), ("data_3d", 3)):
         if not isinstance(content, dict) or name not in content:
@@ -269,7 +269,7 @@ def _valid_frames(value: object, frames: int, *, where: str) -> Bool[np.ndarray,
 
 def _test_clip(
     take: str,
-    arrays: list[Float32[np.ndarray, "F 17 C"]],
+    arrays: list[Float32[np.ndarray, "_ 17 _"]],
     scored: Bool[np.ndarray, " F"],
     where: str,
     *,
