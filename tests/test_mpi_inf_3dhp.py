@@ -127,7 +127,7 @@ def test_the_two_targets_differ_and_are_labelled(released):
 
 
 def test_archives_are_refused_for_the_other_target(archived):
-    with pytest.raises(UserError, match=r"expected TS1/annot_data.mat and the others for the target annot3, found none"):
+    with pytest.raises(UserError, match=r"expected TS1/annot_data.mat and the others for the target annot3, found no"):
         prepare(archived, target="annot3")
 
 
