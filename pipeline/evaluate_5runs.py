@@ -237,6 +237,8 @@ def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[i
     """Everything a reader must know before he sets the numbers beside others."""
     evaluation = config.evaluation
     actions = sorted({action for clip in clips for action in clip.frames_per_action})
+    if evaluation.actions != "all":
+        actions = sorted(evaluation.actions)
     return {
         "dataset": config.dataset,
         "split": "test",
@@ -248,7 +250,7 @@ def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[i
         "root": f"relative to the root joint, which counts in the mean; predicted root {evaluation.predicted_root}",
         "flip_averaging": evaluation.flip_averaging,
         "averaging": AVERAGING[evaluation.averaging],
-        "actions": actions if evaluation.actions == "all" else sorted(evaluation.actions),
+        "actions": actions if "actions" in evaluation.averaging or evaluation.actions != "all" else "all",
         **({"pck": _pck_in_words(config.pck_joints)} if config.pck_joints else {}),
         "scored_frames": _scored_frames_in_words(clips, evaluation),
         "excluded_takes": list(config.excluded_takes),

@@ -25,6 +25,7 @@ from pipeline.rows import listed_rows, parse_row
 
 METRICS = {"mpjpe_mm": "MPJPE", "p_mpjpe_mm": "P-MPJPE", "n_mpjpe_mm": "N-MPJPE", "mpjve_mm": "MPJVE"}
 SHARES = {"pck150": "PCK@150 (%)", "auc": "AUC (%)"}  # of the datasets that have them
+SHOWN = 3  # of the differences from the published data
 ROW_NAMES_IT = (
     "keypoints",
     "frames",
@@ -76,7 +77,8 @@ def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) ->
         parts.append(_table(columns, [_result_cells(result, shares) for result in rows]))
         parts.extend(BREAKDOWNS.get(protocol["dataset"], _breakdown_by_action)(protocol, rows))
         parts.append(
-            "Protocol:\n\n" + "\n".join(f"- {key.replace('_', ' ')}: {_plain(protocol[key])}" for key in protocol)
+            "Protocol:\n\n"
+            + "\n".join(f"- {key.replace('_', ' ')}: {_plain(_short(protocol[key]))}" for key in protocol)
         )
     parts.append("## Published by others")
     parts.append(
@@ -203,6 +205,13 @@ def _mean_std(value: dict[str, Any]) -> str:
     if value["mean"] is None:
         return "–"
     return f"{value['mean']:.2f}" + ("" if value["std"] is None else f" ± {value['std']:.2f}")
+
+
+def _short(value: object) -> object:
+    """A list of whole sentences cut to the first ones; the metrics file has them all."""
+    if isinstance(value, list) and len(value) > SHOWN and any(": " in str(item) for item in value):
+        return [*value[:SHOWN], f"and {len(value) - SHOWN} more in the metrics file"]
+    return value
 
 
 def _plain(value: object) -> str:
