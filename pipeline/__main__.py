@@ -113,7 +113,7 @@ def evaluate(
 
 @app.command("doctor")
 def doctor(
-    dataset: Annotated[str, typer.Argument(help="h36m ...")],
+    dataset: Annotated[str, typer.Argument(help="h36m, humaneva or mpi_inf_3dhp")],
     raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
 ) -> None:
     """What of a dataset is in data/raw, what is missing, and where its owner distributes it."""
@@ -126,17 +126,22 @@ def doctor(
 
 @app.command("export")
 def export(
-    dataset: Annotated[str, typer.Argument(help="h36m")],
+    dataset: Annotated[str, typer.Argument(help="h36m, humaneva or mpi_inf_3dhp")],
     out: Folder,
     keypoints: Annotated[list[str], typer.Option(help="2D keypoints to write too; may be repeated.")] = ["gt"],  # noqa: B006
     raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
 ) -> None:
-    """Raw files -> the archives that other people's code reads: data_3d_h36m.npz and data_2d_h36m_*.npz."""
-    from pipeline.human36m_files import write_archives
+    """Raw files -> the archives that other people's code reads, such as data_3d_h36m.npz and data_2d_h36m_gt.npz."""
+    from pipeline import human36m_files, humaneva_files, mpi_inf_3dhp_files
 
-    if dataset != "h36m":
-        raise UserError(f"dataset: expected one that can be exported, h36m, found '{dataset}'")
-    write_archives(raw / "h36m", out, keypoints=keypoints)
+    writers = {
+        "h36m": human36m_files.write_archives,
+        "humaneva": humaneva_files.write_archives,
+        "mpi_inf_3dhp": mpi_inf_3dhp_files.write_archives,
+    }
+    if dataset not in writers:
+        raise UserError(f"dataset: expected one that can be exported, {', '.join(writers)}, found '{dataset}'")
+    writers[dataset](raw / dataset, out, keypoints=keypoints)
 
 
 def _work_folder() -> Path:

@@ -7,9 +7,13 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.raw_files import Need, RawDataset, RawFiles
-from pipeline.sources import human36m
+from pipeline.sources import human36m, humaneva, mpi_inf_3dhp
 
-DATASETS: dict[str, RawDataset] = {"h36m": human36m.RAW_DATASET}
+DATASETS: dict[str, RawDataset] = {
+    "h36m": human36m.RAW_DATASET,
+    "humaneva": humaneva.RAW_DATASET,
+    "mpi_inf_3dhp": mpi_inf_3dhp.RAW_DATASET,
+}
 
 
 def examine(name: str, raw_folder: Path) -> tuple[list[str], bool]:

@@ -13,7 +13,8 @@ import scipy.io
 from synthetic_walker import walk_m
 
 from pipeline.geometry import Camera, project
-from pipeline.sources.humaneva import NOT_RELEASED, RECORDINGS, cameras_of
+from pipeline.humaneva_files import NOT_RELEASED, RECORDINGS
+from pipeline.sources.humaneva import cameras_of
 
 RATE_HZ = 60.0
 JOINTS = (

@@ -1,7 +1,7 @@
 """A tiny MPI-INF-3DHP in the formats that people have: as released, and P-STMO's archives of it.
 
 What is irregular is here: cells of 14 cameras of which eight are used, 28 joints in train files and 17 in test files,
-MATLAB files of two versions, the test set in a folder of its own, images of another size in TS5 and TS6, valid frames
+MATLAB files of two versions, the test set two folders deeper, images of another size in TS5 and TS6, valid frames
 that do not follow one another, activities that change within a sequence, two frame rates, and float64 throughout.
 """
 
@@ -15,7 +15,7 @@ import scipy.io
 from synthetic_walker import walk_m
 
 from pipeline.geometry import Camera, camera_from_world_looking_at, project
-from pipeline.sources.mpi_inf_3dhp import ALL_CAMERAS, CAMERAS, KNOWN_TAKES, RELEVANT, TEST_TAKES
+from pipeline.mpi_inf_3dhp_files import ALL_CAMERAS, CAMERAS, RELEVANT, TEST_TAKES, TRAIN_TAKES
 
 TRAIN_FRAMES, TEST_FRAMES = 10, 14
 UNIVERSAL_SCALE = 0.92  # of the poses about the pelvis
@@ -65,8 +65,8 @@ def activity(take: str) -> np.ndarray:
 
 
 def write_release(folder: Path) -> None:
-    """S?/Seq?/annot.mat with camera.calibration, and mpi_inf_3dhp_test_set/TS?/annot_data.mat."""
-    for phase, take in enumerate(KNOWN_TAKES):
+    """S?/Seq?/annot.mat with camera.calibration, and annot_data.mat of TS? where the owner's script leaves it."""
+    for phase, take in enumerate(TRAIN_TAKES):
         target = folder / take.replace(" ", "/")
         target.mkdir(parents=True)
         cells = {name: np.empty((ALL_CAMERAS, 1), dtype=object) for name in ("annot2", "annot3", "univ_annot3")}
@@ -76,8 +76,8 @@ def write_release(folder: Path) -> None:
         others = {"cameras": np.arange(ALL_CAMERAS, dtype=np.uint8)[None], "frames": np.arange(TRAIN_FRAMES)[:, None]}
         scipy.io.savemat(target / "annot.mat", cells | others)
         (target / "camera.calibration").write_text(calibration(), encoding="utf-8")
-    for phase, (take, (_, _, _, size_px)) in enumerate(TEST_TAKES.items()):
-        target = folder / "mpi_inf_3dhp_test_set" / take
+    for phase, (take, (_, _, size_px)) in enumerate(TEST_TAKES.items()):
+        target = folder / "mpi_inf_3dhp_test_set" / "mpi_inf_3dhp_test_set" / take
         target.mkdir(parents=True)
         pixels, true_mm, universal_mm = seen(TEST_FRAMES, phase=20.5 + phase, by=camera(0, size_px=size_px))
         with h5py.File(target / "annot_data.mat", "w", userblock_size=512) as file:
@@ -118,7 +118,7 @@ def calibration() -> str:
 def train_archive() -> dict:
     """What data_train_3dhp.npz holds."""
     data: dict = {}
-    for phase, (take, (_, rate_hz)) in enumerate(KNOWN_TAKES.items()):
+    for phase, (take, (_, rate_hz)) in enumerate(TRAIN_TAKES.items()):
         cameras = {}
         for number in CAMERAS:
             pixels, _, universal_mm = seen(TRAIN_FRAMES, phase=phase, by=camera(number))
@@ -130,7 +130,7 @@ def train_archive() -> dict:
 def evaluation_archive() -> dict:
     """What data_test_3dhp.npz holds."""
     data: dict = {}
-    for phase, (take, (_, _, _, size_px)) in enumerate(TEST_TAKES.items()):
+    for phase, (take, (_, _, size_px)) in enumerate(TEST_TAKES.items()):
         pixels, _, universal_mm = seen(TEST_FRAMES, phase=20.5 + phase, by=camera(0, size_px=size_px))
         data[take] = {
             "data_2d": pixels[:, list(RELEVANT)],

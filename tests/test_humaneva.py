@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-from fixtures_humaneva import RUNS, lens, write_archives, write_converted
+from fixtures_humaneva import GT_METADATA, RUNS, lens, write_archives, write_converted
 from four_stages import four_stages
 
+from pipeline import humaneva_files as files
 from pipeline.clips import Prepared
+from pipeline.doctor import examine
 from pipeline.errors import UserError
 from pipeline.geometry import project
 from pipeline.skeleton import COCO_17, HUMANEVA_15
@@ -70,6 +72,43 @@ def test_archives_and_matlab_files_give_the_same_clips_bit_for_bit(raw, converte
         np.testing.assert_array_equal(clip.joints_camera_m, matlab[name].joints_camera_m)
         assert clip.camera.name == matlab[name].camera.name
         assert (clip.subject, clip.action, clip.rate_hz) == (matlab[name].subject, matlab[name].action, 60.0)
+
+
+@pytest.mark.parametrize("source", ["archives", "converted"])
+def test_what_is_exported_reads_back_as_the_same_clips_bit_for_bit(source, raw, converted, tmp_path):
+    origin = raw if source == "archives" else converted
+    names = ["gt", DETECTED] if source == "archives" else ["gt"]
+    files.write_archives(origin / "humaneva", tmp_path / "humaneva", keypoints=names)
+    for keypoints in names:
+        exported = clips_by_name(prepare(tmp_path, keypoints=keypoints))
+        original = clips_by_name(prepare(origin, keypoints=keypoints))
+        assert list(exported) == list(original)
+        for name, clip in exported.items():
+            np.testing.assert_array_equal(clip.pixels, original[name].pixels)
+            np.testing.assert_array_equal(clip.joints_camera_m, original[name].joints_camera_m)
+            assert clip.pixels.dtype == clip.joints_camera_m.dtype == np.float32
+
+
+def test_exported_archives_have_what_other_people_read(converted, tmp_path):
+    files.write_archives(converted / "humaneva", tmp_path / "out", keypoints=["gt"])
+    written = read_object_npz(tmp_path / "out" / EXACT)
+    assert written["metadata"] == GT_METADATA
+    assert set(written["positions_2d"]) == set(files.RECORDINGS)
+    assert isinstance(written["positions_2d"]["Train/S1"]["Walking 1 chunk0"], list)
+    assert read_object_npz(tmp_path / "out" / POSES)["positions_3d"]["Validate/S3"]["Jog 1 chunk1"].shape == (10, 15, 3)
+
+
+def test_the_doctor_names_what_is_missing_and_what_differs(raw, converted, tmp_path):
+    lines, whole = examine("humaneva", tmp_path)
+    assert not whole
+    assert lines[-1] == "Missing: poses. See docs/datasets/humaneva.md."
+    assert any("from humaneva.is.tue.mpg.de, after registration" in line for line in lines)
+    lines, whole = examine("humaneva", raw)
+    assert not whole
+    assert "  found    data_3d_humaneva15.npz: 1 file, 0.0 MB" in lines
+    assert "  Train/S1 Walking: expected 613 frames in each camera, found 23" in lines
+    lines, _ = examine("humaneva", converted)
+    assert any(line.startswith("  found    converted_15j/*/S[123]/*_1.mat: 28 files, ") for line in lines)
 
 
 def test_poses_in_the_camera_frame_project_onto_the_keypoints(raw):
@@ -164,7 +203,7 @@ def test_keypoints_beyond_the_end_are_cut_and_counted(raw, tmp_path):
 def test_only_train_actions_are_trained_on(raw):
     prepared = prepare(raw, train_actions=["Gestures"], scored_actions=["Box"])
     assert {clip.action for clip in prepared.splits["train"]} == {"Gestures"}
-    assert {clip.action for clip in prepared.splits["test"]} == set(humaneva.ACTIONS)
+    assert {clip.action for clip in prepared.splits["test"]} == set(files.ACTIONS)
 
 
 def test_the_damaged_recording_is_not_missed(raw):
@@ -198,9 +237,9 @@ def test_the_published_ranges_are_compared_recording_by_recording(tmp_path):
     named = {line.split(":")[0] for line in differences}
     expected = {
         f"{recording} {action}"
-        for recording in humaneva.RECORDINGS
-        for action in humaneva.ACTIONS
-        if (recording[-2:], action) not in humaneva.NOT_RELEASED and (recording, action) not in whole
+        for recording in files.RECORDINGS
+        for action in files.ACTIONS
+        if (recording[-2:], action) not in files.NOT_RELEASED and (recording, action) not in whole
     }
     assert named == expected
     assert "Validate/S1 Walking: expected 585 frames in each camera, found 23" in differences

@@ -15,7 +15,9 @@ import scipy.io
 import torch
 from four_stages import four_stages
 
+from pipeline import mpi_inf_3dhp_files as files
 from pipeline.clips import Prepared
+from pipeline.doctor import examine
 from pipeline.errors import UserError
 from pipeline.geometry import project
 from pipeline.metrics import clip_scores
@@ -65,6 +67,43 @@ def test_release_and_archives_give_the_same_arrays_bit_for_bit(released, archive
             np.testing.assert_array_equal(clip.scored, twin.scored)
 
 
+@pytest.mark.parametrize("source", ["release", "archives"])
+def test_what_is_exported_reads_back_as_the_same_clips_bit_for_bit(source, released, archived, tmp_path):
+    origin = released if source == "release" else archived
+    files.write_archives(origin / "mpi_inf_3dhp", tmp_path / "mpi_inf_3dhp", keypoints=["gt"])
+    one, other = prepare(origin), prepare(tmp_path)
+    for split in ("train", "test"):
+        for clip, twin in zip(one.splits[split], other.splits[split], strict=True):
+            assert (clip.name, clip.rate_hz) == (twin.name, twin.rate_hz)
+            np.testing.assert_array_equal(clip.pixels, twin.pixels)
+            np.testing.assert_array_equal(clip.joints_camera_m, twin.joints_camera_m)
+            np.testing.assert_array_equal(clip.scored, twin.scored)
+
+
+def test_exported_archives_have_what_other_people_read(released, tmp_path):
+    files.write_archives(released / "mpi_inf_3dhp", tmp_path, keypoints=["gt"])
+    train, test = (read_object_npz(tmp_path / name)["data"] for name in (TRAIN, TEST))
+    cameras, rate_hz = train["S1 Seq2"]
+    assert rate_hz == 50
+    assert list(cameras) == ["0", "1", "2", "4", "5", "6", "7", "8"]
+    expected = fixture.train_archive()["S1 Seq2"][0]["8"]
+    for key in ("data_2d", "data_3d"):
+        np.testing.assert_allclose(cameras["8"][key], expected[key], rtol=1e-6)
+    np.testing.assert_array_equal(test["TS5"]["valid"], fixture.valid_frames("TS5"))
+
+
+def test_the_doctor_names_what_is_missing_and_what_differs(released, archived, tmp_path):
+    lines, whole = examine("mpi_inf_3dhp", tmp_path)
+    assert not whole
+    assert lines[-1] == "Missing: train sequences, test sequences. See docs/datasets/mpi_inf_3dhp.md."
+    lines, whole = examine("mpi_inf_3dhp", released)
+    assert not whole
+    assert any(line.startswith("  found    TS[1-6]/annot_data.mat: 6 files, ") for line in lines)
+    assert "  TS1: expected 6151 frames and 603 valid ones, found 14 and 4" in lines
+    lines, _ = examine("mpi_inf_3dhp", archived)
+    assert any(line.startswith("  found    data_train_3dhp.npz: 1 file, ") for line in lines)
+
+
 def test_every_joint_is_the_one_that_its_name_says_and_the_pelvis_comes_first(released):
     clip = prepare(released, target="annot3").splits["train"][0]
     assert MPI_INF_3DHP_17.root == 0
@@ -76,7 +115,7 @@ def test_every_joint_is_the_one_that_its_name_says_and_the_pelvis_comes_first(re
 
 
 def test_the_relevant_joints_are_those_of_the_two_published_orders():
-    names_17 = [fixture.NAMES_28[joint] for joint in mpi_inf_3dhp.RELEVANT]
+    names_17 = [fixture.NAMES_28[joint] for joint in files.RELEVANT]
     assert names_17[:5] == ["head_top", "neck", "RShoulder", "RElbow", "RWrist"]
     assert names_17[14:] == ["pelvis", "spine", "head"]
     ours = [names_17[joint] for joint in mpi_inf_3dhp.H36M_ORDER]
@@ -166,7 +205,7 @@ def test_validation_takes_leave_the_train_split(released):
 def test_activities_change_inside_a_sequence(released):
     for clip in prepare(released).splits["test"]:
         numbers = fixture.activity(clip.take)
-        for number, name in enumerate(mpi_inf_3dhp.ACTIVITIES):
+        for number, name in enumerate(files.ACTIVITIES):
             frames = clip.frames_per_action.get(name, np.zeros(len(clip), dtype=bool))
             np.testing.assert_array_equal(frames, numbers == number)
 
@@ -195,7 +234,7 @@ def test_only_valid_frames_are_scored_and_activities_add_up_to_the_whole(release
             assert sum(score[metric].frames for score in own) == len(valid)
             assert sum(score[metric].total for score in own) == pytest.approx(expected[metric].total)
         activities = {action for part, action, _ in parts if part is clip}
-        assert activities == {mpi_inf_3dhp.ACTIVITIES[fixture.activity(clip.take)[at - first]] for at in valid}
+        assert activities == {files.ACTIVITIES[fixture.activity(clip.take)[at - first]] for at in valid}
         first += len(clip)
 
 
@@ -249,9 +288,9 @@ def test_every_sequence_of_another_length_is_named(released):
 
 
 def test_the_published_counts_add_up_to_the_published_totals():
-    frames = sum(frames for frames, _ in mpi_inf_3dhp.KNOWN_TAKES.values())
-    assert frames * len(mpi_inf_3dhp.CAMERAS) == mpi_inf_3dhp.TRAIN_FRAMES == 1_052_736
-    assert sum(valid for _, valid, *_ in mpi_inf_3dhp.TEST_TAKES.values()) == 2_929
+    frames = sum(frames for frames, _ in files.TRAIN_TAKES.values())
+    assert frames * len(files.CAMERAS) == files.TRAIN_FRAMES == 1_052_736
+    assert sum(valid for _, valid, _ in files.TEST_TAKES.values()) == 2_929
 
 
 def test_a_sequence_of_the_published_length_is_not_named(archived, tmp_path):
@@ -433,7 +472,7 @@ def test_a_missing_sequence_is_named(released, tmp_path):
 
 def test_a_missing_test_sequence_is_named(released, tmp_path):
     folder = own_copy(released, tmp_path)
-    shutil.rmtree(folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS2")
+    shutil.rmtree(folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/TS2")
     with pytest.raises(UserError, match=r"mpi_inf_3dhp: expected TS2/annot_data.mat, found no such file"):
         prepare(folder)
 
@@ -441,7 +480,7 @@ def test_a_missing_test_sequence_is_named(released, tmp_path):
 def test_two_copies_of_a_sequence_are_refused(released, tmp_path):
     folder = own_copy(released, tmp_path)
     own = folder / "mpi_inf_3dhp"
-    shutil.copytree(own / "mpi_inf_3dhp_test_set/TS2", own / "TS2")
+    shutil.copytree(own / "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/TS2", own / "TS2")
     with pytest.raises(UserError, match=r"expected one TS2/annot_data.mat, found .*/TS2/annot_data.mat and .*test_set"):
         prepare(folder)
 
@@ -461,7 +500,7 @@ def test_two_copies_of_a_sequence_are_refused(released, tmp_path):
 )
 def test_what_is_wrong_in_a_test_file_is_named(name, value, message, released, tmp_path):
     folder = own_copy(released, tmp_path)
-    path = folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS1/annot_data.mat"
+    path = folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/TS1/annot_data.mat"
     with h5py.File(path, "r+") as file:
         del file[name]
         if value is not None:
@@ -472,7 +511,7 @@ def test_what_is_wrong_in_a_test_file_is_named(name, value, message, released, t
 
 def test_numbers_that_lie_in_another_file_are_refused(released, tmp_path):
     folder = own_copy(released, tmp_path)
-    path = folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS1/annot_data.mat"
+    path = folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/TS1/annot_data.mat"
     with h5py.File(path, "r+") as file:
         del file["annot2"]
         file.create_dataset("annot2", (14, 1, 17, 2), "f8", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
@@ -482,7 +521,7 @@ def test_numbers_that_lie_in_another_file_are_refused(released, tmp_path):
 
 def test_a_test_file_of_the_older_version_is_refused(released, tmp_path):
     folder = own_copy(released, tmp_path)
-    path = folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS1/annot_data.mat"
+    path = folder / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/TS1/annot_data.mat"
     scipy.io.savemat(path, {"annot2": np.zeros((14, 34))})
     with pytest.raises(UserError, match=r"annot_data.mat: expected a whole MATLAB file of version 7.3, found OSError"):
         prepare(folder)
@@ -491,7 +530,7 @@ def test_a_test_file_of_the_older_version_is_refused(released, tmp_path):
 def test_a_train_file_of_the_newer_version_is_refused(released, tmp_path):
     folder = own_copy(released, tmp_path)
     own = folder / "mpi_inf_3dhp"
-    shutil.copy(own / "mpi_inf_3dhp_test_set/TS1/annot_data.mat", own / "S1/Seq1/annot.mat")
+    shutil.copy(own / "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set/TS1/annot_data.mat", own / "S1/Seq1/annot.mat")
     with pytest.raises(UserError, match=r"annot.mat: expected a whole MATLAB file of version 5 to 7, found NotImpl"):
         prepare(folder)
 
@@ -525,7 +564,7 @@ def cells_of(table: str, row: str) -> list[float]:
 
 def test_a_row_goes_through_all_stages_to_the_official_table(released, tmp_path):
     metrics, markdown = four_stages("mpi_inf_3dhp-gt-f9-linear", tmp_path, raw_folder=released)
-    valid = {take: int(fixture.valid_frames(take).sum()) for take in mpi_inf_3dhp.TEST_TAKES}
+    valid = {take: int(fixture.valid_frames(take).sum()) for take in files.TEST_TAKES}
     assert metrics["protocol"]["scored"] == sum(valid.values())
     assert metrics["protocol"]["target"].startswith("univ_annot3")
     assert "14 joints" in metrics["protocol"]["pck"]
@@ -540,7 +579,7 @@ def test_a_row_goes_through_all_stages_to_the_official_table(released, tmp_path)
         indoors = [take for take in valid if take in ("TS1", "TS2")]
         scene = sum(valid[take] * per_take[take] for take in indoors) / sum(valid[take] for take in indoors)
         assert metrics["per_subset"]["GS"][metric]["mean"] == pytest.approx(scene)
-    assert set(metrics["per_action"]) <= set(mpi_inf_3dhp.ACTIVITIES[1:])
+    assert set(metrics["per_action"]) <= set(files.ACTIVITIES[1:])
     overall = cells_of(markdown.split("Overall, over all valid frames")[1].split("per scene")[0], "gt f9 linear")
     kinds = [(over, metric) for over in ("over_frames", "over_subjects") for metric in ("pck150", "auc", "mpjpe_mm")]
     assert overall == [round(metrics[over][metric]["mean"], 2) for over, metric in kinds]
@@ -553,12 +592,5 @@ def test_the_mean_of_sequences_can_be_the_headline(archived, tmp_path):
     metrics, _ = four_stages(row, tmp_path, raw_folder=archived, averaging="subjects", frame_step=2)
     assert metrics["mpjpe_mm"]["mean"] == metrics["over_subjects"]["mpjpe_mm"]["mean"]
     assert metrics["protocol"]["averaging"].startswith("frames pooled within a subject or test sequence")
-    every_other = [(int(fixture.valid_frames(take).sum()) + 1) // 2 for take in mpi_inf_3dhp.TEST_TAKES]
+    every_other = [(int(fixture.valid_frames(take).sum()) + 1) // 2 for take in files.TEST_TAKES]
     assert metrics["protocol"]["scored"] == sum(every_other)
-
-
-def test_the_archives_hold_what_others_read(archived):
-    train = read_object_npz(archived / "mpi_inf_3dhp" / TRAIN)["data"]
-    cameras, rate_hz = train["S1 Seq2"]
-    assert rate_hz == 50
-    assert cameras["8"]["data_2d"].dtype == np.float64

@@ -1,17 +1,12 @@
-"""HumanEva-I (Sigal et al. 2010) as VideoPose3D's archives or converted_15j hold it: files -> clips of 15 joints.
+"""HumanEva-I (Sigal et al. 2010), 15 joints: its poses and keypoints -> clips. "Validate" is the test split.
 
-Archives: data_3d_humaneva15.npz and data_2d_humaneva15_<keypoints>.npz. converted_15j/{Train,Validate}/S?/ is what
-their MATLAB script makes of the official release: <Action>_1.mat with `poses_3d` (T 15 3, mm, NaN where the capture
-failed) and `poses_2d` (3 T 15 2, pixels). "Validate" is the test split. A take is a chunk, a run of frames without NaN;
-runs with NaN are numbered too, so the numbers have gaps.
+A take is a chunk: a run of frames in which the capture did not fail.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,21 +14,25 @@ from jaxtyping import Float32
 from pipeline.clips import Clip, Dropped, Prepared
 from pipeline.errors import UserError
 from pipeline.geometry import Camera, RigidTransform, rotation_from_quaternion
-from pipeline.raw_arrays import check_in_image, numbers, numbers_or_nan, read_mat, stretches_of
-from pipeline.skeleton import COCO_17, H36M_17, HUMANEVA_15, Skeleton
-from pipeline.untrusted import read_object_npz
+from pipeline.humaneva_files import (
+    ACTIONS,
+    CAMERAS,
+    CONVERTED,
+    FOLDERS,
+    NOT_RELEASED,
+    POSES,
+    RECORDINGS,
+    Keypoints,
+    Poses,
+    known_keypoints,
+    read_files,
+)
+from pipeline.raw_arrays import check_in_image
+from pipeline.raw_files import Need, RawDataset, RawFiles
+from pipeline.skeleton import HUMANEVA_15
 
-POSES, CONVERTED = "data_3d_humaneva15.npz", "converted_15j"
 RATE_HZ = 60.0
 WIDTH_PX, HEIGHT_PX = 640, 480
-SUBJECTS = ("S1", "S2", "S3")
-ACTIONS = ("Walking", "Jog", "ThrowCatch", "Gestures", "Box")
-FOLDERS = {"Train": "train", "Validate": "test"}  # as the release calls them, and what they are here
-RECORDINGS = tuple(f"{folder}/{subject}" for folder in FOLDERS for subject in SUBJECTS)
-NOT_RELEASED = {("S3", "ThrowCatch")}  # damaged
-TAKE = re.compile(rf"({'|'.join(ACTIONS)}) 1 chunk([0-9]+)")
-LAYOUTS = {"humaneva15": HUMANEVA_15, "coco": COCO_17, "h36m": H36M_17}
-
 # Frames of Train, [start, end), in trial 1; Validate has those before, from 5 on. Pavllo et al. 2019, as their code.
 FIRST_FRAME = 5
 TRAIN_FRAMES: dict[str, dict[str, tuple[int, int]]] = {
@@ -62,7 +61,6 @@ TRAIN_FRAMES: dict[str, dict[str, tuple[int, int]]] = {
 
 # Per subject, cameras C1, C2, C3: world_from_camera as unit quaternion (w, x, y, z) and the camera's position in mm.
 # Their lenses were not published with the archives.
-CAMERAS = ("C1", "C2", "C3")
 _PLACED_AS_S1 = (
     ((0.424207, -0.4983646, -0.5802981, 0.4847012), (4062.227, 663.2477, 1528.397)),
     ((0.6503354, -0.7481602, -0.0919284, 0.0941766), (844.8131, -3805.2092, 1504.9929)),
@@ -84,11 +82,6 @@ WITHOUT_KEYPOINTS = "poses of a chunk that is not among the keypoints"
 NOT_TRAINED_ON = "action not among datasets.humaneva.train_actions"
 BEYOND_END = "keypoints beyond the end of the poses"
 
-Poses = dict[
-    str, dict[str, Float32[np.ndarray, "F 15 3"]]
-]  # recording ("Train/S1") -> chunk ("Box 1 chunk0") -> metres
-Keypoints = dict[str, dict[str, list[Float32[np.ndarray, "F J 2"]]]]  # the same -> one array per camera
-
 
 def prepare(
     folder: Path,
@@ -109,7 +102,7 @@ def prepare(
         if unknown:
             expected = f"expected actions of {', '.join(ACTIONS)}"
             raise UserError(f"datasets.humaneva.{name}: {expected}, found '{unknown[0]}'")
-    poses, pixels, in_skeleton = _read(folder, keypoints)
+    poses, pixels, in_skeleton = read_files(folder, keypoints)
     prepared = Prepared(in_skeleton=in_skeleton, out_skeleton=HUMANEVA_15, target="15 joints of the motion capture")
     unused = set(validation_takes)
     for recording in RECORDINGS:
@@ -230,136 +223,63 @@ def _differences(poses: Poses, pixels: Keypoints) -> Iterator[str]:
                 yield f"{recording} {action}: expected {expected} in each camera, found {labelled + unlabelled}"
 
 
-def _read(folder: Path, keypoints: str) -> tuple[Poses, Keypoints, Skeleton]:
-    """The archives where they are, else converted_15j; exact keypoints are in either."""
-    archive = folder / f"data_2d_humaneva15_{keypoints}.npz"
-    converted = folder / CONVERTED
-    if (folder / POSES).is_file():
-        poses = _read_poses(folder / POSES)
-    elif converted.is_dir():
-        poses, exact = _read_converted(converted)
-        if keypoints == "gt" and not archive.is_file():
-            return poses, exact, HUMANEVA_15
-    else:
-        raise UserError(f"{folder}: expected {POSES} or {CONVERTED}, found neither")
-    if not archive.is_file():
-        known = sorted(
-            path.stem.removeprefix("data_2d_humaneva15_") for path in folder.glob("data_2d_humaneva15_*.npz")
-        )
-        found = ", ".join(known) or "none"
-        raise UserError(f"{archive}: expected the keypoints '{keypoints}', found no such file (there are: {found})")
-    pixels, in_skeleton = _read_keypoints(archive)
-    return poses, pixels, in_skeleton
+def _check(folder: Path) -> list[str]:
+    """What is not as known of the poses and of every kind of keypoints that is there."""
+    lines: list[str] = []
+    for keypoints in known_keypoints(folder):
+        actions = ("Walking", "Jog", "Box")  # those of the published tables
+        own = prepare(folder, keypoints=keypoints, train_actions=actions, scored_actions=actions, validation_takes=())
+        lines += [line for line in own.differences if line not in lines]
+    return lines
 
 
-def _read_poses(path: Path) -> Poses:
-    positions = _member(read_object_npz(path), "positions_3d", path)
-    poses: Poses = {}
-    for recording in RECORDINGS:
-        if not isinstance(positions.get(recording), dict):
-            found = ", ".join(map(str, positions)) or "nothing (the conversion found no file)"
-            raise UserError(f"{path}: expected the recordings {', '.join(RECORDINGS)}, found {found}")
-        poses[recording] = {
-            _checked_chunk(chunk, f"{path}: {recording}"): numbers(
-                array, (None, 15, 3), where=f"{path}: {recording} {chunk}"
-            )
-            for chunk, array in positions[recording].items()
-        }
-    unknown = sorted(set(map(str, positions)) - set(RECORDINGS))
-    if unknown:
-        raise UserError(f"{path}: expected the recordings {', '.join(RECORDINGS)}, found '{unknown[0]}'")
-    return poses
-
-
-def _read_keypoints(path: Path) -> tuple[Keypoints, Skeleton]:
-    members = read_object_npz(path)
-    skeleton = _layout(_member(members, "metadata", path), path)
-    joints = len(skeleton.joints)
-    pixels: Keypoints = {}
-    for recording, chunks in _member(members, "positions_2d", path).items():
-        labelled = recording in RECORDINGS
-        if not labelled and not re.fullmatch(r"Unlabeled/((Train|Validate)/)?S[1-4]", str(recording)):
-            raise UserError(f"{path}: expected the recordings {', '.join(RECORDINGS)}, found '{recording}'")
-        if not isinstance(chunks, dict):
-            raise UserError(f"{path}: {recording}: expected chunks by name, found {type(chunks).__name__}")
-        pixels[recording] = {}
-        for chunk, seen in chunks.items():
-            where = f"{path}: {recording} {chunk}"
-            if labelled:
-                _checked_chunk(chunk, f"{path}: {recording}")
-            if not isinstance(seen, (list, tuple, np.ndarray)) or len(seen) != len(CAMERAS):
-                found = len(seen) if isinstance(seen, (list, tuple, np.ndarray)) else type(seen).__name__
-                raise UserError(f"{where}: expected keypoints in {len(CAMERAS)} cameras, found {found}")
-            pixels[recording][chunk] = [
-                numbers(array, (None, joints, 2), where=f"{where}: {camera}")
-                if labelled
-                else _unlabelled_keypoints(array, joints, where=f"{where}: {camera}")
-                for camera, array in zip(CAMERAS, seen, strict=True)
-            ]
-    return pixels, skeleton
-
-
-def _unlabelled_keypoints(array: object, joints: int, *, where: str) -> Float32[np.ndarray, "F J 2"]:
-    """Unused but for their length: a camera without video has None, a chunk at the end may be empty."""
-    if array is None or (isinstance(array, np.ndarray) and array.shape == (0, joints, 2)):
-        return np.zeros((0, joints, 2), dtype=np.float32)
-    return numbers_or_nan(array, (None, joints, 2), where=where)
-
-
-def _layout(metadata: dict[Any, Any], path: Path) -> Skeleton:
-    name = metadata.get("layout_name")
-    if name not in LAYOUTS:
-        raise UserError(f"{path}: expected the keypoint layout {', '.join(LAYOUTS)}, found {name!r}")
-    skeleton = LAYOUTS[name]
-    expected = {"num_joints": len(skeleton.joints), "keypoints_symmetry": [list(skeleton.left), list(skeleton.right)]}
-    for key, value in expected.items():
-        found = metadata.get(key)
-        if key == "keypoints_symmetry" and isinstance(found, (list, tuple)):
-            found = [list(side) if isinstance(side, (list, tuple)) else side for side in found]
-        if found != value:
-            raise UserError(f"{path}: metadata: {key}: expected {value} for the layout '{name}', found {found}")
-    return skeleton
-
-
-def _member(members: dict[str, Any], name: str, path: Path) -> dict[Any, Any]:
-    if not isinstance(members.get(name), dict):
-        raise UserError(f"{path}: expected '{name}' with names and arrays, found {', '.join(members)}")
-    return members[name]
-
-
-def _checked_chunk(chunk: object, where: str) -> str:
-    if not isinstance(chunk, str) or not TAKE.fullmatch(chunk):
-        raise UserError(f"{where}: expected chunks such as 'Walking 1 chunk0' of {', '.join(ACTIONS)}, found '{chunk}'")
-    return chunk
-
-
-def _read_converted(folder: Path) -> tuple[Poses, Keypoints]:
-    """The chunks of converted_15j, as the archives name them."""
-    poses: Poses = {recording: {} for recording in RECORDINGS}
-    pixels: Keypoints = {recording: {} for recording in RECORDINGS}
-    for recording in RECORDINGS:
-        paths = sorted((folder / recording).glob("*.mat"))
-        if not paths:
-            raise UserError(f"{folder / recording}: expected one file per action, such as Walking_1.mat, found none")
-        for path in paths:
-            if path.stem not in {f"{action}_1" for action in ACTIONS}:
-                raise UserError(f"{path}: expected trial 1 of {', '.join(ACTIONS)}, such as Walking_1.mat, found it")
-            variables = read_mat(path, ("poses_3d", "poses_2d"))
-            joints_mm = numbers_or_nan(variables["poses_3d"], (None, 15, 3), where=f"{path}: poses_3d")
-            seen = numbers_or_nan(variables["poses_2d"], (3, len(joints_mm), 15, 2), where=f"{path}: poses_2d")
-            valid = np.isfinite(joints_mm).all((1, 2))
-            projected = np.isfinite(seen).all((0, 2, 3))
-            if (valid != projected).any():
-                frame = int(np.flatnonzero(valid != projected)[0])
-                raise UserError(
-                    f"{path}: expected NaN in poses_3d and poses_2d alike, found one alone in frame {frame}"
-                )
-            for number, (start, end, is_valid) in enumerate(stretches_of(valid)):
-                name = f"{path.stem.replace('_', ' ')} chunk{number}"
-                if is_valid:
-                    poses[recording][name] = joints_mm[start:end] / np.float32(1000)
-                    pixels[recording][name] = list(seen[:, start:end])
-                else:
-                    unlabelled = pixels.setdefault(f"Unlabeled/{recording}", {})
-                    unlabelled[name] = list(seen[:, start:end])
-    return poses, pixels
+_OWNER = "humaneva.is.tue.mpg.de, after registration: HumanEva-I, Release_Code_v1_1_beta, Critical_Update_OFS_files"
+_TERMS = "the terms that the owner shows on registration"
+_EXPORTED = "nobody: made from converted_15j, here by `poselift export humaneva`"
+RAW_DATASET = RawDataset(
+    title="HumanEva-I",
+    folder="humaneva",
+    page="docs/datasets/humaneva.md",
+    needs=(
+        Need(
+            "poses",
+            "every row",
+            (
+                RawFiles(POSES, "poses of all chunks in one file", _EXPORTED, _TERMS),
+                RawFiles(
+                    f"{CONVERTED}/*/S[123]/*_1.mat",
+                    "poses and exact keypoints, a file per action",
+                    f"{_OWNER}; ConvertHumanEva.m of github.com/facebookresearch/VideoPose3D makes them in MATLAB",
+                    _TERMS,
+                    expected=28,
+                ),
+            ),
+            any_one=True,
+        ),
+        Need(
+            "keypoints gt",
+            "rows humaneva-gt-*",
+            (
+                RawFiles("data_2d_humaneva15_gt.npz", "exact projections", _EXPORTED, _TERMS),
+                RawFiles(f"{CONVERTED}/*/S[123]/*_1.mat", "has them too", _OWNER, _TERMS, expected=28),
+            ),
+            any_one=True,
+            optional=True,
+        ),
+        Need(
+            "keypoints detectron_pt_coco",
+            "rows humaneva-detectron_pt_coco-*",
+            (
+                RawFiles(
+                    "data_2d_humaneva15_detectron_pt_coco.npz",
+                    "Mask R-CNN trained on COCO, 17 keypoints",
+                    "dl.fbaipublicfiles.com/video-pose-3d/, linked in DATASETS.md of "
+                    "github.com/facebookresearch/VideoPose3D",
+                    "the linking repository is under CC BY-NC 4.0; made from HumanEva's videos, whose terms hold too",
+                ),
+            ),
+            optional=True,
+        ),
+    ),
+    check=_check,
+)
