@@ -269,7 +269,7 @@ def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[i
 def _scored_frames_in_words(clips: Sequence[Clip], evaluation: Evaluation) -> str:
     which = "frame" if clips[0].scored is None else "frame marked as valid by the dataset (all are context)"
     step, fraction = evaluation.frame_step, evaluation.frame_fraction
-    words = f"every {which} once" if step == 1 else f"every {step}th {which}"
+    words = f"every {which} once" if step == 1 else f"one {which} in {step}"
     return words if fraction == 1 else f"{words}, of one stretch of {fraction:g} of each clip"
 
 

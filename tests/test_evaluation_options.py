@@ -186,7 +186,7 @@ def test_chosen_actions_alone_are_scored_and_stated(whole: Path, tmp_path: Path)
 
 def test_a_quick_evaluation_says_so(whole: Path, tmp_path: Path) -> None:
     result = evaluated_with(whole, tmp_path, frame_fraction=0.5, frame_step=2)
-    assert result["protocol"]["scored_frames"] == "every 2th frame, of one stretch of 0.5 of each clip"
+    assert result["protocol"]["scored_frames"] == "one frame in 2, of one stretch of 0.5 of each clip"
     assert 0 < result["protocol"]["scored"] < 0.3 * fixtures.TEST_FRAMES
     assert result["mpjve_mm"]["mean"] is None
 
