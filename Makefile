@@ -2,10 +2,11 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup results test check
+.PHONY: help setup results test fixtures check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make test      set up and run the tests"
+	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
 	@echo "make check     lint and types"
 
 setup: .venv/installed
@@ -24,6 +25,9 @@ results: setup
 
 test: setup
 	python -m pytest
+
+fixtures: setup
+	python tests/run_fixtures.py
 
 check: setup
 	ruff check .

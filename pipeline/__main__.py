@@ -80,6 +80,77 @@ def readme(path: Path = Path("README.md"), results: Path = Path("reports/results
     write_text(path, readme_with_results(path.read_text(encoding="utf-8"), results.read_text(encoding="utf-8")))
 
 
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="The .bin that PoseFormer's script saved.")],
+    out: Annotated[Path, typer.Argument(help="The checkpoint folder to make.", file_okay=False)],
+    dataset: Annotated[str, typer.Option(help="What the weights were trained on: h36m, humaneva, mpi_inf_3dhp.")],
+    keypoints: Annotated[str, typer.Option(help="2D keypoints they were trained on: gt, cpn_ft_h36m_dbb ...")],
+    heads: Annotated[int, typer.Option(help="Attention heads; the file does not tell.", min=1)] = 8,
+    in_skeleton: Annotated[str, typer.Option(help="Joint layout of the keypoints.")] = "h36m17",
+    out_skeleton: Annotated[str, typer.Option(help="Joint layout of the poses.")] = "h36m17",
+) -> None:
+    """Public PoseFormer weights -> a checkpoint folder, without executing what the file contains."""
+    from pipeline.import_checkpoint import import_checkpoint
+
+    import_checkpoint(
+        file,
+        out,
+        dataset=dataset,
+        keypoints=keypoints,
+        heads=heads,
+        in_skeleton=in_skeleton,
+        out_skeleton=out_skeleton,
+    )
+
+
+@app.command("evaluate")
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder with weights.safetensors and card.json.")],
+    row: Annotated[str, typer.Argument(metavar="ROW_OR_FOLDER", help="A row, or a folder of prepared data.")],
+    prepared: Annotated[Path, typer.Option(help="Where the prepared data of the rows lie.")] = Path("data/prepared"),
+    reports: Path = Path("reports"),
+    out: Annotated[Path | None, typer.Option(help="The JSON file, instead of one under reports/evaluations.")] = None,
+) -> None:
+    """One checkpoint, ours or imported, and the test split of a row -> metrics and their protocol."""
+    from pipeline.evaluate import evaluate
+
+    print(evaluate(checkpoint, row, prepared=prepared, reports=reports, out=out))
+
+
+@app.command("doctor")
+def doctor(
+    dataset: Annotated[str, typer.Argument(help="h36m, humaneva or mpi_inf_3dhp")],
+    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
+) -> None:
+    """What of a dataset is in data/raw, what is missing, and where its owner distributes it."""
+    from pipeline.doctor import examine
+
+    lines, whole = examine(dataset, raw)
+    print("\n".join(lines))
+    raise typer.Exit(0 if whole else 1)
+
+
+@app.command("export")
+def export(
+    dataset: Annotated[str, typer.Argument(help="h36m, humaneva or mpi_inf_3dhp")],
+    out: Folder,
+    keypoints: Annotated[list[str], typer.Option(help="2D keypoints to write too; may be repeated.")] = ["gt"],  # noqa: B006
+    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
+) -> None:
+    """Raw files -> the archives that other people's code reads, such as data_3d_h36m.npz and data_2d_h36m_gt.npz."""
+    from pipeline import human36m_files, humaneva_files, mpi_inf_3dhp_files
+
+    writers = {
+        "h36m": human36m_files.write_archives,
+        "humaneva": humaneva_files.write_archives,
+        "mpi_inf_3dhp": mpi_inf_3dhp_files.write_archives,
+    }
+    if dataset not in writers:
+        raise UserError(f"dataset: expected one that can be exported, {', '.join(writers)}, found '{dataset}'")
+    writers[dataset](raw / dataset, out, keypoints=keypoints)
+
+
 def _work_folder() -> Path:
     """In the repository that DVC was called in, also when it runs an experiment in a temporary copy of it."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".work"

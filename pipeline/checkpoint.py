@@ -20,24 +20,34 @@ from pipeline.skeleton import SKELETONS, Skeleton
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 
 
+class ImportedFrom(Values):
+    """The file of other people's weights that a checkpoint was made from."""
+
+    file: str
+    sha256: str
+
+
 class Card(Values):
     """What is known about a checkpoint: enough to build the model, and where the weights come from.
 
-    `epoch` is the one whose weights these are. `validation_mpjpe_mm` is None where there was nothing to validate on.
+    `row` says what the weights were trained on. `epoch` is the one whose weights these are. `validation_mpjpe_mm` is
+    None where there was nothing to validate on. For weights trained elsewhere (`imported_from`) the row is what was
+    stated on import, and seed, run_key and torch are None.
     """
 
     row: str
-    seed: StrictInt
+    seed: StrictInt | None
     model: str
     hyperparameters: dict[str, Any]
     frames: StrictInt
     in_skeleton: str
     out_skeleton: str
     in_channels: StrictInt
-    epoch: StrictInt
+    epoch: StrictInt | None
     validation_mpjpe_mm: float | None
-    run_key: str
-    torch: str
+    run_key: str | None
+    torch: str | None
+    imported_from: ImportedFrom | None = None
 
     @property
     def skeletons(self) -> tuple[Skeleton, Skeleton]:

@@ -1,7 +1,8 @@
 """Clip: one recording seen by one camera, without gaps; how clips are written to a folder and read back.
 
-A split is a folder with `pixels.npy`, `joints_camera_m.npy`, `confidence.npy` (where the detector gives one), all clips
-end to end, and `clips.json`, one entry per clip in the same order. Nothing in it is executed when it is read.
+A split is a folder with `pixels.npy`, `joints_camera_m.npy`, `confidence.npy` (where the detector gives one) and
+`scored.npy` (where not every frame is to be scored), all clips end to end, and `clips.json`, one entry per clip in the
+same order. Nothing in it is executed when it is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from pipeline.errors import UserError
 from pipeline.geometry import Camera, RigidTransform
@@ -28,7 +29,9 @@ class Clip:
     """Consecutive frames of one take in one camera.
 
     `pixels` are the 2D keypoints, `joints_camera_m` the true joints in the camera frame; their layouts may differ.
-    `confidence` is the detector's, 0 to 1, or None. `first_frame` counts from the start of the take at `rate_hz`.
+    `confidence` is the detector's, 0 to 1, or None. `first_frame` counts from the start of the take at `rate_hz` (None
+    where nobody published it). `scored` marks the frames to be scored, the others being context; None: all of them.
+    Where the action changes inside the clip, `activities` lists (first frame, action) of each stretch.
     """
 
     take: str
@@ -36,11 +39,13 @@ class Clip:
     subject: str
     action: str
     camera: Camera
-    rate_hz: float
+    rate_hz: float | None
     first_frame: int
     pixels: Float32[np.ndarray, "F J_in 2"]
     joints_camera_m: Float32[np.ndarray, "F J_out 3"]
     confidence: Float32[np.ndarray, "F J_in"] | None = None
+    scored: Bool[np.ndarray, " F"] | None = None
+    activities: tuple[tuple[int, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -49,6 +54,15 @@ class Clip:
     def name(self) -> str:
         """Unique in its split."""
         return f"{self.take}/{self.camera.name}/{self.first_frame}"
+
+    @property
+    def frames_per_action(self) -> dict[str, Bool[np.ndarray, " F"]]:
+        """Each action of the clip and which frames show it."""
+        stretches = self.activities or ((0, self.action),)
+        starts = [start for start, _ in stretches]
+        number = np.searchsorted(starts, np.arange(len(self)), side="right") - 1
+        actions = np.array([action for _, action in stretches])[number]
+        return {action: actions == action for _, action in stretches}
 
 
 @dataclass(frozen=True)
@@ -63,21 +77,29 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a source makes of its raw files. `target` says in words what the true joints are."""
+    """What a source makes of its raw files. `target` says in words what the true joints are.
+
+    `pck_joints` are those that the dataset's own PCK and AUC count, empty if it has none. `differences` names what is
+    not as the dataset is known to be, a line each; `excluded_takes` are whole takes of the test split left out.
+    """
 
     in_skeleton: Skeleton
     out_skeleton: Skeleton
     target: str
     splits: dict[str, list[Clip]] = field(default_factory=lambda: {split: [] for split in SPLITS})
     dropped: list[Dropped] = field(default_factory=list)
+    pck_joints: tuple[int, ...] = ()
+    differences: list[str] = field(default_factory=list)
+    excluded_takes: list[str] = field(default_factory=list)
 
 
 def check_clip(clip: Clip) -> None:
-    """Raises UserError if the arrays differ in length, are empty or not finite."""
+    """Raises UserError if the arrays differ in length, are empty or not finite, or the activities are not in order."""
     arrays = {"pixels": clip.pixels, "joints_camera_m": clip.joints_camera_m}
     if clip.confidence is not None:
         arrays["confidence"] = clip.confidence
-    lengths = {name: len(array) for name, array in arrays.items()}
+    marks = {} if clip.scored is None else {"scored": clip.scored}
+    lengths = {name: len(array) for name, array in (arrays | marks).items()}
     if len(set(lengths.values())) != 1 or len(clip) == 0:
         raise UserError(f"clip {clip.name}: expected arrays of one length over 0, found {lengths}")
     for name, array in arrays.items():
@@ -87,14 +109,18 @@ def check_clip(clip: Clip) -> None:
             raise UserError(
                 f"clip {clip.name}: {name}: expected finite numbers, found NaN or infinity in frame {frame}"
             )
+    starts = [start for start, _ in clip.activities]
+    if starts and (starts[0] != 0 or starts != sorted(set(starts)) or starts[-1] >= len(clip)):
+        raise UserError(f"clip {clip.name}: activities: expected starts from 0 up, below {len(clip)}, found {starts}")
 
 
-def write_split(folder: Path, clips: Sequence[Clip]) -> None:
-    """Write `clips` into the new folder `folder`.
+def write_split(folder: Path, clips: Sequence[Clip], *, may_be_empty: bool = False) -> None:
+    """Write `clips` into the new folder `folder`, without holding more than one of them twice in memory.
 
-    Raises UserError if there is no clip, a clip is bad, two have one name, or they do not share their layouts.
+    Raises UserError if there is no clip (unless the split `may_be_empty`), a clip is bad, two have one name, or they do
+    not share their layouts.
     """
-    if not clips:
+    if not clips and not may_be_empty:
         raise UserError(f"{folder}: expected at least one clip, found none")
     for clip in clips:
         check_clip(clip)
@@ -102,20 +128,33 @@ def write_split(folder: Path, clips: Sequence[Clip]) -> None:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{folder}: expected clips of different names, found '{twice}' twice")
-    layouts = {(clip.pixels.shape[1], clip.joints_camera_m.shape[1], clip.confidence is None) for clip in clips}
-    if len(layouts) != 1:
+    layouts = {
+        (clip.pixels.shape[1], clip.joints_camera_m.shape[1], clip.confidence is None, clip.scored is None)
+        for clip in clips
+    }
+    if len(layouts) > 1:
         raise UserError(f"{folder}: expected one joint layout in all clips, found {sorted(layouts)}")
     folder.mkdir(parents=True)
-    np.save(folder / "pixels.npy", np.concatenate([clip.pixels for clip in clips]))
-    np.save(folder / "joints_camera_m.npy", np.concatenate([clip.joints_camera_m for clip in clips]))
-    if clips[0].confidence is not None:
-        np.save(folder / "confidence.npy", np.concatenate([c.confidence for c in clips if c.confidence is not None]))
+    for name in ("pixels", "joints_camera_m", "confidence", "scored"):
+        arrays = [array for clip in clips if (array := getattr(clip, name)) is not None]
+        if arrays:
+            _write_end_to_end(folder / f"{name}.npy", arrays)
     entries = ",\n".join(json.dumps(_entry_from_clip(clip)) for clip in clips)
     (folder / "clips.json").write_text(f"[\n{entries}\n]\n", encoding="utf-8")
 
 
+def _write_end_to_end(path: Path, arrays: Sequence[np.ndarray]) -> None:
+    """What np.save writes of the concatenated arrays, byte for byte, the last dimension always innermost."""
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(arrays[0].dtype), "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for array in arrays:
+            file.write(np.ascontiguousarray(array).data)
+
+
 def read_split(folder: Path) -> list[Clip]:
-    """The clips of a split; their arrays are views of memory-mapped files.
+    """The clips of a split, none if it was written empty; their arrays are views of memory-mapped files.
 
     Raises UserError if a file is missing, damaged or does not fit the others.
     """
@@ -125,17 +164,23 @@ def read_split(folder: Path) -> list[Clip]:
         lengths = [int(entry["frames"]) for entry in entries]
         cameras = [_camera_from_dict(entry["camera"]) for entry in entries]
         described = [{key: entry[key] for key in DESCRIPTION} for entry in entries]
+        activities = [tuple((int(start), str(name)) for start, name in e.get("activities", ())) for e in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{table}: expected the list of clips, found {type(error).__name__}: {error}") from error
+    if not entries:
+        return []
     frames = sum(lengths)
     pixels = _read_array(folder / "pixels.npy", frames, ndim=3)
     joints_camera_m = _read_array(folder / "joints_camera_m.npy", frames, ndim=3)
     confidence = None
     if (folder / "confidence.npy").exists():
         confidence = _read_array(folder / "confidence.npy", frames, ndim=2)
+    scored = None
+    if (folder / "scored.npy").exists():
+        scored = _read_array(folder / "scored.npy", frames, ndim=1, dtype="bool")
     clips = []
     first = 0
-    for values, length, camera in zip(described, lengths, cameras, strict=True):
+    for values, length, camera, stretches in zip(described, lengths, cameras, activities, strict=True):
         part = slice(first, first + length)
         clip = Clip(
             **values,
@@ -143,6 +188,8 @@ def read_split(folder: Path) -> list[Clip]:
             pixels=pixels[part],
             joints_camera_m=joints_camera_m[part],
             confidence=None if confidence is None else confidence[part],
+            scored=None if scored is None else scored[part],
+            activities=stretches,
         )
         check_clip(clip)
         clips.append(clip)
@@ -150,13 +197,13 @@ def read_split(folder: Path) -> list[Clip]:
     return clips
 
 
-def _read_array(path: Path, frames: int, *, ndim: int) -> np.ndarray:
+def _read_array(path: Path, frames: int, *, ndim: int, dtype: str = "float32") -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: expected a numpy array, found {type(error).__name__}: {error}") from error
-    if array.dtype != np.float32 or array.ndim != ndim or len(array) != frames:
-        expected = f"float32 with {frames} frames in {ndim} dimensions"
+    if array.dtype != dtype or array.ndim != ndim or len(array) != frames:
+        expected = f"{dtype} with {frames} frames in {ndim} dimensions"
         raise UserError(f"{path}: expected {expected}, found {array.dtype} {array.shape}")
     return array
 
@@ -165,6 +212,7 @@ def _entry_from_clip(clip: Clip) -> dict[str, Any]:
     camera = clip.camera
     return {
         **{key: getattr(clip, key) for key in DESCRIPTION},
+        **({"activities": clip.activities} if clip.activities else {}),
         "frames": len(clip),
         "camera": {
             "name": camera.name,

@@ -23,6 +23,8 @@ MM_PER_M = 1000.0
 PCK_THRESHOLD_MM = 150.0  # Mehta et al. 2017
 AUC_THRESHOLDS_MM = tuple(5.0 * step for step in range(31))  # 0, 5, ..., 150: MPI-INF-3DHP's own evaluation script
 
+JOINT = "joint "  # begins the name of a metric that is the error of one joint
+
 PoseArray = Float[np.ndarray, "F J 3"]
 
 
@@ -148,10 +150,13 @@ def auc(errors_mm: Float[np.ndarray, "F J"]) -> float:
     return float(np.mean([pck(errors_mm, threshold_mm=threshold_mm) for threshold_mm in AUC_THRESHOLDS_MM]))
 
 
-def clip_scores(predicted_m: PoseArray, target_m: PoseArray, *, pck_joints: Sequence[int] = ()) -> ClipScores:
+def clip_scores(
+    predicted_m: PoseArray, target_m: PoseArray, *, pck_joints: Sequence[int] = (), joint_names: Sequence[str] = ()
+) -> ClipScores:
     """Every metric of one clip of consecutive frames, ready to be pooled: metric name -> Score.
 
-    `pck_joints` adds "pck150" and "auc" over those joints. The velocity error of a clip counts with all its frames, not
+    `pck_joints` adds "pck150" and "auc" over those joints, `joint_names` (one per joint) the error of each joint as
+    "joint <name>". The velocity error of a clip counts with all its frames, not
     frames - 1 (as Pavllo et al. 2019 weight it), and a clip of one frame has none.
     Raises what `p_mpjpe_mm` and `n_mpjpe_mm` raise.
     """
@@ -166,6 +171,10 @@ def clip_scores(predicted_m: PoseArray, target_m: PoseArray, *, pck_joints: Sequ
     if len(pck_joints):
         errors_mm = joint_errors_mm(predicted_m, target_m)[:, list(pck_joints)]
         scores |= {"pck150": Score(pck(errors_mm) * frames, frames), "auc": Score(auc(errors_mm) * frames, frames)}
+    if len(joint_names):
+        columns = rearrange(joint_errors_mm(predicted_m, target_m), "f j -> j f")
+        named = zip(joint_names, columns, strict=True)
+        scores |= {f"{JOINT}{name}": Score(math.fsum(errors_mm), frames) for name, errors_mm in named}
     return scores
 
 

@@ -58,7 +58,10 @@ class Evaluation(Values):
     flip_averaging: StrictBool
     window_stride: Count  # frames kept of a window by models that predict all of them
     frame_step: Count  # every n-th frame of a test clip is scored
+    frame_fraction: Annotated[Number, Field(gt=0, le=1)] = 1.0  # of each test clip, in one stretch, that is scored
+    actions: Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all"  # scored ones, by exact name
     predicted_root: Literal["zeroed", "kept"]
+    averaging: Literal["actions", "frames", "subjects", "subject_actions"]
 
 
 class Recipe(Training, Evaluation):
@@ -76,13 +79,33 @@ class CmuRecipe(Recipe):
     validation_takes: tuple[str, ...]
 
 
+class Human36mRecipe(Recipe):
+    """Of Human3.6M: also which takes are kept from training to validate on, such as "S8 Walking 1"."""
+
+    validation_takes: tuple[str, ...]
+
+
+class HumanEvaRecipe(Recipe):
+    """Of HumanEva-I: also which actions are trained on, and which chunks of Train are validated on."""
+
+    train_actions: Annotated[tuple[str, ...], Field(min_length=1)]
+    validation_takes: tuple[str, ...]
+
+
+class MpiInf3dhpRecipe(Recipe):
+    """Of MPI-INF-3DHP: also which of its two targets is learnt and scored, and which takes are validated on."""
+
+    target: Literal["univ_annot3", "annot3"]
+    validation_takes: tuple[str, ...]
+
+
 class Recipes(Values):
     """A recipe for each dataset."""
 
     cmu: CmuRecipe
-    h36m: Recipe
-    humaneva: Recipe
-    mpi_inf_3dhp: Recipe
+    h36m: Human36mRecipe
+    humaneva: HumanEvaRecipe
+    mpi_inf_3dhp: MpiInf3dhpRecipe
 
 
 class Params(Values):
@@ -121,10 +144,15 @@ class EvaluationConfig(Values):
     dataset: str
     keypoints: str
     target: str
+    in_skeleton: str
+    out_skeleton: str
     frames: Count
     threads: Count
     device: Device
     selection: str
+    pck_joints: tuple[StrictInt, ...]  # of the output; empty where the dataset has no PCK of its own
+    excluded_takes: tuple[str, ...] = ()  # whole takes of the published test split that are not scored
+    differences: tuple[str, ...] = ()  # what is not as the dataset is known to be
     evaluation: Evaluation
 
 

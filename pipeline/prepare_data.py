@@ -23,6 +23,9 @@ from pipeline.params import (
     CmuRecipe,
     Evaluation,
     EvaluationConfig,
+    Human36mRecipe,
+    HumanEvaRecipe,
+    MpiInf3dhpRecipe,
     Params,
     Recipe,
     Training,
@@ -31,7 +34,7 @@ from pipeline.params import (
     recipe_for,
 )
 from pipeline.rows import Row, parse_row
-from pipeline.sources import cmu_mocap
+from pipeline.sources import cmu_mocap, human36m, humaneva, mpi_inf_3dhp
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +50,18 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
     if row.dataset not in SOURCES:
         raise UserError(f"dataset {row.dataset}: expected one that can be read: {', '.join(SOURCES)}")
     prepared = SOURCES[row.dataset](raw_folder, row.keypoints, recipe)
+    if recipe.selection == "best_validation" and not prepared.splits["validation"]:
+        where = f"{params_path}: datasets.{row.dataset}"
+        raise UserError(f"{where}: selection: expected validation_takes for 'best_validation', found none")
 
     with new_folder(out) as folder:
         for split in SPLITS:
-            write_split(folder / split, prepared.splits[split])
+            write_split(folder / split, prepared.splits[split], may_be_empty=split == "validation")
         write_json(folder / "training.json", _training_config(row, params, recipe, prepared).model_dump())
         write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())
         write_json(folder / "manifest.json", _manifest(row, prepared, folder))
+    for difference in prepared.differences:
+        log.warning("%s: not as known: %s", row.dataset, difference)
     log.info("%s: %d frames to train on", row, sum(len(clip) for clip in prepared.splits["train"]))
 
 
@@ -68,7 +76,38 @@ def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
     )
 
 
-SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {"cmu": _read_cmu}
+def _read_h36m(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, Human36mRecipe)
+    return human36m.prepare(raw_folder / "h36m", keypoints=keypoints, validation_takes=recipe.validation_takes)
+
+
+def _read_humaneva(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, HumanEvaRecipe)
+    return humaneva.prepare(
+        raw_folder / "humaneva",
+        keypoints=keypoints,
+        train_actions=recipe.train_actions,
+        scored_actions=humaneva.ACTIONS if recipe.actions == "all" else recipe.actions,
+        validation_takes=recipe.validation_takes,
+    )
+
+
+def _read_mpi_inf_3dhp(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, MpiInf3dhpRecipe)
+    return mpi_inf_3dhp.prepare(
+        raw_folder / "mpi_inf_3dhp",
+        keypoints=keypoints,
+        target=recipe.target,
+        validation_takes=recipe.validation_takes,
+    )
+
+
+SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
+    "cmu": _read_cmu,
+    "h36m": _read_h36m,
+    "humaneva": _read_humaneva,
+    "mpi_inf_3dhp": _read_mpi_inf_3dhp,
+}
 
 
 def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepared) -> TrainingConfig:
@@ -93,10 +132,15 @@ def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepa
         dataset=row.dataset,
         keypoints=row.keypoints,
         target=prepared.target,
+        in_skeleton=prepared.in_skeleton.name,
+        out_skeleton=prepared.out_skeleton.name,
         frames=row.frames,
         threads=params.threads,
         device=params.device,
         selection=recipe.selection,
+        pck_joints=prepared.pck_joints,
+        excluded_takes=tuple(prepared.excluded_takes),
+        differences=tuple(prepared.differences),
         evaluation=Evaluation(**{key: getattr(recipe, key) for key in Evaluation.model_fields}),
     )
 
@@ -110,6 +154,7 @@ def _manifest(row: Row, prepared: Prepared, folder: Path) -> dict[str, Any]:
             "total": sum(dropped.frames for dropped in prepared.dropped),
             "takes": [asdict(dropped) for dropped in prepared.dropped if dropped.frames],
         },
+        "differences": prepared.differences,
         "sha256": {
             str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()
         },
@@ -127,6 +172,7 @@ def _counts(clips: Sequence[Clip]) -> dict[str, Any]:
         "takes": len({clip.take for clip in clips}),
         "clips": len(clips),
         "frames": sum(len(clip) for clip in clips),
+        "frames_per_take": frames_by(lambda clip: clip.take),
         "frames_per_subset": frames_by(lambda clip: clip.subset),
         "frames_per_subject": frames_by(lambda clip: clip.subject),
         "frames_per_action": frames_by(lambda clip: clip.action),

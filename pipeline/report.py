@@ -19,10 +19,13 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.figures import new_figure
 from pipeline.files import write_text
+from pipeline.metrics import mean_std
 from pipeline.params import load_params
 from pipeline.rows import listed_rows, parse_row
 
 METRICS = {"mpjpe_mm": "MPJPE", "p_mpjpe_mm": "P-MPJPE", "n_mpjpe_mm": "N-MPJPE", "mpjve_mm": "MPJVE"}
+SHARES = {"pck150": "PCK@150 (%)", "auc": "AUC (%)"}  # of the datasets that have them
+SHOWN = 3  # of the differences from the published data
 ROW_NAMES_IT = (
     "keypoints",
     "frames",
@@ -83,15 +86,14 @@ def _read_published(path: Path) -> list[dict[str, str]]:
 def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) -> str:
     parts = ["# Results", "Errors in mm; mean ± sample standard deviation over the runs (one run per seed)."]
     for protocol, rows in _by_protocol(results):
-        columns = ["dataset", "2D", "frames", "model", "runs", *METRICS.values()]
+        shares = [share for share in SHARES if share in rows[0]]
+        columns = ["dataset", "2D", "frames", "model", "runs", *(SHARES[share] for share in shares), *METRICS.values()]
         parts.append(f"## {protocol['dataset']}")
-        parts.append(_table(columns, [_result_cells(result) for result in rows]))
-        parts.append("MPJPE per action:")
-        actions = _actions(rows)
-        cells = [[_row_label(result), *(_action_cell(result, action) for action in actions)] for result in rows]
-        parts.append(_table(["row", *actions], cells))
+        parts.append(_table(columns, [_result_cells(result, shares) for result in rows]))
+        parts.extend(BREAKDOWNS.get(protocol["dataset"], _breakdown_by_action)(protocol, rows))
         parts.append(
-            "Protocol:\n\n" + "\n".join(f"- {key.replace('_', ' ')}: {_plain(protocol[key])}" for key in protocol)
+            "Protocol:\n\n"
+            + "\n".join(f"- {key.replace('_', ' ')}: {_plain(_short(protocol[key]))}" for key in protocol)
         )
     parts.append("## Published by others")
     parts.append(
@@ -116,6 +118,76 @@ def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) ->
     return "\n\n".join(parts) + "\n"
 
 
+def _breakdown_by_action(protocol: dict[str, Any], rows: Sequence[Result]) -> list[str]:
+    actions = _actions(rows)
+    return ["MPJPE per action:", _table(["row", *actions], _cells(rows, "per_action", actions, "mpjpe_mm"))]
+
+
+def _breakdown_of_humaneva(protocol: dict[str, Any], rows: Sequence[Result]) -> list[str]:
+    """Actions by subjects with the averages that papers print, for both metrics that papers print."""
+    known = rows[0]["per_subject_action"]
+    groups = [
+        [f"{subject} {action}" for subject in ("S1", "S2", "S3") if f"{subject} {action}" in known]
+        for action in ("Walking", "Jog", "Box", "ThrowCatch", "Gestures")
+    ]
+    keys = [key for group in groups for key in group]
+    walk_and_jog, with_box = groups[0] + groups[1], groups[0] + groups[1] + groups[2]
+    averages = {}
+    if groups[0] and groups[1]:
+        averages["mean of Walking, Jog"] = walk_and_jog
+        if groups[2]:
+            averages["mean of Walking, Jog, Box"] = with_box
+    parts = []
+    for metric in ("mpjpe_mm", "p_mpjpe_mm"):
+        cells = _cells(rows, "per_subject_action", keys, metric)
+        for result, line in zip(rows, cells, strict=True):
+            line += [_mean_std(_mean_of_groups(result, own, metric)) for own in averages.values()]
+        parts.append(f"{METRICS[metric]} per action and subject (Validate; papers print either average):")
+        columns = [" ".join(reversed(key.split())) for key in keys]
+        parts.append(_table(["row", *columns, *averages], cells))
+    return parts
+
+
+def _mean_of_groups(result: Result, keys: Sequence[str], metric: str) -> dict[str, Any]:
+    """Plain mean over groups of subject and action, run by run."""
+    runs = [result["per_subject_action"][key][metric]["runs"] for key in keys]
+    return mean_std([float(np.mean(values)) for values in zip(*runs, strict=True)])
+
+
+def _breakdown_of_mpi_inf_3dhp(protocol: dict[str, Any], rows: Sequence[Result]) -> list[str]:
+    """Both overall numbers that papers print, then the share of correct joints by scene, sequence and activity."""
+    measures = {**SHARES, "mpjpe_mm": "MPJPE"}
+    columns = [f"{name}, {kind}" for kind in ("frames pooled", "mean of sequences") for name in measures.values()]
+    cells = [
+        [_row_label(r), *(_mean_std(r[over][m]) for over in ("over_frames", "over_subjects") for m in measures)]
+        for r in rows
+    ]
+    parts = ["Overall, over all valid frames and as plain mean over the six test sequences:"]
+    parts.append(_table(["row", *columns], cells))
+    for title, grouping in (("scene", "per_subset"), ("test sequence", "per_subject"), ("activity", "per_action")):
+        groups = sorted({group for result in rows for group in result[grouping]}, key=_scene_first)
+        parts.append(f"{SHARES['pck150']} per {title}:")
+        parts.append(_table(["row", *groups], _cells(rows, grouping, groups, "pck150")))
+    return parts
+
+
+def _scene_first(group: str) -> tuple[int, str]:
+    scenes = ("GS", "noGS", "Outdoor")
+    return (scenes.index(group), "") if group in scenes else (len(scenes), group)
+
+
+def _cells(rows: Sequence[Result], grouping: str, groups: Sequence[str], metric: str) -> list[list[str]]:
+    """For each row its name and the metric of each group; a dash where it has no such group."""
+    missing = {metric: {"mean": None}}
+    return [
+        [_row_label(result), *(_mean_std(result[grouping].get(group, missing)[metric]) for group in groups)]
+        for result in rows
+    ]
+
+
+BREAKDOWNS = {"humaneva": _breakdown_of_humaneva, "mpi_inf_3dhp": _breakdown_of_mpi_inf_3dhp}
+
+
 def _by_protocol(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[Result]]]:
     """The results in groups that may share a table: equal in all of the protocol but what the row's name says."""
     groups: list[tuple[dict[str, Any], list[Result]]] = []
@@ -130,11 +202,11 @@ def _by_protocol(results: Sequence[Result]) -> list[tuple[dict[str, Any], list[R
     return groups
 
 
-def _result_cells(result: Result) -> list[str]:
+def _result_cells(result: Result, shares: Sequence[str]) -> list[str]:
     row = parse_row(result["row"])
     runs = len(result["mpjpe_mm"]["runs"])
     names = [row.dataset, row.keypoints, str(row.frames), row.model, str(runs)]
-    return [*names, *(_mean_std(result[metric]) for metric in METRICS)]
+    return [*names, *(_mean_std(result[metric]) for metric in (*shares, *METRICS))]
 
 
 def _row_label(result: Result) -> str:
@@ -146,15 +218,17 @@ def _actions(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(action for result in results for action in result["per_action"]))
 
 
-def _action_cell(result: Result, action: str) -> str:
-    means = result["per_action"].get(action)
-    return "–" if means is None else _mean_std(means["mpjpe_mm"])
-
-
 def _mean_std(value: dict[str, Any]) -> str:
     if value["mean"] is None:
         return "–"
     return f"{value['mean']:.2f}" + ("" if value["std"] is None else f" ± {value['std']:.2f}")
+
+
+def _short(value: object) -> object:
+    """A list of whole sentences cut to the first ones; the metrics file has them all."""
+    if isinstance(value, list) and len(value) > SHOWN and any(": " in str(item) for item in value):
+        return [*value[:SHOWN], f"and {len(value) - SHOWN} more in the metrics file"]
+    return value
 
 
 def _plain(value: object) -> str:
@@ -172,13 +246,13 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _results_csv(results: Sequence[Result]) -> str:
     header = ["row", "dataset", "keypoints", "frames", "model", "runs"]
-    header += [f"{metric}{part}" for metric in METRICS for part in ("", "_std")]
+    header += [f"{metric}{part}" for metric in (*METRICS, *SHARES) for part in ("", "_std")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for result in results:
         row = parse_row(result["row"])
-        values = [result[metric][part] for metric in METRICS for part in ("mean", "std")]
+        values = [result.get(metric, {}).get(part) for metric in (*METRICS, *SHARES) for part in ("mean", "std")]
         numbers = ["" if value is None else f"{value:.4f}" for value in values]
         runs = len(result["mpjpe_mm"]["runs"])
         writer.writerow([row, row.dataset, row.keypoints, row.frames, row.model, runs, *numbers])
@@ -206,7 +280,7 @@ def _write_per_action_figure(path: Path, results: Sequence[Result]) -> None:
         )
     axes.set_xticks(range(len(actions)), actions, rotation=30, ha="right")
     axes.set_ylabel("MPJPE in mm, test split")
-    axes.legend(title="mean over actions ± std over runs", fontsize=8, title_fontsize=8)
+    axes.legend(title="average as in the table ± std over runs", fontsize=8, title_fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 

@@ -40,7 +40,7 @@ from pipeline.windows import (
     every_nth,
     frame_table,
     predict_frames,
-    scores_of_clips,
+    scores_of_actions,
 )
 from pipeline.working_state import load_state, locked, remove_state, run_key, save_state
 
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_S = 30.0
 CODE = ("pipeline/train.py", "pipeline/windows.py", "pipeline/losses.py", "models/*.py")
 
-Record = dict[str, int | float]  # one epoch: see HISTORY
+Record = dict[str, int | float | None]  # one epoch: see HISTORY; None without validation clips
 HISTORY = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
 
 
@@ -59,7 +59,7 @@ class Data:
 
     train: FrameTable
     clip_weights: Tensor | None  # of the training clips
-    validation: FrameTable
+    validation: FrameTable | None  # where no takes are held out
     validation_clips: list[Clip]
     in_skeleton: Skeleton
     out_skeleton: Skeleton
@@ -70,7 +70,7 @@ class Best:
     """The weights that the run will be judged by, and the epoch they are from."""
 
     epoch: int
-    val_mpjpe_mm: float
+    val_mpjpe_mm: float | None
     weights: dict[str, Tensor]
 
 
@@ -121,7 +121,8 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
                 write_checkpoint(partial, best.weights, card)
                 _write_history(partial / "history.csv", history)
             run.summarise({"epoch_of_weights": best.epoch, "val/mpjpe_mm_of_weights": best.val_mpjpe_mm})
-            run.figure("prediction", _example_figure(model, best, data, config))
+            if data.validation is not None:
+                run.figure("prediction", _example_figure(model, best, data, data.validation, config))
             run.artifact(f"{config.row}-run{seed}", type="checkpoint", path=out, metadata=card.model_dump())
         remove_state(folder)
 
@@ -147,8 +148,10 @@ def _read_data(prepared: Path, config: TrainingConfig, device: torch.device) -> 
     in_skeleton, out_skeleton = SKELETONS[config.in_skeleton], SKELETONS[config.out_skeleton]
     clips = {split: read_split(prepared / split) for split in ("train", "validation")}
     expected = (len(in_skeleton.joints), config.in_channels)
-    tables = {}
+    tables: dict[str, FrameTable] = {}
     for split in clips:
+        if split == "validation" and not clips[split]:
+            continue
         table = frame_table(clips[split], root=out_skeleton.root, device=device)
         if tuple(table.screen.shape[1:]) != expected or table.pose_m.shape[1] != len(out_skeleton.joints):
             found = f"{tuple(table.screen.shape[1:])} and {table.pose_m.shape[1]} joints"
@@ -157,7 +160,7 @@ def _read_data(prepared: Path, config: TrainingConfig, device: torch.device) -> 
     return Data(
         train=tables["train"],
         clip_weights=balancing_weights(clips["train"], config.training.action_balance),
-        validation=tables["validation"],
+        validation=tables.get("validation"),
         validation_clips=clips["validation"],
         in_skeleton=in_skeleton,
         out_skeleton=out_skeleton,
@@ -340,8 +343,10 @@ def _mean_of_epoch(state: State) -> Record:
 
 
 def _validate(model: nn.Module, data: Data, config: TrainingConfig) -> Record:
-    """MPJPE and P-MPJPE of the validation clips, mean over actions, without flip averaging."""
+    """MPJPE and P-MPJPE of the validation clips, mean over actions, without flip averaging; None if there are none."""
     table = data.validation
+    if table is None:
+        return {"val_mpjpe_mm": None, "val_p_mpjpe_mm": None}
     wanted = every_nth(table, config.training.validation_step)
     poses_m = predict_frames(
         model,
@@ -353,8 +358,8 @@ def _validate(model: nn.Module, data: Data, config: TrainingConfig) -> Record:
         flip_averaging=False,
         wanted=wanted,
     )
-    scores = scores_of_clips(data.validation_clips, poses_m, table, wanted)
-    means = metrics.average_over_actions(scores, [clip.action for clip in data.validation_clips])
+    scores = scores_of_actions(data.validation_clips, poses_m, table, wanted)
+    means = metrics.average_over_actions([own for *_, own in scores], [action for _, action, _ in scores])
     return {"val_mpjpe_mm": means["mpjpe_mm"], "val_p_mpjpe_mm": means["p_mpjpe_mm"]}
 
 
@@ -389,11 +394,10 @@ def _resume(
     return state
 
 
-def _named_for_tracking(record: Record) -> Record:
+def _named_for_tracking(record: Record) -> dict[str, int | float]:
     names = {"train_mpjpe_mm": "train/mpjpe_mm", "val_mpjpe_mm": "val/mpjpe_mm", "val_p_mpjpe_mm": "val/p_mpjpe_mm"}
-    return {names.get(key, key): value for key, value in record.items()} | {
-        "train/loss": record["train_mpjpe_mm"] / 1000
-    }
+    known = {names.get(key, key): value for key, value in record.items() if value is not None}
+    return known | {"train/loss": known["train/mpjpe_mm"] / 1000}
 
 
 def _write_history(path: Path, history: list[Record]) -> None:
@@ -403,15 +407,15 @@ def _write_history(path: Path, history: list[Record]) -> None:
         writer.writerows(history)
 
 
-def _example_figure(model: nn.Module, best: Best, data: Data, config: TrainingConfig) -> Figure:
+def _example_figure(model: nn.Module, best: Best, data: Data, table: FrameTable, config: TrainingConfig) -> Figure:
     """The middle frame of the first validation clip, predicted and true."""
     model.load_state_dict(best.weights)
     frame = len(data.validation_clips[0]) // 2
-    wanted = torch.zeros(len(data.validation), dtype=torch.bool, device=data.validation.screen.device)
+    wanted = torch.zeros(len(table), dtype=torch.bool, device=table.screen.device)
     wanted[frame] = True
     poses_m = predict_frames(
         model,
-        data.validation,
+        table,
         data.in_skeleton,
         data.out_skeleton,
         frames=config.frames,
@@ -420,7 +424,7 @@ def _example_figure(model: nn.Module, best: Best, data: Data, config: TrainingCo
         wanted=wanted,
     )
     title = f"{data.validation_clips[0].name}, frame {frame}"
-    predicted_m, true_m = poses_m[frame].cpu().numpy(), data.validation.pose_m[frame].cpu().numpy()
+    predicted_m, true_m = poses_m[frame].cpu().numpy(), table.pose_m[frame].cpu().numpy()
     return pose_figure(predicted_m, true_m, data.out_skeleton, title=title)
 
 
@@ -444,7 +448,9 @@ def _progress_bar(name: str, epochs: int) -> Iterator[ShowProgress]:
         def show(epochs_done: float, record: Record | None, frames_per_s: float) -> None:
             nonlocal numbers
             if record is not None:
-                numbers = f"train {record['train_mpjpe_mm']:.1f} mm  val {record['val_mpjpe_mm']:.1f} mm"
+                numbers = f"train {record['train_mpjpe_mm']:.1f} mm"
+                if record["val_mpjpe_mm"] is not None:
+                    numbers += f"  val {record['val_mpjpe_mm']:.1f} mm"
                 if bar.disable:
                     log.info("%s epoch %d/%d  %s  %.0f frames/s", name, epochs_done, epochs, numbers, frames_per_s)
             bar.update(task, completed=epochs_done, numbers=f"{numbers}  {frames_per_s:,.0f} frames/s")

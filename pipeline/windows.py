@@ -6,6 +6,7 @@ or last frame, in training and in evaluation.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ class FrameTable:
     """The frames of K clips end to end, on one device.
 
     `screen` holds normalised keypoints (and the confidence as third channel where there is one), `pose_m` the joints in
-    the camera frame relative to the root, in metres.
+    the camera frame relative to the root, in metres. `scored` marks the frames that are to be scored.
     """
 
     screen: Float[Tensor, "N J_in C"]
     pose_m: Float[Tensor, "N J_out 3"]
+    scored: Bool[Tensor, " N"]
     clip_first: Int[Tensor, " K"]
     clip_last: Int[Tensor, " K"]
 
@@ -60,9 +62,11 @@ def frame_table(clips: Sequence[Clip], *, root: int, device: torch.device) -> Fr
     lengths = torch.tensor([len(clip) for clip in clips])
     last = lengths.cumsum(0) - 1
     joints_m = np.concatenate([clip.joints_camera_m for clip in clips])
+    scored = np.concatenate([np.ones(len(clip), dtype=bool) if clip.scored is None else clip.scored for clip in clips])
     return FrameTable(
         screen=torch.from_numpy(np.concatenate([screen_channels(clip) for clip in clips])).to(device),
         pose_m=torch.from_numpy(joints_m - joints_m[:, root : root + 1]).to(device),
+        scored=torch.from_numpy(scored).to(device),
         clip_first=(last - lengths + 1).to(device),
         clip_last=last.to(device),
     )
@@ -211,23 +215,66 @@ def predict_frames(
     return poses_m
 
 
-def every_nth(table: FrameTable, step: int) -> Bool[Tensor, " N"]:
-    """Marks the first frame of every clip and each `step`-th after it."""
+def every_nth(table: FrameTable, step: int, *, fraction: float = 1.0) -> Bool[Tensor, " N"]:
+    """Marks the first frame to be scored of every clip and each `step`-th of those after it.
+
+    With `fraction` below 1 only that part of each clip's frames, in one stretch, whose start depends on their number
+    alone (see `stretch`).
+    """
     lengths = table.clip_last - table.clip_first + 1
-    since_start = torch.arange(len(table), device=lengths.device) - table.clip_first.repeat_interleave(lengths)
-    return since_start % step == 0
+    scored = table.scored.long()
+    before = scored.cumsum(0) - scored
+    since_start = before - before[table.clip_first].repeat_interleave(lengths)
+    marked = table.scored
+    if fraction < 1:
+        counts = (before + scored)[table.clip_last] - before[table.clip_first]
+        stretches = torch.tensor([stretch(count, fraction) for count in counts.tolist()], device=scored.device)
+        first, end = rearrange(stretches, "k side -> side k")
+        since_start = since_start - first.repeat_interleave(lengths)
+        marked = marked & (since_start >= 0) & (since_start < (end - first).repeat_interleave(lengths))
+    return marked & (since_start % step == 0)
 
 
-def scores_of_clips(
-    clips: Sequence[Clip], poses_m: Float[Tensor, "N J_out 3"], table: FrameTable, wanted: Bool[Tensor, " N"]
-) -> list[ClipScores]:
-    """Every metric of every clip over its wanted frames. Raises UserError naming a clip that cannot be scored."""
+def stretch(frames: int, fraction: float) -> tuple[int, int]:
+    """First frame and end of the stretch of `fraction` of a clip, at least one frame, that stands for the whole clip.
+
+    The same for all clips of one length, on every machine: the start is drawn by the hash of the length, as Pavllo et
+    al. 2019 do it.
+    """
+    kept = min(frames, max(1, round(frames * fraction)))
+    places = frames - kept + 1
+    digest = hashlib.sha256(str(frames).encode()).digest()
+    first = int(int.from_bytes(digest[:4], "little") / (2**32 - 1) * places)
+    first = min(first, places - 1)
+    return first, first + kept
+
+
+def scores_of_actions(
+    clips: Sequence[Clip],
+    poses_m: Float[Tensor, "N J_out 3"],
+    table: FrameTable,
+    wanted: Bool[Tensor, " N"],
+    *,
+    pck_joints: Sequence[int] = (),
+    joint_names: Sequence[str] = (),
+) -> list[tuple[Clip, str, ClipScores]]:
+    """Every metric over the wanted frames of every action of every clip: (clip, action, scores).
+
+    `pck_joints` and `joint_names` add metrics as in `clip_scores`. An action without wanted frames is left out. Raises
+    UserError naming a clip that cannot be scored.
+    """
     predicted_m, targets_m, chosen = poses_m.cpu().numpy(), table.pose_m.cpu().numpy(), wanted.cpu().numpy()
     scores = []
     for clip, first, last in zip(clips, table.clip_first.tolist(), table.clip_last.tolist(), strict=True):
-        own = np.arange(first, last + 1)[chosen[first : last + 1]]
-        try:
-            scores.append(clip_scores(predicted_m[own], targets_m[own]))
-        except UserError as error:
-            raise UserError(f"clip {clip.name}: {error}") from error
+        for action, shows_it in clip.frames_per_action.items():
+            own = first + np.flatnonzero(chosen[first : last + 1] & shows_it)
+            if not len(own):
+                continue
+            try:
+                own_scores = clip_scores(
+                    predicted_m[own], targets_m[own], pck_joints=pck_joints, joint_names=joint_names
+                )
+            except UserError as error:
+                raise UserError(f"clip {clip.name}: {error}") from error
+            scores.append((clip, action, own_scores))
     return scores

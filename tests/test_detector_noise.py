@@ -211,7 +211,7 @@ def test_confidence_follows_the_published_formula_on_average():
     expected = 0.028 / (error + 0.028) + 1.1 * error - 0.005
     # Near 5 px the clipping at 1 hardly matters, and nothing there is a miss.
     near = (error > 0.012) & (error < 0.016) & (confidence > 0.3)
-    assert (confidence[near] - expected[near]).mean() == pytest.approx(0, abs=0.02)
+    assert (confidence[near] - expected[near]).mean() == pytest.approx(0, abs=0.006)
     assert (confidence[near] - expected[near]).std() == pytest.approx(0.14, abs=0.02)
 
 

@@ -201,6 +201,19 @@ def test_a_bad_raw_file_leaves_nothing_behind(own_raw, tmp_path):
     refuses(GT, tmp_path, own_raw, "daz_martial.npz: 'martial_08': expected finite numbers, .* in row 3")
 
 
-def test_a_failure_while_writing_leaves_nothing_behind(tiny_raw, tmp_path):
-    # Nothing to validate on: found out when the second of the three splits is written.
-    refuses(GT, tmp_path, tiny_raw, "validation: expected at least one clip, found none", validation_takes=[])
+def test_a_failure_while_writing_leaves_nothing_behind(raw_cmu, tmp_path):
+    # Nothing to test on: found out when the last of the three splits is written.
+    write_tiny_archive(raw_cmu, tmp_path / "raw" / "cmu_mocap", ("train_walking_1", VALIDATION_TAKE))
+    refuses(GT, tmp_path, tmp_path / "raw", "test: expected at least one clip, found none")
+
+
+def test_without_validation_takes_all_are_trained_on(tiny_raw, tmp_path):
+    params_path = write_params(tmp_path, validation_takes=[], selection="last")
+    prepare_data(GT, tmp_path / GT, params_path=params_path, raw_folder=tiny_raw)
+    assert read_split(tmp_path / GT / "validation") == []
+    assert VALIDATION_TAKE in {clip.take for clip in read_split(tmp_path / GT / "train")}
+
+
+def test_the_best_epoch_cannot_be_selected_without_validation_takes(tiny_raw, tmp_path):
+    message = "selection: expected validation_takes for 'best_validation', found none"
+    refuses(GT, tmp_path, tiny_raw, message, validation_takes=[], selection="best_validation")

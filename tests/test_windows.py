@@ -29,7 +29,7 @@ from pipeline.windows import (
     frame_table,
     mirror,
     predict_frames,
-    scores_of_clips,
+    scores_of_actions,
     tile_windows,
     window_index,
 )
@@ -377,10 +377,11 @@ def test_clips_are_scored_over_their_own_wanted_frames():
     table = frame_table(clips, root=0, device=CPU)
     poses_m = table.pose_m + torch.randn(table.pose_m.shape, generator=torch.Generator().manual_seed(0)) / 50
     wanted = every_nth(table, 2)
-    scores = scores_of_clips(clips, poses_m, table, wanted)
+    scores = scores_of_actions(clips, poses_m, table, wanted)
     for number, (first, last) in enumerate([(0, 6), (6, 7), (7, 16)]):
         own = slice(first, last, 2)
-        assert scores[number] == clip_scores(poses_m[own].numpy(), table.pose_m[own].numpy())
+        assert scores[number][:2] == (clips[number], clips[number].action)
+        assert scores[number][2] == clip_scores(poses_m[own].numpy(), table.pose_m[own].numpy())
 
 
 def test_a_clip_that_cannot_be_scored_is_named():
@@ -389,7 +390,7 @@ def test_a_clip_that_cannot_be_scored_is_named():
     poses_m = table.pose_m.clone()
     poses_m[8, 3] = torch.nan
     with pytest.raises(UserError, match=r"^clip walk_1/at_2\.5/0: frame 2: the prediction is not finite"):
-        scores_of_clips(clips, poses_m, table, torch.ones(10, dtype=torch.bool))
+        scores_of_actions(clips, poses_m, table, torch.ones(10, dtype=torch.bool))
 
 
 def test_windows_are_chosen_by_slice_and_by_index():
