@@ -106,8 +106,10 @@ def import_checkpoint(
 def _weights(content: Any, path: Path) -> dict[str, StoredTensor]:
     """The tensors of the model, under the names without the "module." of a model that was trained in parallel."""
     tensors = content.get("model_pos") if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not 0 < len(tensors) <= MAX_TENSORS:
+    if not isinstance(tensors, dict) or not tensors:
         raise UserError(f"{path}: expected a dict with the weights as 'model_pos', found none")
+    if len(tensors) > MAX_TENSORS:
+        raise UserError(f"{path}: model_pos: expected at most {MAX_TENSORS} tensors, found {len(tensors)}")
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
             raise UserError(f"{path}: model_pos: expected tensors by name, found {type(tensor).__name__}")

@@ -123,6 +123,12 @@ def test_a_file_without_an_epoch_has_a_card_without_one(tmp_path: Path) -> None:
     assert read_card(imported(path)).epoch is None
 
 
+@pytest.mark.parametrize("epoch", ["forty", 3.0, None, True])
+def test_an_epoch_that_is_no_count_is_not_taken(epoch: object, tmp_path: Path) -> None:
+    path = save({"model_pos": random_poseformer().state_dict(), "epoch": epoch}, tmp_path / "a.bin")
+    assert read_card(imported(path)).epoch is None
+
+
 def test_tensors_that_share_a_storage_each_get_their_own_part(tmp_path: Path) -> None:
     weights = random_poseformer().state_dict()
     flat = torch.cat([weight.flatten() for weight in weights.values()])
@@ -205,6 +211,10 @@ def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
         (lambda w: w.update({3: torch.zeros(1)}), "model_pos: expected tensors by name"),
         (lambda w: w.clear(), "expected a dict with the weights as 'model_pos', found none"),
         (
+            lambda w: w.update({"Spatial_patch_to_embedding.weight": torch.zeros(0, 2)}),
+            r"tensor Spatial_patch_to_embedding.weight, found shape \(0, 2\);",
+        ),
+        (
             lambda w: w.update({"Spatial_patch_to_embedding.weight": torch.zeros(8, 4)}),
             "expected 2 or 3 channels, found 4",
         ),
@@ -248,7 +258,7 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old layout"])
-@pytest.mark.parametrize("kept", [0, 3, 14, 20, 300, 0.2, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("kept", [0, 3, 14, 20, 300, 0.2, 0.5, 0.9, 0.999, -1])
 def test_a_truncated_file_is_refused(kept: float, old: bool, tmp_path: Path) -> None:
     path = save(upstream_content(random_poseformer()), tmp_path / "a.bin", old=old)
     whole = path.read_bytes()
@@ -383,6 +393,14 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     assert refused(path).endswith("expected uncompressed content, as torch.save writes it, found other")
 
 
+def test_compression_that_gains_nothing_is_refused_too(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled({})})
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 10] = zipfile.ZIP_DEFLATED
+    path.write_bytes(content)
+    assert refused(path).endswith("expected uncompressed content, as torch.save writes it, found other")
+
+
 def test_files_that_overlap_in_the_archive_are_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled({}), "a/data/0": bytes(1000), "a/data/1": b""})
     content = bytearray(path.read_bytes())
@@ -419,6 +437,11 @@ def test_sizes_have_bounds(limit: str, message: str, tmp_path: Path, monkeypatch
     assert refused(path).startswith(message)
 
 
+def test_the_number_of_tensors_has_a_bound(tmp_path: Path) -> None:
+    path = changed(lambda w: w.update({f"x{n}": w["head.1.bias"] for n in range(2000)}), tmp_path)
+    assert refused(path) == "a.bin: model_pos: expected at most 2000 tensors, found 2062"
+
+
 def test_numbers_of_the_other_byte_order_are_refused(tmp_path: Path) -> None:
     path = by_hand(tmp_path, tensor((2, 2), (2, 1), count=4), byteorder=b"big")
     assert refused(path) == "a.bin: byteorder: expected little, found another"
@@ -451,6 +474,12 @@ def old_layout(path: Path, *, version: object = 1001, system: object = None, key
 )
 def test_a_damaged_file_of_the_old_layout_is_refused(changes: Any, message: str, tmp_path: Path) -> None:
     assert message in refused(old_layout(tmp_path, **changes))
+
+
+def test_numbers_that_end_early_in_the_old_layout_are_refused(tmp_path: Path) -> None:
+    path = old_layout(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert refused(path) == "a.bin: storage '0': expected 4 numbers, found another count or the file's end"
 
 
 def test_the_magic_of_the_old_layout_is_that_of_torch(tmp_path: Path) -> None:
