@@ -24,7 +24,7 @@ results: setup
 	@cat reports/results.md
 
 test: setup
-	python -m pytest
+	python -m pytest -n 2
 
 fixtures: setup
 	python tests/run_fixtures.py

@@ -77,6 +77,9 @@ def readme(path: Path = Path("README.md"), results: Path = Path("reports/results
     from pipeline.files import write_text
     from pipeline.report import readme_with_results
 
+    for file in (path, results):
+        if not file.is_file():
+            raise UserError(f"{file}: expected a text file, found none")
     write_text(path, readme_with_results(path.read_text(encoding="utf-8"), results.read_text(encoding="utf-8")))
 
 

@@ -47,7 +47,14 @@ from pipeline.working_state import load_state, locked, remove_state, run_key, sa
 log = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 30.0
-CODE = ("pipeline/train.py", "pipeline/windows.py", "pipeline/losses.py", "models/*.py")
+CODE = (
+    "pipeline/train.py",
+    "pipeline/windows.py",
+    "pipeline/losses.py",
+    "pipeline/metrics.py",
+    "pipeline/checkpoint.py",
+    "models/*.py",
+)
 
 Record = dict[str, int | float | None]  # one epoch: see HISTORY; None without validation clips
 HISTORY = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")

@@ -46,6 +46,7 @@ def numbered_table(lengths: list[int] | tuple[int, ...]) -> FrameTable:
     return FrameTable(
         screen=number[:, None, None] + torch.rand(17, 2) / 4,
         pose_m=number[:, None, None] + torch.rand(17, 3) / 4,
+        scored=torch.ones(sum(lengths), dtype=torch.bool),
         clip_first=last - torch.tensor(lengths) + 1,
         clip_last=last,
     )

@@ -54,6 +54,7 @@ EVALUATION: dict[str, Any] = {
     "window_stride": 3,
     "frame_step": 1,
     "predicted_root": "zeroed",
+    "averaging": "actions",
 }
 
 
