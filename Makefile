@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup results test fixtures check
+.PHONY: help setup data results test fixtures check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make test      set up and run the tests"
@@ -18,12 +18,15 @@ setup: .venv/installed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch .venv/installed
 
-results: setup
+# From the store inside the repository: no network.
+data: setup
 	dvc pull --quiet data/raw/cmu_mocap
+
+results: data
 	dvc repro
 	@cat reports/results.md
 
-test: setup
+test: data
 	python -m pytest -n 2
 
 fixtures: setup

@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 def raw_cmu() -> Path:
     """The folder of the embedded motion capture."""
     if not RAW_CMU.is_dir():
-        pytest.skip("data/raw/cmu_mocap is not there: dvc pull")
+        pytest.fail("data/raw/cmu_mocap is not there; fetch it with: dvc pull data/raw/cmu_mocap")
     return RAW_CMU
 
 
