@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline.errors import UserError
-from pipeline.report import METRICS, report
+from pipeline.report import METRICS, readme_with_results, report
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = ("cmu-gt-f27-rayformer", "cmu-det-f9-linear")
@@ -253,3 +254,17 @@ def test_a_list_of_rows_that_is_not_there_is_refused(results, tmp_path):
     (tmp_path / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"dvc\.yaml: expected stages\.evaluate_5runs\.matrix\.row, found KeyError"):
         reported(tmp_path)
+
+
+def test_the_committed_readme_shows_the_committed_table():
+    def committed(path: str) -> str:
+        shown = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=REPOSITORY, capture_output=True, check=True)
+        return shown.stdout.decode("utf-8")
+
+    readme = committed("README.md")  # the workspace's table may be of another experiment
+    assert readme_with_results(readme, committed("reports/results.md")) == readme
+
+
+def test_a_readme_without_a_place_for_the_table_is_refused():
+    with pytest.raises(UserError, match=r"^README\.md: expected the markers .* once each$"):
+        readme_with_results("# Poselift\n", "# Results\n")
