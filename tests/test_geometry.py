@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from golden_human36m import GOLDEN, POINT_A, POINT_B
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,19 +27,8 @@ PINHOLE = Camera("pinhole", width_px=1000, height_px=800, focal_px=(1100.0, 1200
 COORDINATE = st.floats(-10, 10)
 POINT = st.tuples(COORDINATE, COORDINATE, COORDINATE).map(np.array)
 
-A_WORLD_M = np.array([0.1, 0.2, 1.0])
-B_WORLD_M = np.array([-0.3, 0.5, 1.6])
-# Measured with the public reference code in float32: A in the camera frame, A in pixels, A on the screen, B in pixels.
-GOLDEN = [
-    ("S1", "54138969", (-0.33148, -0.39404, 5.06917), (437.799, 426.699), (-0.12440, -0.14860), (552.499, 292.981)),
-    ("S1", "55011271", (0.42092, -0.58729, 5.51930), (596.224, 386.278), (0.19245, -0.22744), (540.688, 259.962)),
-    ("S1", "58860488", (0.26279, -0.68357, 5.35223), (576.064, 355.200), (0.15213, -0.28960), (633.481, 220.877)),
-    ("S1", "60457274", (0.12508, -0.64184, 4.34519), (547.792, 333.437), (0.09558, -0.33513), (429.723, 165.539)),
-    ("S9", "54138969", (-0.28484, -0.47437, 5.11152), (448.861, 409.520), (-0.10228, -0.18296), (565.548, 278.431)),
-    ("S9", "60457274", (0.00643, -0.59852, 4.40849), (516.621, 346.943), (0.03324, -0.30811), (400.733, 181.634)),
-    ("S11", "55011271", (0.15641, -0.55958, 5.48129), (541.571, 391.097), (0.08314, -0.21781), (489.686, 264.907)),
-    ("S11", "60457274", (-0.07666, -0.59848, 4.38918), (495.018, 346.283), (-0.00996, -0.30943), (379.272, 180.396)),
-]
+A_WORLD_M = np.array(POINT_A)
+B_WORLD_M = np.array(POINT_B)
 
 
 @pytest.mark.parametrize(("subject", "name", "a_camera_m", "a_px", "a_screen", "b_px"), GOLDEN)
