@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     ("errors", "files", "skeleton"),
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files"),
-    ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file"),
+    ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
     ("virtual_cameras", "windows", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
     ("sources",),
     ("checkpoint", "working_state", "tracking", "figures"),
