@@ -1,4 +1,4 @@
-"""The project's own lifter: frame tokens of rays about the person, attention over time, depths along the rays."""
+"""The project's own lifter: tokens of rays about the person, attention over time, depths along the rays."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ class RayFormer(nn.Module):
 
     Keypoints become rays (the lens is taken to have focal length `focal`, in half image widths), and each frame is seen
     as by a camera turned until the person is on its axis, so that the same pose looks the same wherever he stands in
-    the image. One token per frame holds the rays divided by the person's size over the window, and where he was. Blocks
-    with rotary attention over time (Su et al. 2021) mix the frames. The head predicts the person's distance and for
-    each joint its depth relative to it and a small shift across; the ray does the rest, and the turn is undone.
+    the image. One token holds `patch` frames, as an image transformer's token holds a patch of pixels (Dosovitskiy et
+    al. 2021): neighbouring frames differ little, so that a token for each would buy the same information several times.
+    It holds their rays divided by the person's size over the window, and where he was. Blocks with rotary attention
+    over time (Su et al. 2021) mix the tokens. The head predicts for each frame the person's distance and for each joint
+    its depth relative to it and a small shift across; the ray does the rest, and the turn is undone.
 
     An output joint's ray is a learned mixture of the input rays, at first its own where the layouts have equally many
-    joints, so the layouts may differ. Output joint 0 is the root. Departs from PoseFormer (Zheng et al. 2021) and
-    MixSTE (Zhang et al. 2022) in having no attention between joints: a frame's joints are mixed by the token's linear
-    maps.
+    joints, so the layouts may differ. Output joint 0 is the root. Windows of any T are taken; where `patch` does not
+    divide T the last token is filled up with copies of the last frame, whose predictions are dropped. Departs from
+    PoseFormer (Zheng et al. 2021) and MixSTE (Zhang et al. 2022) in having no attention between joints: a frame's
+    joints are mixed by the token's linear maps.
     """
 
     predicts: Literal["every_frame", "middle_frame"] = "every_frame"
@@ -46,9 +49,10 @@ class RayFormer(nn.Module):
         out_joints: int,
         in_channels: int,
         width: Annotated[int, Field(gt=0)] = 128,
-        depth: Annotated[int, Field(gt=0)] = 4,
+        depth: Annotated[int, Field(gt=0)] = 2,
         heads: Annotated[int, Field(gt=0)] = 4,
         mlp_ratio: Annotated[float, Field(gt=0)] = 2.0,
+        patch: Annotated[int, Field(gt=0)] = 3,
         focal: Annotated[float, Field(gt=0)] = 2.29,
     ) -> None:
         super().__init__()
@@ -57,14 +61,15 @@ class RayFormer(nn.Module):
         self.screen_shape = (in_joints, in_channels)
         self.out_joints = out_joints
         self.focal = focal
-        features = in_joints * in_channels + 3
+        self.patch = patch
+        features, outputs = patch * (in_joints * in_channels + 3), patch * (out_joints * 3 + 1)
         self.embed = nn.Linear(features, width)
         self.head_width = width // heads
         blocks = [RotaryBlock(width, heads=heads, mlp_ratio=mlp_ratio) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, out_joints * 3 + 1)
-        self.shortcut = nn.Linear(features, out_joints * 3 + 1, bias=False)
+        self.head = nn.Linear(width, outputs)
+        self.shortcut = nn.Linear(features, outputs, bias=False)
         same = torch.eye(in_joints) if in_joints == out_joints else torch.full((out_joints, in_joints), 1 / in_joints)
         self.out_from_in = nn.Parameter(same)
         # At first the blocks add little and the prediction is a flat person at the distance of his size.
@@ -91,12 +96,8 @@ class RayFormer(nn.Module):
 
         shape = torch.cat([0.5 * seen / size, confidence], -1)
         place = torch.cat([centre, (size.log() + 2.5).expand(*centre.shape[:2], 1, 1)[..., 0]], -1)
-        features = torch.cat([rearrange(shape, "b t j c -> b t (j c)"), place], -1)
-        tokens = self.embed(features)
-        turns = rotary_turns(tokens.shape[1], self.head_width, device=tokens.device, dtype=tokens.dtype)
-        for block in self.blocks:
-            tokens = block(tokens, turns)
-        outputs = self.head(self.norm(tokens)) + self.shortcut(features)
+        frames = torch.cat([rearrange(shape, "b t j c -> b t (j c)"), place], -1)
+        outputs = self.lift_frames(frames)
 
         distance_m = BODY_RADIUS_M / size * torch.exp(0.3 * outputs[..., -1])[..., None, None]
         shift_m = rearrange(outputs[..., :-1], "b t (j c) -> b t j c", c=3)
@@ -106,9 +107,22 @@ class RayFormer(nn.Module):
         joints_m = joints_m - joints_m[:, :, :1]
         return einsum(joints_m, person_from_camera, "b t j p, b t p c -> b t j c")
 
+    def lift_frames(self, frames: Float[Tensor, "B T E"]) -> Float[Tensor, "B T O"]:
+        """The transformer itself: features of each frame to the head's outputs for each frame."""
+        number = frames.shape[1]
+        missing = -number % self.patch
+        filled = torch.cat([frames, frames[:, -1:].expand(-1, missing, -1)], 1)
+        features = rearrange(filled, "b (n p) e -> b n (p e)", p=self.patch)
+        tokens = self.embed(features)
+        turns = rotary_turns(tokens.shape[1], self.head_width, device=tokens.device, dtype=tokens.dtype)
+        for block in self.blocks:
+            tokens = block(tokens, turns)
+        outputs = self.head(self.norm(tokens)) + self.shortcut(features)
+        return rearrange(outputs, "b n (p o) -> b (n p) o", p=self.patch)[:, :number]
+
 
 class RotaryBlock(nn.Module):
-    """A pre-norm transformer block whose attention knows how far apart two frames are, not where they are."""
+    """A pre-norm transformer block whose attention knows how far apart two tokens are, not where they are."""
 
     def __init__(self, width: int, *, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -147,7 +161,7 @@ def turn_to_person(
 
 
 def rotary_turns(frames: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "2 T E"]:
-    """Cosine and sine of each frame's turn for pairs of features (i, i + E / 2); periods from 2 pi to 200 pi frames."""
+    """Cosine and sine of each token's turn for pairs of features (i, i + E / 2); periods from 2 pi to 200 pi tokens."""
     half = width // 2
     speed = 100.0 ** (-torch.arange(half, device=device, dtype=dtype) / half)
     angle = einsum(torch.arange(frames, device=device, dtype=dtype), speed, "t, e -> t e")
@@ -155,5 +169,5 @@ def rotary_turns(frames: int, width: int, *, device: torch.device, dtype: torch.
 
 
 def turned(features: Float[Tensor, "B H T E"], turns: Float[Tensor, "2 T E"]) -> Float[Tensor, "B H T E"]:
-    """Each pair of features rotated by its frame's angle."""
+    """Each pair of features rotated by its token's angle."""
     return features * turns[0] + features.roll(turns.shape[-1] // 2, dims=-1) * turns[1]

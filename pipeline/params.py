@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+)
 
 from models import check_hyperparameters
 from pipeline.errors import UserError
@@ -21,9 +30,16 @@ def _not_boolean(value: object) -> object:
     return value
 
 
+def _in_order(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the lower end first")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_not_boolean)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -52,6 +68,29 @@ class Training(Values):
     validation_step: Count  # after each epoch, every n-th frame of the validation clips is scored
 
 
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_in_order)]
+
+
+class Refilming(Values):
+    """How motion capture is filmed anew for every training window; see refilming.py. Zeros and false: not at all."""
+
+    new_cameras: StrictBool
+    height_m: Range  # of the new cameras
+    distance_m: Range  # from the point they are aimed at
+    new_noise: StrictBool  # of the simulated detector, where it gives the keypoints
+    detector_level: Range  # of the new noise
+    missing_joints: Share  # of the simulated detector's keypoints, not seen at all
+    body_scale: Share  # bodies 1 - body_scale to 1 + body_scale times as tall
+    limb_scale: Share  # upper and lower arms and legs alike, each by its own factor
+    speed: Share  # played 1 - speed to 1 + speed times as fast
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is changed."""
+        changes = (self.missing_joints, self.body_scale, self.limb_scale, self.speed)
+        return self.new_cameras or self.new_noise or any(changes)
+
+
 class Evaluation(Values):
     """How trained models are scored on a dataset."""
 
@@ -77,6 +116,7 @@ class CmuRecipe(Recipe):
     rate_hz: Positive
     detector_level: NotNegative
     validation_takes: tuple[str, ...]
+    refilming: Refilming
 
 
 class Human36mRecipe(Recipe):
@@ -135,6 +175,7 @@ class TrainingConfig(Values):
     threads: Count
     device: Device
     training: Training
+    refilming: Refilming | None = None  # of motion capture; video cannot be filmed anew
 
 
 class EvaluationConfig(Values):

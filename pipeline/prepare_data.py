@@ -123,6 +123,7 @@ def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepare
         threads=params.threads,
         device=params.device,
         training=Training(**{key: getattr(recipe, key) for key in Training.model_fields}),
+        refilming=recipe.refilming if isinstance(recipe, CmuRecipe) else None,
     )
 
 

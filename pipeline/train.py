@@ -6,10 +6,12 @@ history.csv (one line per epoch). An interrupted run goes on where it was and en
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from pipeline.files import new_folder
 from pipeline.optimization import optimizers_of, schedule, take_step
 from pipeline.params import TrainingConfig, read_yaml, validated
 from pipeline.progress import ShowProgress, progress_bar
+from pipeline.refilming import Room, refilm, room_of
 from pipeline.skeleton import SKELETONS, Skeleton
 from pipeline.windows import (
     FrameTable,
@@ -38,6 +41,7 @@ from pipeline.windows import (
     epoch_windows,
     every_nth,
     frame_table,
+    gather_windows,
     predict_frames,
     scores_of_actions,
 )
@@ -53,6 +57,9 @@ CODE = (
     "pipeline/metrics.py",
     "pipeline/optimization.py",
     "pipeline/checkpoint.py",
+    "pipeline/detector_noise.py",
+    "pipeline/fresh_noise.py",
+    "pipeline/refilming.py",
     "models/*.py",
 )
 
@@ -63,6 +70,7 @@ class Data:
 
     train: FrameTable
     clip_weights: Tensor | None  # of the training clips
+    room: Room | None  # where they are filmed anew
     validation: FrameTable | None  # where no takes are held out
     validation_clips: list[Clip]
     in_skeleton: Skeleton
@@ -157,6 +165,7 @@ def _read_data(prepared: Path, config: TrainingConfig, device: torch.device) -> 
     return Data(
         train=tables["train"],
         clip_weights=balancing_weights(clips["train"], config.training.action_balance),
+        room=room_of(clips["train"], device=device) if config.refilming and config.refilming.active else None,
         validation=tables.get("validation"),
         validation_clips=clips["validation"],
         in_skeleton=in_skeleton,
@@ -222,7 +231,9 @@ def _fit(
     with progress_bar(f"{config.row} run {seed}", training.epochs) as show:
         while state.epoch < training.epochs:
             generator.set_state(state.generator)
-            frames_per_s = _train_epoch(model, optimizers, data, config, state, generator, folder=folder, show=show)
+            frames_per_s = _train_epoch(
+                model, optimizers, data, config, state, generator, seed=seed, folder=folder, show=show
+            )
             record = {"epoch": state.epoch + 1, **_mean_of_epoch(state), **_validate(model, data, config)}
             record["lr"] = optimizers[0].param_groups[0]["lr"]
             state.history = [*state.history, record]
@@ -246,6 +257,7 @@ def _train_epoch(
     state: State,
     generator: torch.Generator,
     *,
+    seed: int,
     folder: Path,
     show: ShowProgress,
 ) -> float:
@@ -265,10 +277,20 @@ def _train_epoch(
     frames = 0
     model.train()
     while state.step < steps:
-        lr_factor = schedule(training, state.epoch * steps + state.step, steps)
+        step = state.epoch * steps + state.step
+        lr_factor = schedule(training, step, steps)
         batch = windows[state.step * training.batch_windows : (state.step + 1) * training.batch_windows]
+        gather = gather_windows
+        if data.room is not None and config.refilming is not None:
+            gather = partial(refilm, data.room, refilming=config.refilming, seed=_seed_of_step(seed, step))
         screen, pose_m, counted = cut_windows(
-            data.train, batch, data.in_skeleton, data.out_skeleton, frames=config.frames, every_frame=every_frame
+            data.train,
+            batch,
+            data.in_skeleton,
+            data.out_skeleton,
+            frames=config.frames,
+            every_frame=every_frame,
+            gather=gather,
         )
         loss_m = losses.mpjpe(model(screen), pose_m, frame_weights=counted)
         grad_norm = take_step(model, optimizers, loss_m, lr_factor=lr_factor, clip_grad_norm=training.clip_grad_norm)
@@ -280,6 +302,11 @@ def _train_epoch(
             _save(folder, state, model, optimizers)
             saved_at = time.monotonic()
     return frames / max(time.monotonic() - started_at, 1e-9)
+
+
+def _seed_of_step(seed: int, step: int) -> int:
+    """What is drawn in a step must not depend on where an interrupted run went on."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}".encode()).digest()[:7], "little")
 
 
 def _mean_of_epoch(state: State) -> Record:

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,14 @@ from pipeline.errors import UserError
 from pipeline.geometry import screen_from_pixels
 from pipeline.metrics import ClipScores, clip_scores
 from pipeline.skeleton import Skeleton
+
+
+class Gather(Protocol):
+    """What takes the frames of windows out of a table."""
+
+    def __call__(self, table: FrameTable, windows: Windows, *, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Keypoints (W T J_in C), poses (W T J_out 3) and which frames are the clip's own (W T)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,14 @@ def mirror(values: Float[Tensor, "*N J D"], skeleton: Skeleton) -> Float[Tensor,
     return values[..., skeleton.mirrored, :] * sign
 
 
+def gather_windows(
+    table: FrameTable, windows: Windows, *, frames: int
+) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T J_out 3"], Bool[Tensor, "W T"]]:
+    """Keypoints and poses of the windows' frames, not mirrored, and which frames are not repeated ends of the clip."""
+    index, own = window_index(table, windows, frames=frames)
+    return table.screen[index], table.pose_m[index], own
+
+
 def cut_windows(
     table: FrameTable,
     windows: Windows,
@@ -159,16 +176,17 @@ def cut_windows(
     *,
     frames: int,
     every_frame: bool,
+    gather: Gather = gather_windows,
 ) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T_out J_out 3"], Bool[Tensor, "W T_out"]]:
     """Keypoints of the windows, the poses to predict (of every frame, or the middle one), and which poses are to count.
 
-    Poses at repeated ends do not count. Mirrored windows are mirrored.
+    Poses at repeated ends do not count. Mirrored windows are mirrored. `gather` may film the frames anew.
     """
-    index, own = window_index(table, windows, frames=frames)
-    targets = index if every_frame else index[:, frames // 2 : frames // 2 + 1]
-    own = own if every_frame else own[:, frames // 2 : frames // 2 + 1]
+    screen, pose_m, own = gather(table, windows, frames=frames)
+    if not every_frame:
+        middle = slice(frames // 2, frames // 2 + 1)
+        pose_m, own = pose_m[:, middle], own[:, middle]
     flipped = rearrange(windows.flipped, "w -> w 1 1 1")
-    screen, pose_m = table.screen[index], table.pose_m[targets]
     screen = torch.where(flipped, mirror(screen, in_skeleton), screen)
     return screen, torch.where(flipped, mirror(pose_m, out_skeleton), pose_m), own
 

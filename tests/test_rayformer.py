@@ -119,7 +119,22 @@ def test_items_of_a_batch_do_not_influence_each_other():
 def test_somebody_who_stands_still_is_predicted_as_from_a_single_frame():
     model, screen = small(), people(frames=1)
     still = model(screen.expand(-1, 27, -1, -1))
-    torch.testing.assert_close(still, model(screen).expand_as(still), rtol=0, atol=1e-12)
+    torch.testing.assert_close(still[:, ::3], model(screen).expand(-1, 9, -1, -1), rtol=0, atol=1e-12)
+
+
+def test_a_token_filled_up_with_copies_of_the_last_frame_is_one_of_that_many_frames():
+    model, screen = small(patch=3), people(frames=7)
+    copies = torch.cat([screen, screen[:, -1:], screen[:, -1:]], 1)
+    frames = torch.randn(2, 7, 37, dtype=torch.float64)
+    filled = torch.cat([frames, frames[:, -1:], frames[:, -1:]], 1)
+    torch.testing.assert_close(model.lift_frames(frames), model.lift_frames(filled)[:, :7], rtol=0, atol=1e-12)
+    assert model(copies)[:, :7].shape == model(screen).shape
+
+
+def test_tokens_of_one_frame_and_of_three_have_the_same_geometry():
+    for patch in (1, 3):
+        screen = people()
+        torch.testing.assert_close(small(untrained=True, patch=patch)(screen), small(untrained=True)(screen))
 
 
 def test_frames_see_each_other_and_know_their_order():
@@ -229,13 +244,14 @@ def test_it_has_as_many_parameters_as_stated(in_channels, parameters):
 
 
 @pytest.mark.parametrize("frames", [27, 81])
-def test_its_cost_grows_with_the_weights_per_frame_and_with_the_square_of_the_frames_in_attention(frames):
+def test_its_cost_grows_with_the_weights_per_token_and_with_the_square_of_the_tokens_in_attention(frames):
     model = build("rayformer", frames=frames, in_joints=17, out_joints=17, in_channels=2).eval()
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(torch.rand(1, frames, 17, 2))
-    width, features, outputs = 128, 17 * 2 + 3, 17 * 3 + 1
-    linear = features * width + 4 * (4 * width**2 + 2 * width * 2 * width) + width * outputs + features * outputs
+    width, depth, patch, features, outputs = 128, 2, 3, 3 * (17 * 2 + 3), 3 * (17 * 3 + 1)
+    linear = features * width + depth * (4 * width**2 + 2 * width * 2 * width) + width * outputs + features * outputs
     geometry = 17 * 3 * 3 + 17 * 17 * 2 + 17 * 3 * 3  # into the person's frame, mixture of rays, and back
     turns = width // 4 // 2
-    expected = 2 * (frames * (linear + geometry + turns) + 4 * 2 * frames**2 * width)
+    tokens = frames // patch
+    expected = 2 * (tokens * (linear + turns) + frames * geometry + depth * 2 * tokens**2 * width)
     assert counter.get_total_flops() == pytest.approx(expected, rel=1e-3)

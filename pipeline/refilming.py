@@ -1,0 +1,240 @@
+"""Motion capture filmed anew for every training window: another virtual camera, another body, another speed, new noise.
+
+Only motion capture allows it: of a video there is one view. Cameras stand as in virtual_cameras.py, aimed at the same
+point of the room; a window in which the new camera does not see the whole body keeps its own view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pipeline.clips import Clip
+from pipeline.fresh_noise import detect_windows, hidden_joints, hide_joints
+from pipeline.geometry import Camera, project
+from pipeline.human36m_cameras import LENSES
+from pipeline.params import Refilming
+from pipeline.skeleton import H36M_17
+from pipeline.virtual_cameras import AIM_HEIGHT_M
+from pipeline.windows import FrameTable, Windows, window_index
+
+NEAREST_M = 0.5  # no joint of a new view that is used is nearer; keeps those of the others finite
+LIMBS = ((2, 5), (3, 6), (12, 15), (13, 16))  # joints whose bone to the parent is scaled, left and right alike
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Upright cameras with lenses: the rotation, the position in the world, and in pixels what `_lens` lists."""
+
+    camera_from_world: Float[Tensor, "K 3 3"]
+    position_m: Float[Tensor, "K 3"]
+    lens: Float[Tensor, "K 11"]
+
+    def __getitem__(self, chosen: Int[Tensor, " W"]) -> Cameras:
+        return Cameras(self.camera_from_world[chosen], self.position_m[chosen], self.lens[chosen])
+
+
+@dataclass(frozen=True)
+class Room:
+    """What it takes to film the clips of a FrameTable anew: the frames in the world (Z up, metres) and the cameras.
+
+    `target_m` is where each clip's camera looks, `noise_px` the errors of its keypoints. `detected` says whether they
+    are the simulated detector's.
+    """
+
+    joints_world_m: Float[Tensor, "N 17 3"]
+    noise_px: Float[Tensor, "N 17 2"]
+    cameras: Cameras  # of the clips
+    target_m: Float[Tensor, "K 3"]
+    lenses: Float[Tensor, "L 11"]
+    rate_hz: float
+    detected: bool
+
+
+def room_of(clips: Sequence[Clip], *, device: torch.device) -> Room:
+    """The room in which virtual cameras filmed the clips. Raises ValueError if they are of different rates."""
+    rates = {clip.rate_hz for clip in clips}
+    rate_hz = next(iter(rates))
+    if len(rates) != 1 or rate_hz is None:
+        raise ValueError(f"expected clips of one known rate, found {rates}")
+    transforms = [clip.camera.camera_from_world for clip in clips]
+    seen_m = [clip.joints_camera_m.astype(np.float64) for clip in clips]
+    worlds = [transform.inverse().apply(joints_m) for transform, joints_m in zip(transforms, seen_m, strict=True)]
+    noise_px = [clip.pixels - project(joints_m, clip.camera) for clip, joints_m in zip(clips, seen_m, strict=True)]
+
+    def on_device(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.astype(np.float32)).to(device)
+
+    return Room(
+        joints_world_m=on_device(np.concatenate(worlds)),
+        noise_px=on_device(np.concatenate(noise_px)),
+        cameras=Cameras(
+            camera_from_world=on_device(np.stack([transform.rotation for transform in transforms])),
+            position_m=on_device(np.stack([transform.inverse().translation_m for transform in transforms])),
+            lens=on_device(np.stack([_lens(clip.camera) for clip in clips])),
+        ),
+        target_m=on_device(np.stack([_aimed_at(clip.camera) for clip in clips])),
+        lenses=on_device(np.stack([_lens(camera) for camera in LENSES])),
+        rate_hz=rate_hz,
+        detected=clips[0].confidence is not None,
+    )
+
+
+def _aimed_at(camera: Camera) -> Float[np.ndarray, "3"]:
+    """Where the optical axis meets the height that virtual cameras are aimed at."""
+    position_m = camera.camera_from_world.inverse().translation_m
+    forward = camera.camera_from_world.rotation[2]
+    return position_m + (AIM_HEIGHT_M - position_m[2]) / forward[2] * forward
+
+
+def _lens(camera: Camera) -> Float[np.ndarray, "11"]:
+    """Focal lengths (2), centre (2), radial (3) and tangential (2) distortion, width and height."""
+    assert camera.focal_px is not None
+    assert camera.centre_px is not None
+    size_px = (camera.width_px, camera.height_px)
+    return np.array([*camera.focal_px, *camera.centre_px, *camera.radial, *camera.tangential, *size_px])
+
+
+def refilm(
+    room: Room, table: FrameTable, windows: Windows, refilming: Refilming, *, frames: int, seed: int
+) -> tuple[Float[Tensor, "W T 17 C"], Float[Tensor, "W T 17 3"], Bool[Tensor, "W T"]]:
+    """As `gather_windows`: keypoints and poses of the windows, and which frames are their own; filmed anew.
+
+    What is drawn depends on `seed` alone.
+    """
+    generator = torch.Generator(device=table.screen.device).manual_seed(seed)
+    index, own = window_index(table, windows, frames=frames)
+    joints_m, played_own = room.joints_world_m[index], own
+    if refilming.speed > 0:
+        joints_m, played_own = _at_another_speed(room, table, windows, frames, refilming.speed, generator)
+    joints_m = _another_body(joints_m, refilming, generator)
+    cameras = room.cameras[windows.clip]
+    if refilming.new_cameras:
+        cameras = _new_cameras(room, windows, refilming, generator)
+    away_m = joints_m - rearrange(cameras.position_m, "w x -> w 1 1 x")
+    joints_m = einsum(cameras.camera_from_world, away_m, "w c x, w t j x -> w t j c")
+    exact_px = project_windows(joints_m, cameras.lens)
+    size_px = rearrange(cameras.lens[:, 9:], "w side -> w 1 1 side")
+    in_view = ((exact_px >= 0) & (exact_px < size_px) & (joints_m[..., 2:] > NEAREST_M)).all((1, 2, 3))
+    pixels, confidence = exact_px + room.noise_px[index], table.screen[index][..., 2:]
+    if room.detected:
+        pixels, confidence = _detected(room, exact_px, pixels, confidence, cameras, refilming, generator)
+    screen = torch.cat([(2 * pixels - size_px) / size_px[..., :1], confidence], -1)
+    used = rearrange(in_view, "w -> w 1 1 1")
+    return (
+        torch.where(used, screen, table.screen[index]),
+        torch.where(used, joints_m - joints_m[:, :, :1], table.pose_m[index]),
+        torch.where(in_view[:, None], played_own, own),
+    )
+
+
+def _detected(
+    room: Room,
+    exact_px: Float[Tensor, "W T 17 2"],
+    pixels: Float[Tensor, "W T 17 2"],
+    confidence: Float[Tensor, "W T 17 1"],
+    cameras: Cameras,
+    refilming: Refilming,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "W T 17 2"], Float[Tensor, "W T 17 1"]]:
+    """Keypoints and confidence with new errors, or the ones they have, and some joints not seen."""
+    windows, frames = pixels.shape[:2]
+    scores = confidence[..., 0]
+    if refilming.new_noise:
+        level = _uniform(refilming.detector_level, windows, generator)
+        half_width_px = cameras.lens[:, 9] / 2
+        pixels, scores = detect_windows(
+            exact_px, rate_hz=room.rate_hz, level=level, half_width_px=half_width_px, generator=generator
+        )
+    if refilming.missing_joints > 0:
+        hidden = hidden_joints(
+            windows, frames, share=refilming.missing_joints, rate_hz=room.rate_hz, generator=generator
+        )
+        pixels, scores = hide_joints(pixels, scores, hidden)
+    return pixels, scores[..., None]
+
+
+def _uniform(ends: tuple[float, float], count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
+    low, high = ends
+    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
+
+
+def _around_one(change: float, count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
+    return _uniform((1 - change, 1 + change), count, generator)
+
+
+def _at_another_speed(
+    room: Room, table: FrameTable, windows: Windows, frames: int, change: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "W T 17 3"], Bool[Tensor, "W T"]]:
+    """The windows played 1 - change to 1 + change times as fast, linear between frames."""
+    speed = _around_one(change, len(windows), generator)
+    offset = torch.arange(frames, device=speed.device) - frames // 2
+    wanted = windows.middle[:, None] + speed[:, None] * offset
+    first, last = table.clip_first[windows.clip][:, None], table.clip_last[windows.clip][:, None]
+    before = wanted.floor().long()
+    share = rearrange(wanted - before, "w t -> w t 1 1")
+    start, end = (room.joints_world_m[index.clamp(first, last)] for index in (before, before + 1))
+    return torch.lerp(start, end, share), (wanted >= first) & (wanted <= last)
+
+
+def _another_body(
+    joints_m: Float[Tensor, "W T 17 3"], refilming: Refilming, generator: torch.Generator
+) -> Float[Tensor, "W T 17 3"]:
+    """Limbs made longer or shorter, left and right alike, then the whole body scaled about the floor under its root."""
+    if refilming.limb_scale > 0:
+        factor = torch.ones(len(joints_m), 17, device=joints_m.device)
+        for pair in LIMBS:
+            factor[:, pair] = _around_one(refilming.limb_scale, len(joints_m), generator)[:, None]
+        joints_m = with_bones_scaled(joints_m, factor)
+    if refilming.body_scale > 0:
+        size = _around_one(refilming.body_scale, len(joints_m), generator)
+        floor_m = joints_m[:, :, :1] * joints_m.new_tensor([1.0, 1.0, 0.0])
+        joints_m = floor_m + rearrange(size, "w -> w 1 1 1") * (joints_m - floor_m)
+    return joints_m
+
+
+def with_bones_scaled(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor, "W 17"]) -> Float[Tensor, "W T 17 3"]:
+    """The same directions of all bones, the bone from the parent to joint j `factor[:, j]` times as long."""
+    moved = [joints_m[:, :, 0]]
+    for parent, joint in H36M_17.bones:
+        bone = joints_m[:, :, joint] - joints_m[:, :, parent]
+        moved.append(moved[parent] + factor[:, joint, None, None] * bone)
+    return torch.stack(moved, 2)
+
+
+def _new_cameras(room: Room, windows: Windows, refilming: Refilming, generator: torch.Generator) -> Cameras:
+    """Upright cameras anywhere around the targets and aimed at them, each with one of the lenses."""
+    count = len(windows)
+    azimuth = _uniform((0, 2 * math.pi), count, generator)
+    distance_m = _uniform(refilming.distance_m, count, generator)
+    height_m = _uniform(refilming.height_m, count, generator)
+    target_m = room.target_m[windows.clip]
+    across_m = distance_m[:, None] * torch.stack([azimuth.cos(), azimuth.sin()], -1)
+    position_m = torch.cat([target_m[:, :2] + across_m, height_m[:, None]], -1)
+    forward = F.normalize(target_m - position_m, dim=-1)
+    up = forward.new_tensor([[0.0, 0.0, 1.0]]).expand_as(forward)
+    right = F.normalize(torch.linalg.cross(forward, up), dim=-1)
+    camera_from_world = torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
+    lens = torch.randint(len(room.lenses), (count,), generator=generator, device=generator.device)
+    return Cameras(camera_from_world, position_m, room.lenses[lens])
+
+
+def project_windows(
+    joints_camera_m: Float[Tensor, "W T 17 3"], lens: Float[Tensor, "W 11"]
+) -> Float[Tensor, "W T 17 2"]:
+    """Pixels of the joints in each window's lens, as `geometry.project`; joints nearer than NEAREST_M as if there."""
+    lens = rearrange(lens, "w values -> w 1 1 values")
+    focal_px, centre_px, radial, tangential = lens[..., :2], lens[..., 2:4], lens[..., 4:7], lens[..., 7:9]
+    rays = joints_camera_m[..., :2] / joints_camera_m[..., 2:].clamp(min=NEAREST_M)
+    r2 = (rays**2).sum(-1, keepdim=True)
+    powers = torch.cat([r2, r2**2, r2**3], -1)
+    scale = 1 + (radial * powers).sum(-1, keepdim=True) + (tangential * rays).sum(-1, keepdim=True)
+    return focal_px * (rays * scale + tangential * r2) + centre_px
