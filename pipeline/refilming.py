@@ -213,7 +213,7 @@ def with_bones_scaled(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor,
 def _new_cameras(room: Room, windows: Windows, refilming: Refilming, generator: torch.Generator) -> Cameras:
     """Upright cameras anywhere around the targets and aimed at them, each with one of the lenses."""
     count = len(windows)
-    azimuth = _uniform((0, 2 * math.pi), count, generator)
+    azimuth = _uniform((0.0, 2 * math.pi), count, generator)
     distance_m = _uniform(refilming.distance_m, count, generator)
     height_m = _uniform(refilming.height_m, count, generator)
     target_m = room.target_m[windows.clip]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,14 +22,6 @@ from pipeline.errors import UserError
 from pipeline.geometry import screen_from_pixels
 from pipeline.metrics import ClipScores, clip_scores
 from pipeline.skeleton import Skeleton
-
-
-class Gather(Protocol):
-    """What takes the frames of windows out of a table."""
-
-    def __call__(self, table: FrameTable, windows: Windows, *, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Keypoints (W T J_in C), poses (W T J_out 3) and which frames are the clip's own (W T)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -176,11 +167,12 @@ def cut_windows(
     *,
     frames: int,
     every_frame: bool,
-    gather: Gather = gather_windows,
+    gather: Callable[..., tuple[Tensor, Tensor, Tensor]] = gather_windows,
 ) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T_out J_out 3"], Bool[Tensor, "W T_out"]]:
     """Keypoints of the windows, the poses to predict (of every frame, or the middle one), and which poses are to count.
 
-    Poses at repeated ends do not count. Mirrored windows are mirrored. `gather` may film the frames anew.
+    Poses at repeated ends do not count. Mirrored windows are mirrored. `gather` takes what `gather_windows` does
+    and may film the frames anew.
     """
     screen, pose_m, own = gather(table, windows, frames=frames)
     if not every_frame:

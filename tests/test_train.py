@@ -38,6 +38,7 @@ from pipeline.train import train
 VARIANTS: dict[str, dict[str, Any]] = {
     "every_frame_muon": {"model": "rayformer", "optimizer": "muon", "lr_decay": "linear"},
     "every_frame_adamw": {"model": "rayformer", "with_confidence": True, "action_balance": 0.0},
+    "every_frame_refilmed": {"model": "rayformer", "with_confidence": True, "refilming": {}},
     "middle_frame_with_drop_path": {"model": "poseformer", "selection": "best_validation", "validation_step": 5},
     "middle_frame_muon": {"model": "poseformer", "optimizer": "muon", "flip_augmentation": False},
 }
@@ -306,7 +307,7 @@ def test_the_card_says_what_the_checkpoint_is(prepared, uninterrupted, tmp_path)
     assert (card.in_skeleton, card.out_skeleton, card.in_channels) == ("h36m17", "h36m17", 3)
     assert card.epoch == 2
     assert card.validation_mpjpe_mm == history[-1]["val_mpjpe_mm"]
-    assert card.hyperparameters == {"width": 16, "depth": 1, "heads": 2, "mlp_ratio": 2.0, "focal": 2.29}
+    assert card.hyperparameters == {"width": 16, "depth": 1, "heads": 2, "mlp_ratio": 2.0, "patch": 3, "focal": 2.29}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

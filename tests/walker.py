@@ -13,7 +13,7 @@ from jaxtyping import Float
 from models import check_hyperparameters
 from pipeline.clips import Clip, write_split
 from pipeline.geometry import Camera, camera_from_world_looking_at, project
-from pipeline.params import Evaluation, EvaluationConfig, Training, TrainingConfig
+from pipeline.params import Evaluation, EvaluationConfig, Refilming, Training, TrainingConfig
 from pipeline.skeleton import H36M_17
 
 RATE_HZ = 30.0
@@ -48,6 +48,17 @@ TRAINING: dict[str, Any] = {
     "flip_augmentation": True,
     "selection": "last",
     "validation_step": 1,
+}
+REFILMING: dict[str, Any] = {
+    "new_cameras": True,
+    "height_m": (1.5, 1.8),
+    "distance_m": (4.5, 6.0),
+    "new_noise": True,
+    "detector_level": (0.5, 2.0),
+    "missing_joints": 0.1,
+    "body_scale": 0.1,
+    "limb_scale": 0.2,
+    "speed": 0.3,
 }
 EVALUATION: dict[str, Any] = {
     "flip_averaging": True,
@@ -150,6 +161,7 @@ def write_prepared(
     with_confidence: bool = False,
     evaluation: dict[str, Any] | None = None,
     lengths: Sequence[int] = (40, 31, 50),
+    refilming: dict[str, Any] | None = None,
     **training: Any,
 ) -> Path:
     """A folder as the stage prepare_data writes it, but for the manifest; `training` changes TRAINING."""
@@ -167,6 +179,7 @@ def write_prepared(
         threads=1,
         device="cpu",
         training=Training(**TRAINING | training),
+        refilming=None if refilming is None else Refilming(**REFILMING | refilming),
     )
     in_evaluation = EvaluationConfig(
         row=row,
