@@ -68,7 +68,7 @@ def test_errors_hang_together_over_time_as_those_of_the_other_implementation(bot
 def test_a_window_is_as_one_cut_from_anywhere_in_a_longer_clip(both):
     (_, _), (errors_px, _) = both
     tails = np.quantile(np.linalg.norm(errors_px, axis=-1), 0.97, axis=(0, 2))
-    np.testing.assert_allclose(tails, tails.mean(), rtol=0.04)
+    np.testing.assert_allclose(tails, tails.mean(), rtol=0.06)
 
 
 def test_confidence_is_distributed_as_that_of_the_other_implementation(both):
