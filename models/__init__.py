@@ -11,6 +11,9 @@ relative to the root joint. The class attribute `predicts` says which frames: "e
 out_joints and in_channels, which the data decide, then its own hyperparameters with annotations (typing.Annotated and
 pydantic's Field for ranges) and defaults.
 
+A model whose first part looks at single frames may offer the two parts of `forward` as `spatial_features` (N J_in C ->
+N D) and `lift_features` (B T D -> B T_out J_out 3): overlapping windows of a clip then share their frames' features.
+
 A new model is one file here and one line in MODELS.
 """
 

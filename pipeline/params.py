@@ -200,9 +200,9 @@ class EvaluationConfig(Values):
 def load_params(path: Path) -> Params:
     """The parameters in `path`. Raises UserError that names the first wrong key, what was expected and what came."""
     params = validated(Params, read_yaml(path), where=str(path))
-    for name, hyperparameters in params.models.items():
+    for name in params.models:
         try:
-            check_hyperparameters(name, hyperparameters)
+            architecture_of(name, params)
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error
     for dataset in type(params.datasets).model_fields:
@@ -217,6 +217,17 @@ def load_params(path: Path) -> Params:
                     raise UserError(f"{where}.{nested[0]}: expected parameters of the recipe alone")
                 validated(type(recipe), recipe.model_dump() | changes, where=where)
     return params
+
+
+def architecture_of(name: str, params: Params) -> tuple[str, dict[str, Any]]:
+    """The file in models/ that the model called `name` is built from, and all its hyperparameters.
+
+    That is the one of its own name unless its entry says `architecture`, so that one architecture has several presets.
+    Raises ValueError naming what is wrong.
+    """
+    hyperparameters = dict(params.models[name])
+    architecture = str(hyperparameters.pop("architecture", name))
+    return architecture, check_hyperparameters(architecture, hyperparameters)
 
 
 def recipe_for(row: Row, params: Params, *, where: str) -> Recipe:

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models import check_hyperparameters
 from pipeline.clips import SPLITS, Clip, Prepared, write_split
 from pipeline.errors import UserError
 from pipeline.files import new_folder, sha256_of, write_json
@@ -30,6 +29,7 @@ from pipeline.params import (
     Recipe,
     Training,
     TrainingConfig,
+    architecture_of,
     load_params,
     recipe_for,
 )
@@ -112,11 +112,12 @@ SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
 
 def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepared) -> TrainingConfig:
     first = prepared.splits["train"][0]
+    architecture, hyperparameters = architecture_of(row.model, params)
     return TrainingConfig(
         row=str(row),
         frames=row.frames,
-        model=row.model,
-        hyperparameters=check_hyperparameters(row.model, params.models[row.model]),
+        model=architecture,
+        hyperparameters=hyperparameters,
         in_skeleton=prepared.in_skeleton.name,
         out_skeleton=prepared.out_skeleton.name,
         in_channels=2 if first.confidence is None else 3,

@@ -103,11 +103,11 @@ def epoch_windows(
     at_most: int | None,
     generator: torch.Generator,
 ) -> Windows:
-    """The windows of one epoch in random order, `at_most` of them where that is given.
+    """The windows of one epoch in random order, `at_most` of them where that is given (just as many if they are drawn).
 
     For a model that predicts the middle frame there is one around every frame; for a model that predicts every frame of
     its window they tile each clip from a random start, so that each frame is predicted once. With `flips` each window
-    comes twice, plain and mirrored. With `clip_weights` as many windows are drawn with replacement, those of clip k in
+    comes twice, plain and mirrored. With `clip_weights` windows are drawn with replacement, those of clip k in
     proportion to its weight. The order depends on the generator (of the CPU) alone, not on the device.
     """
     device = table.clip_first.device
@@ -123,7 +123,7 @@ def epoch_windows(
         order = torch.randperm(len(windows), generator=generator)
     else:
         weights = clip_weights[windows.clip.cpu()]
-        order = torch.multinomial(weights, len(windows), replacement=True, generator=generator)
+        order = torch.multinomial(weights, at_most or len(windows), replacement=True, generator=generator)
     return windows[order[:at_most].to(device)]
 
 
@@ -214,15 +214,30 @@ def predict_frames(
     for start in range(0, len(windows), batch_windows):
         batch = windows[start : start + batch_windows]
         index, own = window_index(table, batch, frames=frames)
-        screen = table.screen[index]
-        predicted_m = model(screen)
+        frame, place = torch.unique(index, return_inverse=True)
+        screen = table.screen[frame]
+        predicted_m = _predict_windows(model, screen, place)
         if flip_averaging:
-            mirrored_m = mirror(model(mirror(screen, in_skeleton)), out_skeleton)
+            mirrored_m = mirror(_predict_windows(model, mirror(screen, in_skeleton), place), out_skeleton)
             predicted_m = (predicted_m + mirrored_m) / 2
         kept_m = predicted_m if predicted_m.shape[1] == 1 else predicted_m[:, kept]
         index, own = index[:, kept], own[:, kept]
         poses_m[index[own]] = kept_m[own]
     return poses_m
+
+
+def _predict_windows(
+    model: nn.Module, screen: Float[Tensor, "N J_in C"], frame: Int[Tensor, "W T"]
+) -> Float[Tensor, "W T_out J_out 3"]:
+    """The model's poses for windows of the frames numbered in `frame`.
+
+    Overlapping windows share frames: what a model computes of single frames (`spatial_features`) it computes once.
+    """
+    spatial_features: Callable[[Tensor], Tensor] | None = getattr(model, "spatial_features", None)
+    if spatial_features is None:
+        return model(screen[frame])
+    lift_features: Callable[[Tensor], Tensor] = getattr(model, "lift_features")  # noqa: B009, mypy knows no such method
+    return lift_features(spatial_features(screen)[frame])
 
 
 def every_nth(table: FrameTable, step: int, *, fraction: float = 1.0) -> Bool[Tensor, " N"]:

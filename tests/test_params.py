@@ -17,7 +17,17 @@ from pydantic import ValidationError
 
 from pipeline.errors import UserError
 from pipeline.files import write_json
-from pipeline.params import Params, Recipe, Training, TrainingConfig, load_params, read_yaml, recipe_for, validated
+from pipeline.params import (
+    Params,
+    Recipe,
+    Training,
+    TrainingConfig,
+    architecture_of,
+    load_params,
+    read_yaml,
+    recipe_for,
+    validated,
+)
 from pipeline.rows import Row
 
 REPOSITORY = Path(__file__).parents[1]
@@ -256,3 +266,18 @@ def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
     )
     write_json(tmp_path / "training.json", config.model_dump())
     assert validated(TrainingConfig, read_yaml(tmp_path / "training.json"), where="training.json") == config
+
+
+def test_a_preset_is_an_architecture_with_other_numbers(tmp_path):
+    params = load_params(REPOSITORY / "params.yaml")
+    architecture, hyperparameters = architecture_of("rayformer_large", params)
+    assert architecture == "rayformer"
+    assert hyperparameters == architecture_of("rayformer", params)[1] | {"width": 256, "depth": 4, "heads": 8}
+
+
+def test_a_preset_of_an_unknown_architecture_is_refused(tmp_path):
+    content = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    content["models"]["mine"] = {"architecture": "rayformr"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"params\.yaml: models: expected one of linear, .*, found 'rayformr'$"):
+        load_params(tmp_path / "params.yaml")

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from walker import camera_at, walker_clip, walker_clips, walker_joints_world_m
 
+from models import build
 from pipeline.errors import UserError
 from pipeline.geometry import Camera, project, screen_from_pixels
 from pipeline.metrics import clip_scores
@@ -253,6 +254,26 @@ def test_predictions_of_wanted_frames_do_not_depend_on_which_are_wanted(stride):
         assert covered.sum() <= stride * wanted.sum()
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_features_of_a_frame_are_computed_once_and_shared_by_its_windows(flip):
+    table = frame_table(walker_clips((40, 13, 1)), root=0, device=CPU)
+    torch.manual_seed(0)
+    model = build("poseformer", frames=9, in_joints=17, out_joints=17, in_channels=2, embed_dim_ratio=4, heads=2)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.1)
+    seen: list[int] = []
+    model.spatial_features = lambda screen: seen.append(len(screen)) or type(model).spatial_features(model, screen)
+    poses_m = predicted(model, table, frames=9, stride=1, flip=flip)
+    assert seen == [54] * (1 + flip)
+    index, _ = window_index(table, tile_windows(table, stride=1), frames=9)
+    with torch.no_grad():
+        expected_m = model(table.screen[index])
+        if flip:
+            expected_m = (expected_m + mirror(model(mirror(table.screen[index], H36M_17)), H36M_17)) / 2
+    torch.testing.assert_close(poses_m, expected_m[:, 0], rtol=0, atol=1e-5)
+    assert poses_m.std() > 0.01
+
+
 @pytest.mark.parametrize("batch_windows", [1, 7, 512])
 def test_predictions_do_not_depend_on_the_size_of_the_batches(batch_windows):
     table = numbered_table(LENGTHS)
@@ -315,13 +336,12 @@ def test_an_epoch_is_in_random_order():
     assert epoch_of(numbered_table((100,)), frames=1).middle.tolist() != list(range(100))
 
 
-@pytest.mark.parametrize(("at_most", "expected"), [(10, 10), (10**6, 24), (None, 24)])
-@pytest.mark.parametrize("balanced", [False, True])
-def test_an_epoch_has_at_most_the_wanted_number_of_windows(at_most, expected, balanced):
+@pytest.mark.parametrize(("at_most", "in_order", "drawn"), [(10, 10, 10), (30, 24, 30), (None, 24, 24)])
+def test_an_epoch_has_at_most_the_wanted_number_of_windows_or_just_as_many_drawn_ones(at_most, in_order, drawn):
     table = numbered_table((12,))
-    weights = torch.ones(1, dtype=torch.float64) if balanced else None
-    windows = epoch_of(table, frames=9, every_frame=False, flips=True, at_most=at_most, clip_weights=weights)
-    assert len(windows) == expected
+    for weights, expected in ((None, in_order), (torch.ones(1, dtype=torch.float64), drawn)):
+        windows = epoch_of(table, frames=9, every_frame=False, flips=True, at_most=at_most, clip_weights=weights)
+        assert len(windows) == expected
 
 
 @pytest.mark.parametrize(("balance", "rare"), [(1.0, 0.5), (0.5, 1 / (1 + 9**0.5)), (0.0, 0.1)])
