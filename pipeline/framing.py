@@ -37,7 +37,7 @@ def framing(scene: Scene) -> Framing:
     seen = np.isfinite(joints_m).all(-1)
     seen_frames = np.flatnonzero(seen.any(1))
     if not len(seen_frames):
-        return Framing(np.zeros((len(joints_m), 3)) + [0, 0, SMALLEST_M], SMALLEST_M, SMALLEST_M, 0.0)
+        return Framing(np.full((len(joints_m), 3), [0.0, 0.0, SMALLEST_M]), SMALLEST_M, SMALLEST_M, 0.0)
     middles_m = np.stack([_middle(joints_m[frame, seen[frame]]) for frame in seen_frames])
     every = np.arange(len(joints_m))
     centre_m = np.stack([np.interp(every, seen_frames, middles_m[:, axis]) for axis in range(3)], axis=1)
