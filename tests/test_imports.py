@@ -17,9 +17,9 @@ LAYERS = (
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
     ("framing", "virtual_cameras", "windows", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
     ("sources",),
-    ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig"),
+    ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
-    ("evaluate", "bvh", "gltf"),
+    ("evaluate", "bvh", "gltf", "show"),
     ("__main__",),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
