@@ -86,9 +86,8 @@ def write_strip(path: Path, scene: Scene, *, pictures: int = 8) -> None:
     for place, frame in enumerate(frames):
         axes = _panel(figure, 10 + place * width_px + 3, foot_px, width_px - 6, height_px)
         _space(axes, scene, view)(frame)
-        error = (
-            "" if scene.error_mm is None or np.isnan(scene.error_mm[frame]) else f"   {scene.error_mm[frame]:.0f} mm"
-        )
+        error_mm = np.nan if scene.error_mm is None else scene.error_mm[frame]
+        error = "" if np.isnan(error_mm) else f"   {error_mm:.0f} mm"
         label = f"{frame / scene.rate_hz:.2f} s{error}"
         axes.text(0.5, -0.04, label, transform=axes.transAxes, ha="center", va="top", size=9, color=MUTED)
     _heading(figure, scene)
@@ -200,7 +199,7 @@ def _space(axes: Axes, scene: Scene, view: Framing) -> Draw:
                 thick_m = FAINT_M if body.faint else TRUNK_M if side == 2 else LIMB_M
                 if body.skeleton.joints[ends[1]] == "Head" and not body.faint:
                     middle = 0.55 * b + 0.45 * a
-                    a, b, thick_m = middle, middle + np.array([0.01, 0, 0, 0]), HEAD_M
+                    a, b, thick_m = middle, middle + np.array([0.5, 0, 0, 0]), HEAD_M
                 flat.append(fallen[list(ends)])
                 segments.append(np.stack([a[:2], b[:2]]))
                 depths.append((a[2] + b[2]) / 2 + 1e3 * body.faint)
@@ -240,7 +239,7 @@ def _perspective(
     right = from_centre_m @ [np.cos(view.yaw), np.sin(view.yaw), 0]
     ahead = from_centre_m @ [-np.sin(view.yaw), np.cos(view.yaw), 0]
     up = from_centre_m[..., 2]
-    depth = fits_m + 0.8 * view.radius_m + np.cos(PITCH) * ahead - np.sin(PITCH) * up
+    depth = fits_m + 0.8 * (view.radius_m - 0.5) + np.cos(PITCH) * ahead - np.sin(PITCH) * up
     scale = height / (2 * LENS) / np.maximum(depth, 0.05)
     down = height / 2 - (np.sin(PITCH) * ahead + np.cos(PITCH) * up) * scale
     return np.stack([width / 2 + right * scale, down, depth, scale], axis=-1)

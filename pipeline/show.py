@@ -63,9 +63,8 @@ def show(
     clip = _chosen(read_split(folder / split), wanted, where=folder / split)
     scene = clip_scene(clip, folder, checkpoints / row / f"run{run}", split=split)
     if out is None:
-        out = Path(
-            "-".join([row, f"run{run}", clip.take, clip.camera.name]).replace("/", "_").replace(" ", "_") + ".html"
-        )
+        name = "-".join([row, f"run{run}", clip.take, clip.camera.name])
+        out = Path(name.replace("/", "_").replace(" ", "_") + ".html")
     if out.suffix == ".html":
         write_text(out, viewer_page([scene], title=scene.title))
     elif out.suffix == ".png":
@@ -110,7 +109,7 @@ def clip_scene(clip: Clip, prepared: Path, checkpoint: Path, *, split: str) -> S
     root_m = np.asarray(clip.joints_camera_m, dtype=float)[:, out_skeleton.root, None]
     world_from_camera, remark = _upright(clip, true_m + root_m)
     rate_hz, unknown = (clip.rate_hz, "") if clip.rate_hz else (30.0, " Rate unknown, played at 30 Hz.")
-    run = checkpoint.name
+    run = checkpoint.name.replace("run", "run ")
     return Scene(
         title=f"{clip.subject} {clip.action}, camera {clip.camera.name}",
         caption=f"{split} clip {clip.name}, {len(clip)} frames. Colour: {card.row} {run}; grey: truth. "
@@ -145,7 +144,7 @@ def _upright(clip: Clip, joints_camera_m: Float[np.ndarray, "F J 3"]) -> tuple[R
 
 
 def _chosen(clips: Sequence[Clip], wanted: Wanted, *, where: Path) -> Clip:
-    """The first clip that is as wanted. Raises UserError naming the first wish that nothing meets, and what there is."""
+    """The first clip that is as wanted. Raises UserError for the first wish that nothing meets, with what there is."""
     fitting = list(clips)
     for key in ("subject", "action", "take", "camera"):
         value = getattr(wanted, key)
