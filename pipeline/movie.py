@@ -79,7 +79,7 @@ def write_strip(path: Path, scene: Scene, *, pictures: int = 8) -> None:
     """
     if path.suffix != ".png":
         raise UserError(f"{path}: expected a picture's name to end in .png, found '{path.suffix}'")
-    frames = np.unique(np.linspace(0, _frames(scene) - 1, pictures).round().astype(int))
+    frames = np.unique(np.linspace(0, _frames(scene) - 1, pictures).round().astype(int)).tolist()
     width_px, height_px, head_px, foot_px = 230, 330, 74, 44
     figure = _figure(len(frames) * width_px + 20, height_px + head_px + foot_px)
     view = framing(scene)
