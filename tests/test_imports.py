@@ -15,11 +15,12 @@ LAYERS = (
     ("errors", "files", "skeleton"),
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
-    ("virtual_cameras", "windows", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
-    ("sources",),
-    ("checkpoint", "working_state", "tracking", "figures"),
+    ("virtual_cameras", "windows", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files", "root_path"),
+    ("sources", "model_input", "upright", "smoothing", "lifted_files"),
+    ("checkpoint", "working_state", "tracking", "figures", "streaming"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
-    ("evaluate",),
+    ("evaluate", "lift"),
+    ("export_onnx", "lift_recording"),
     ("__main__",),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
