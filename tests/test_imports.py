@@ -17,7 +17,7 @@ LAYERS = (
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
     ("virtual_cameras", "windows", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files", "root_path"),
     ("sources", "model_input", "upright", "smoothing", "lifted_files"),
-    ("checkpoint", "working_state", "tracking", "figures", "streaming"),
+    ("checkpoint", "working_state", "tracking", "figures", "streaming", "lift_input"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
     ("evaluate", "lift"),
     ("export_onnx", "lift_recording"),
