@@ -1,7 +1,12 @@
-"""A trained model as a folder: weights.safetensors and card.json, which says how to build it; read back strictly."""
+"""A trained model as a folder: weights.safetensors and card.json, which says how to build it; read back strictly.
+
+Beside them lies history.csv, one line per epoch of training.
+"""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,9 @@ from pipeline.files import write_json
 from pipeline.params import Values, read_yaml, validated
 from pipeline.skeleton import SKELETONS, Skeleton
 
-WEIGHTS, CARD = "weights.safetensors", "card.json"
+WEIGHTS, CARD, HISTORY = "weights.safetensors", "card.json", "history.csv"
+EPOCH_COLUMNS = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
+Record = dict[str, int | float | None]  # one epoch: see EPOCH_COLUMNS; None without validation clips
 
 
 class ImportedFrom(Values):
@@ -109,3 +116,24 @@ def load_checkpoint(folder: Path, *, device: torch.device) -> tuple[nn.Module, C
             raise UserError(f"{path}: {name}: expected {expected}, found {came}")
     model.load_state_dict(weights, strict=True)
     return model.eval().to(device), card
+
+
+def write_history(folder: Path, history: Sequence[Record]) -> None:
+    """Write the learning curve into the existing folder `folder`."""
+    with (folder / HISTORY).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, EPOCH_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def read_history(folder: Path) -> list[list[str]]:
+    """The lines of a checkpoint's learning curve, as text. Raises UserError if it is missing or of other columns."""
+    path = folder / HISTORY
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *records = csv.reader(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected the run's learning curve, found {type(error).__name__}: {error}") from error
+    if tuple(header) != EPOCH_COLUMNS:
+        raise UserError(f"{path}: expected the columns {', '.join(EPOCH_COLUMNS)}, found {', '.join(header)}")
+    return records

@@ -21,13 +21,13 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from pipeline import metrics, tracking
-from pipeline.checkpoint import Card, load_checkpoint
+from pipeline.checkpoint import EPOCH_COLUMNS, Card, load_checkpoint, read_history
 from pipeline.clips import Clip, read_split
+from pipeline.device import torch_device
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.params import Evaluation, EvaluationConfig, read_yaml, validated
 from pipeline.rows import parse_row
-from pipeline.train import HISTORY, torch_device
 from pipeline.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
 
 log = logging.getLogger(__name__)
@@ -57,14 +57,14 @@ def evaluate_5runs(
     metrics cannot have a value.
     """
     config, cards, result = evaluated(prepared, [checkpoints / f"run{seed}" for seed in seeds], seeds=seeds)
-    histories = {seed: _read_history(checkpoints / f"run{seed}" / "history.csv") for seed in seeds}
+    histories = {seed: read_history(checkpoints / f"run{seed}") for seed in seeds}
 
     per_action = [
         [action, *(means[metric]["mean"] for metric in METRICS)] for action, means in result["per_action"].items()
     ]
     curves = [[seed, *record] for seed, history in histories.items() for record in history]
     write_text(reports / "per_action" / f"{config.row}.csv", _csv(["action", *METRICS], per_action))
-    write_text(reports / "learning_curves" / f"{config.row}.csv", _csv(["run", *HISTORY], curves))
+    write_text(reports / "learning_curves" / f"{config.row}.csv", _csv(["run", *EPOCH_COLUMNS], curves))
     measured = [metric for metric in (*METRICS, "pck150", "auc") if metric in result]
     headline = {metric: result[metric]["mean"] for metric in measured} | {"mpjpe_mm_std": result["mpjpe_mm"]["std"]}
     write_json(reports / "headline" / f"{config.row}.json", headline)
@@ -279,17 +279,6 @@ def _pck_in_words(joints: Sequence[int]) -> str:
         f"share of {len(joints)} joints with an error strictly below {metrics.PCK_THRESHOLD_MM:g} mm; AUC: its mean "
         f"over {len(thresholds)} thresholds from {thresholds[0]:g} to {thresholds[-1]:g} mm"
     )
-
-
-def _read_history(path: Path) -> list[list[str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *records = csv.reader(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected the run's learning curve, found {type(error).__name__}: {error}") from error
-    if tuple(header) != HISTORY:
-        raise UserError(f"{path}: expected the columns {', '.join(HISTORY)}, found {', '.join(header)}")
-    return records
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -6,31 +6,30 @@ history.csv (one line per epoch). An interrupted run goes on where it was and en
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from models import build
 from models.linear import Linear
 from pipeline import losses, metrics, tracking
-from pipeline.checkpoint import CARD, Card, read_card, write_checkpoint
+from pipeline.checkpoint import CARD, Card, Record, read_card, write_checkpoint, write_history
 from pipeline.clips import Clip, read_split
+from pipeline.device import torch_device
 from pipeline.errors import UserError
 from pipeline.figures import pose_figure
 from pipeline.files import new_folder
-from pipeline.params import Training, TrainingConfig, read_yaml, validated
+from pipeline.optimization import optimizers_of, schedule, take_step
+from pipeline.params import TrainingConfig, read_yaml, validated
+from pipeline.progress import ShowProgress, progress_bar
 from pipeline.skeleton import SKELETONS, Skeleton
 from pipeline.windows import (
     FrameTable,
@@ -52,12 +51,10 @@ CODE = (
     "pipeline/windows.py",
     "pipeline/losses.py",
     "pipeline/metrics.py",
+    "pipeline/optimization.py",
     "pipeline/checkpoint.py",
     "models/*.py",
 )
-
-Record = dict[str, int | float | None]  # one epoch: see HISTORY; None without validation clips
-HISTORY = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
 
 
 @dataclass(frozen=True)
@@ -126,19 +123,12 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
             )
             with new_folder(out) as partial:
                 write_checkpoint(partial, best.weights, card)
-                _write_history(partial / "history.csv", history)
+                write_history(partial, history)
             run.summarise({"epoch_of_weights": best.epoch, "val/mpjpe_mm_of_weights": best.val_mpjpe_mm})
             if data.validation is not None:
                 run.figure("prediction", _example_figure(model, best, data, data.validation, config))
             run.artifact(f"{config.row}-run{seed}", type="checkpoint", path=out, metadata=card.model_dump())
         remove_state(folder)
-
-
-def torch_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is the GPU if there is one. Raises UserError if a wanted GPU is missing."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: expected a GPU for 'cuda', found none that torch can use")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _files_a_run_depends_on(prepared: Path) -> list[Path]:
@@ -221,7 +211,7 @@ def _fit(
 ) -> tuple[Best, list[Record]]:
     """Gradient descent over all epochs, going on from the state in `folder` if there is one."""
     training = config.training
-    optimizers = _optimizers(model, training)
+    optimizers = optimizers_of(model, training)
     generator = torch.Generator().manual_seed(seed)
     state = State(generator.get_state(), torch.zeros(2, device=data.train.screen.device))
     if saved := load_state(folder):
@@ -229,7 +219,7 @@ def _fit(
         log.info("%s run %d goes on in epoch %d, step %d", config.row, seed, state.epoch + 1, state.step)
     for record in state.history:  # a resumed run's curve is whole
         run.log(_named_for_tracking(record))
-    with _progress_bar(f"{config.row} run {seed}", training.epochs) as show:
+    with progress_bar(f"{config.row} run {seed}", training.epochs) as show:
         while state.epoch < training.epochs:
             generator.set_state(state.generator)
             frames_per_s = _train_epoch(model, optimizers, data, config, state, generator, folder=folder, show=show)
@@ -281,7 +271,7 @@ def _train_epoch(
             data.train, batch, data.in_skeleton, data.out_skeleton, frames=config.frames, every_frame=every_frame
         )
         loss_m = losses.mpjpe(model(screen), pose_m, frame_weights=counted)
-        grad_norm = _step(model, optimizers, loss_m, lr_factor=lr_factor, clip_grad_norm=training.clip_grad_norm)
+        grad_norm = take_step(model, optimizers, loss_m, lr_factor=lr_factor, clip_grad_norm=training.clip_grad_norm)
         state.sums = state.sums + torch.stack([loss_m.detach(), grad_norm])
         frames += counted.numel()
         state.step += 1
@@ -290,54 +280,6 @@ def _train_epoch(
             _save(folder, state, model, optimizers)
             saved_at = time.monotonic()
     return frames / max(time.monotonic() - started_at, 1e-9)
-
-
-def schedule(training: Training, step: int, steps_per_epoch: int) -> float:
-    """Factor of the learning rate in step `step`, counted over all epochs: warm-up, then per-epoch or linear decay."""
-    warmup = min(1.0, (step + 1) / (training.warmup_steps + 1))
-    if training.lr_decay == "linear":
-        return warmup * (1 - step / (training.epochs * steps_per_epoch))
-    return warmup * training.lr_decay ** (step // steps_per_epoch)
-
-
-def _optimizers(model: nn.Module, training: Training) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon (Jordan et al. 2024) for the matrices of the blocks and AdamW for the rest.
-
-    Each group remembers its learning rate before the schedule as "base_lr".
-    """
-    named = dict(model.named_parameters())
-    matrices = {name for name, p in named.items() if training.optimizer == "muon" and p.ndim == 2 and "blocks." in name}
-    rest = [parameter for name, parameter in named.items() if name not in matrices]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=training.lr, weight_decay=training.weight_decay, fused=True)
-    ]
-    if matrices:
-        hidden = [named[name] for name in sorted(matrices)]
-        optimizers.append(torch.optim.Muon(hidden, lr=training.muon_lr, weight_decay=training.weight_decay))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
-    return optimizers
-
-
-def _step(
-    model: nn.Module,
-    optimizers: list[torch.optim.Optimizer],
-    loss_m: Tensor,
-    *,
-    lr_factor: float,
-    clip_grad_norm: float,
-) -> Tensor:
-    """One step down the gradient of the loss; returns the gradient's norm before it was clipped."""
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss_m.backward()
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * lr_factor
-        optimizer.step()
-    return grad_norm
 
 
 def _mean_of_epoch(state: State) -> Record:
@@ -355,7 +297,16 @@ def _validate(model: nn.Module, data: Data, config: TrainingConfig) -> Record:
     if table is None:
         return {"val_mpjpe_mm": None, "val_p_mpjpe_mm": None}
     wanted = every_nth(table, config.training.validation_step)
-    poses_m = predict_frames(
+    poses_m = _predicted(model, table, data, config, wanted)
+    scores = scores_of_actions(data.validation_clips, poses_m, table, wanted)
+    means = metrics.average_over_actions([own for *_, own in scores], [action for _, action, _ in scores])
+    return {"val_mpjpe_mm": means["mpjpe_mm"], "val_p_mpjpe_mm": means["p_mpjpe_mm"]}
+
+
+def _predicted(
+    model: nn.Module, table: FrameTable, data: Data, config: TrainingConfig, wanted: Bool[Tensor, " N"]
+) -> Float[Tensor, "N J_out 3"]:
+    return predict_frames(
         model,
         table,
         data.in_skeleton,
@@ -365,9 +316,6 @@ def _validate(model: nn.Module, data: Data, config: TrainingConfig) -> Record:
         flip_averaging=False,
         wanted=wanted,
     )
-    scores = scores_of_actions(data.validation_clips, poses_m, table, wanted)
-    means = metrics.average_over_actions([own for *_, own in scores], [action for _, action, _ in scores])
-    return {"val_mpjpe_mm": means["mpjpe_mm"], "val_p_mpjpe_mm": means["p_mpjpe_mm"]}
 
 
 def _improves(record: Record, best: dict[str, Any]) -> bool:
@@ -407,59 +355,13 @@ def _named_for_tracking(record: Record) -> dict[str, int | float]:
     return known | {"train/loss": known["train/mpjpe_mm"] / 1000}
 
 
-def _write_history(path: Path, history: list[Record]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, HISTORY, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-
-
 def _example_figure(model: nn.Module, best: Best, data: Data, table: FrameTable, config: TrainingConfig) -> Figure:
     """The middle frame of the first validation clip, predicted and true."""
     model.load_state_dict(best.weights)
     frame = len(data.validation_clips[0]) // 2
     wanted = torch.zeros(len(table), dtype=torch.bool, device=table.screen.device)
     wanted[frame] = True
-    poses_m = predict_frames(
-        model,
-        table,
-        data.in_skeleton,
-        data.out_skeleton,
-        frames=config.frames,
-        stride=config.frames if model.predicts == "every_frame" else 1,
-        flip_averaging=False,
-        wanted=wanted,
-    )
+    poses_m = _predicted(model, table, data, config, wanted)
     title = f"{data.validation_clips[0].name}, frame {frame}"
     predicted_m, true_m = poses_m[frame].cpu().numpy(), table.pose_m[frame].cpu().numpy()
     return pose_figure(predicted_m, true_m, data.out_skeleton, title=title)
-
-
-ShowProgress = Callable[[float, Record | None, float], None]
-
-
-@contextmanager
-def _progress_bar(name: str, epochs: int) -> Iterator[ShowProgress]:
-    """A live line on a terminal; elsewhere one line per epoch in the log."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("epoch {task.completed:.1f}/{task.total:.0f}  {task.fields[numbers]}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(name, total=epochs, numbers="")
-        numbers = ""
-
-        def show(epochs_done: float, record: Record | None, frames_per_s: float) -> None:
-            nonlocal numbers
-            if record is not None:
-                numbers = f"train {record['train_mpjpe_mm']:.1f} mm"
-                if record["val_mpjpe_mm"] is not None:
-                    numbers += f"  val {record['val_mpjpe_mm']:.1f} mm"
-                if bar.disable:
-                    log.info("%s epoch %d/%d  %s  %.0f frames/s", name, epochs_done, epochs, numbers, frames_per_s)
-            bar.update(task, completed=epochs_done, numbers=f"{numbers}  {frames_per_s:,.0f} frames/s")
-
-        yield show

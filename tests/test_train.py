@@ -26,11 +26,13 @@ from wandb_records import read_config, read_history, read_summary
 
 from pipeline import train as stage
 from pipeline import working_state
-from pipeline.checkpoint import load_checkpoint, read_card
+from pipeline.checkpoint import EPOCH_COLUMNS, load_checkpoint, read_card
 from pipeline.clips import read_split
+from pipeline.device import torch_device
 from pipeline.errors import UserError
+from pipeline.optimization import optimizers_of, schedule
 from pipeline.params import Training
-from pipeline.train import HISTORY, schedule, torch_device, train
+from pipeline.train import train
 
 # What a run can be made of; each must survive a crash.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -234,11 +236,11 @@ def test_the_folder_of_a_run_is_replaced_whole(prepared, uninterrupted, tmp_path
 
 
 def test_a_failure_leaves_nothing_half_written(prepared, tmp_path, monkeypatch):
-    def full(path: Path, history: object) -> None:
-        path.write_text("half", encoding="utf-8")
+    def full(folder: Path, history: object) -> None:
+        (folder / "history.csv").write_text("half", encoding="utf-8")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(stage, "_write_history", full)
+    monkeypatch.setattr(stage, "write_history", full)
     with pytest.raises(OSError, match="no space left"):
         trained(prepared["every_frame_muon"], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
@@ -310,7 +312,7 @@ def test_the_card_says_what_the_checkpoint_is(prepared, uninterrupted, tmp_path)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_history_has_a_line_per_epoch_and_the_rate_of_its_last_step(name, uninterrupted):
     history = history_of(uninterrupted[name])
-    assert tuple(history[0]) == HISTORY
+    assert tuple(history[0]) == EPOCH_COLUMNS
     assert [line["epoch"] for line in history] == [1, 2]
     training = Training(**TRAINING | {key: VARIANTS[name][key] for key in VARIANTS[name] if key in TRAINING})
     for line in history:
@@ -398,7 +400,7 @@ def test_warm_up_multiplies_the_decay():
 
 def test_muon_gets_the_matrices_of_the_blocks_and_adamw_the_rest():
     model = stage.build("rayformer", frames=9, in_joints=17, out_joints=17, in_channels=2, width=16, depth=2, heads=2)
-    adamw, muon = stage._optimizers(model, training_with(optimizer="muon"))
+    adamw, muon = optimizers_of(model, training_with(optimizer="muon"))
     (hidden,) = muon.param_groups
     names = {id(weight): name for name, weight in model.named_parameters()}
     of_muon = {names[id(weight)] for weight in hidden["params"]}
@@ -411,7 +413,7 @@ def test_muon_gets_the_matrices_of_the_blocks_and_adamw_the_rest():
 
 def test_without_muon_adamw_gets_everything():
     model = stage.build("poseformer", frames=9, in_joints=17, out_joints=17, in_channels=2)
-    (adamw,) = stage._optimizers(model, training_with())
+    (adamw,) = optimizers_of(model, training_with())
     assert sum(len(group["params"]) for group in adamw.param_groups) == len(list(model.parameters()))
     assert adamw.param_groups[0]["weight_decay"] == 0.05
 
@@ -559,7 +561,7 @@ def test_bad_prepared_data_are_refused_before_the_first_epoch(damage, complaint,
 
 
 def test_the_progress_is_one_line_per_epoch_where_there_is_no_terminal(prepared, uninterrupted, tmp_path, caplog):
-    caplog.set_level(logging.INFO, logger="pipeline.train")
+    caplog.set_level(logging.INFO, logger="pipeline.progress")
     trained(prepared["every_frame_muon"], tmp_path)
     history = history_of(uninterrupted["every_frame_muon"])
     lines = [message for message in caplog.messages if " epoch " in message]
