@@ -187,7 +187,7 @@ class Lifter:
         camera, rate_hz, assumed = self._what_is_known(recording, focal_px=focal_px, fov_deg=fov_deg)
         check_inside(recording.source, tracks, (camera.width_px, camera.height_px))
         people = tuple(self._lift_track(track, camera, rate_hz=rate_hz, smooth=smooth) for track in tracks)
-        if not any(np.isfinite(person.root_camera_m).any() for person in people):
+        if not any(np.isfinite(person.joints_camera_m).any() for person in people):
             raise UserError(f"{recording.source}: expected a person with at least half of the joints, found none")
         _, out_skeleton = self.card.skeletons
         in_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
