@@ -114,7 +114,6 @@ def write_outputs(folder: Path, lifted: Lifted, outputs: Sequence[str]) -> None:
 
 
 def _write_views(folder: Path, lifted: Lifted, outputs: Sequence[str]) -> None:
-    from pipeline.movie import write_movie, write_strip
     from pipeline.viewer import lifted_scene, viewer_page
 
     scene = lifted_scene(lifted)
@@ -122,8 +121,12 @@ def _write_views(folder: Path, lifted: Lifted, outputs: Sequence[str]) -> None:
         (folder / "view.html").write_text(viewer_page([scene], title=scene.title), encoding="utf-8")
     for suffix in ("mp4", "gif"):
         if suffix in outputs:
+            from pipeline.movie import write_movie
+
             write_movie(folder / f"people.{suffix}", scene)
     if "png" in outputs:
+        from pipeline.movie import write_strip
+
         write_strip(folder / "strip.png", scene)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,19 @@ def write_npz(path: Path, lifted: Lifted) -> None:
 
 
 def write_poses_json(path: Path, lifted: Lifted) -> None:
-    """The same as JSON; null where there is no number."""
-    people = [
-        {"person": person.person, "first_frame": person.first_frame}
-        | {name: _listed(name, array) for name, array in person_arrays(lifted, person).items()}
-        for person in lifted.people
-    ]
-    path.write_text(json.dumps(about(lifted) | {"people": people}, allow_nan=False), encoding="utf-8")
+    """The same as JSON, a line for each frame of each array; null where there is no number."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(about(lifted) | {"people": []}, allow_nan=False).removesuffix("]}"))
+        for number, person in enumerate(lifted.people):
+            start = {"person": person.person, "first_frame": person.first_frame}
+            file.write((",\n" if number else "\n") + json.dumps(start).removesuffix("}"))
+            for name, array in person_arrays(lifted, person).items():
+                lines = (json.dumps(_listed(name, frame), allow_nan=False) for frame in array)
+                file.write(f',\n"{name}": [\n')
+                file.writelines(line if at == 0 else f",\n{line}" for at, line in enumerate(lines))
+                file.write("]")
+            file.write("}")
+        file.write("]}\n")
 
 
 def write_csv(path: Path, lifted: Lifted) -> None:
@@ -107,21 +114,19 @@ def write_csv(path: Path, lifted: Lifted) -> None:
             writer.writerows(_csv_rows(lifted, person))
 
 
-def _csv_rows(lifted: Lifted, person: LiftedPerson) -> list[list[Any]]:
+def _csv_rows(lifted: Lifted, person: LiftedPerson) -> Iterator[list[Any]]:
     arrays = person_arrays(lifted, person)
     in_camera_m = arrays["joints_camera_m"] + person.root_camera_m[:, None]
-    places = np.concatenate([arrays["joints_world_m"], in_camera_m], axis=-1).round(DECIMALS).tolist()
+    places_m = np.concatenate([arrays["joints_world_m"], in_camera_m], axis=-1)
     keypoints = [_index(lifted.in_skeleton.joints, name) for name in lifted.out_skeleton.joints]
-    rows = []
-    for frame in range(len(person)):
+    for frame, place_m in enumerate(places_m):
         number = person.first_frame + frame
-        for joint, (name, keypoint) in enumerate(zip(lifted.out_skeleton.joints, keypoints, strict=True)):
+        cells = [["" if value != value else value for value in row] for row in place_m.round(DECIMALS).tolist()]
+        for name, own, keypoint in zip(lifted.out_skeleton.joints, cells, keypoints, strict=True):
             seen: list[Any] = ["", ""]
             if keypoint is not None:
                 seen = [round(float(person.confidence[frame, keypoint]), 4), int(person.filled[frame, keypoint])]
-            cells = ["" if value != value else value for value in places[frame][joint]]
-            rows.append([person.person, number, round(number / lifted.rate_hz, 6), name, *cells, *seen])
-    return rows
+            yield [person.person, number, round(number / lifted.rate_hz, 6), name, *own, *seen]
 
 
 def _index(names: tuple[str, ...], name: str) -> int | None:

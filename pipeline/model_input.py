@@ -59,8 +59,7 @@ def camera_with_lens(
     if focal_px is None:
         angle_deg = ASSUMED_FOV_DEG if fov_deg is None else fov_deg
         focal_px = float(max(width, height) / 2 / np.tan(np.radians(angle_deg) / 2))
-        source = "assumed" if fov_deg is None else "stated"
-        assumed = f"lens: {source} field of view {angle_deg:g} degrees over the longer side, {focal_px:.0f} px"
+        assumed = f"lens: a field of view of {angle_deg:g} degrees over the longer side ({focal_px:.0f} px)"
     return Camera("lens", width, height, (focal_px, focal_px), (width / 2, height / 2)), assumed
 
 

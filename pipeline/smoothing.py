@@ -12,8 +12,8 @@ from scipy.signal import savgol_filter
 from pipeline.root_path import stretches
 
 # The filter follows slow motion below this frequency; its bandwidth grows with speed (Casiez et al. 2012).
-ONE_EURO_CUTOFF_HZ = 1.5
-ONE_EURO_BETA = 1.0  # in Hz per (m / s)
+ONE_EURO_CUTOFF_HZ = 3.0
+ONE_EURO_BETA = 6.0  # in Hz per (m / s)
 SAVGOL_SECONDS, SAVGOL_ORDER = 0.3, 2
 
 

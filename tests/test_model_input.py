@@ -30,13 +30,13 @@ def test_a_stated_angle_is_that_over_the_longer_side():
         camera, assumed = camera_with_lens(size, fov_deg=90.0)
         assert camera.focal_px == pytest.approx((500, 500))
         assert camera.centre_px == (size[0] / 2, size[1] / 2)
-        assert assumed == "lens: stated field of view 90 degrees over the longer side, 500 px"
+        assert assumed == "lens: a field of view of 90 degrees over the longer side (500 px)"
 
 
 def test_without_a_lens_the_training_datas_is_assumed_and_said_so():
     camera, assumed = camera_with_lens((1000, 1000))
     assert camera.focal_px == pytest.approx((1145, 1145), rel=1e-3)
-    assert assumed == "lens: assumed field of view 47.2 degrees over the longer side, 1144 px"
+    assert assumed == "lens: a field of view of 47.2 degrees over the longer side (1144 px)"
     assert camera_with_lens((1000, 1000), focal_px=900.0)[1] is None
 
 
