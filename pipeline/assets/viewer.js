@@ -87,7 +87,7 @@ function fitted(canvas) {
 
 function farEnough(scene, width, height) {
   const aspect = Math.min(width, height * 2.2) / Math.max(1, height);
-  return Math.max((scene.halfHeight * 1.12) / LENS, (scene.radius * 1.05) / (LENS * aspect)) + scene.radius * 0.8;
+  return Math.max((scene.halfHeight * 1.12) / LENS, (scene.radius * 1.05) / (LENS * aspect)) + (scene.radius - 0.5) * 0.8;
 }
 
 function projector(view, centre, away, width, height) {
