@@ -174,6 +174,65 @@ def export(
     writers[dataset](raw / dataset, out, keypoints=keypoints)
 
 
+@app.command("lift")
+def lift(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A keypoint file or folder, or a video.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    file_format: Annotated[str | None, typer.Option("--format", help="Of the input, if not to be recognised.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Joint layout of the input, where it does not tell.")] = None,
+    person: Annotated[list[str] | None, typer.Option(help="Only this person; may be repeated.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="The trained model, instead of the shipped one.")] = None,
+    rate_hz: Annotated[float | None, typer.Option(help="Frames per second of the input.")] = None,
+    model_rate_hz: Annotated[float | None, typer.Option(help="Frames per second of the training data.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT in pixels, where the input does not tell.")
+    ] = None,
+    focal_px: Annotated[float | None, typer.Option(help="Focal length in pixels.")] = None,
+    fov_deg: Annotated[float | None, typer.Option(help="Field of view over the longer side, instead of it.")] = None,
+    max_gap: Annotated[float, typer.Option(help="Longest gap to fill in, in seconds.")] = 0.25,
+    min_confidence: Annotated[float, typer.Option(help="Keypoints below it count as not seen.")] = 0.3,
+    smooth: Annotated[str | None, typer.Option(help="one-euro or savgol")] = None,
+    outputs: Annotated[
+        str, typer.Option(help="Of npz,json,csv,bvh,glb,html,mp4,gif,png.")
+    ] = "npz,json,csv,bvh,glb,html",
+    detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
+) -> None:
+    """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
+    from pipeline.lift import SHIPPED, Lifter
+    from pipeline.lift_recording import lift_recording, parse_image_size
+
+    size = None if image_size is None else parse_image_size(image_size)
+    lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
+    print(
+        lift_recording(
+            source,
+            out,
+            lifter=lifter,
+            file_format=file_format,
+            layout=layout,
+            persons=person or None,
+            rate_hz=rate_hz,
+            image_size_px=size,
+            focal_px=focal_px,
+            fov_deg=fov_deg,
+            smooth=smooth,
+            outputs=outputs.split(","),
+            detector_model=detector_model,
+        )
+    )
+
+
+@app.command("export-onnx")
+def export_onnx(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder with weights.safetensors and card.json.")],
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+) -> None:
+    """A trained model -> an ONNX file for other runtimes."""
+    from pipeline.export_onnx import export_onnx
+
+    print(export_onnx(checkpoint, out))
+
+
 def _work_folder() -> Path:
     """In the repository that DVC was called in, also when it runs an experiment in a temporary copy of it."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
