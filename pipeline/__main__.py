@@ -121,6 +121,26 @@ def evaluate(
     print(evaluate(checkpoint, row, prepared=prepared, reports=reports, out=out))
 
 
+@app.command("show")
+def show(
+    row: Annotated[str, typer.Argument(help="<dataset>-<keypoints>-f<frames>-<model>")],
+    action: Annotated[str | None, typer.Option(help="Of the clip, as the dataset calls it.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Of the clip.")] = None,
+    camera: Annotated[str | None, typer.Option(help="That saw the clip.")] = None,
+    take: Annotated[str | None, typer.Option(help="That the clip is of.")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test; looking selects nothing.")] = "validation",
+    run: Annotated[int, typer.Option(help="Which of the row's runs predicts.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="What to write: .html, .mp4, .gif or .png.")] = None,
+    prepared: Annotated[Path, typer.Option(help="Where the prepared data of the rows lie.")] = Path("data/prepared"),
+    checkpoints: Annotated[Path, typer.Option(help="Where the rows' runs lie.")] = Path("data/checkpoints"),
+) -> None:
+    """A clip of a row: prediction beside truth, with the error over time, as a page to turn, a film or a picture."""
+    from pipeline.show import Wanted, show
+
+    wanted = Wanted(action=action, subject=subject, camera=camera, take=take)
+    print(show(row, wanted, split=split, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
+
+
 @app.command("doctor")
 def doctor(
     dataset: Annotated[str, typer.Argument(help="h36m, humaneva or mpi_inf_3dhp")],

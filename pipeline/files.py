@@ -30,6 +30,22 @@ def new_folder(folder: Path) -> Iterator[Path]:
     partial.rename(folder)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A path beside `path`, of the same suffix, to write; it takes its place when the block ends well, else it goes.
+
+    The folder of `path` is made if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write the file whole or not at all, its folder too if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,11 @@ LAYERS = (
     ("errors", "files", "progress", "skeleton"),
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
-    ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
+    ("framing", "virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
     ("sources", "refilming"),
-    ("checkpoint", "optimization", "working_state", "tracking", "figures"),
+    ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
-    ("evaluate",),
+    ("evaluate", "bvh", "gltf", "show"),
     ("__main__",),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
