@@ -12,12 +12,22 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 # Each module may import those of the lines above its own. A new module gets its place here.
 LAYERS = (
-    ("errors", "files", "progress", "skeleton"),
+    ("errors", "files", "progress", "skeleton", "charts", "results_tex"),
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
-    ("framing", "virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
+    (
+        "framing",
+        "distributions",
+        "virtual_cameras",
+        "windows",
+        "fresh_noise",
+        "human36m_files",
+        "humaneva_files",
+        "mpi_inf_3dhp_files",
+    ),
     ("sources", "refilming"),
-    ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie"),
+    ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie", "shown_clips"),
+    ("results_page",),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
     ("evaluate", "bvh", "gltf", "show"),
     ("__main__",),
