@@ -126,7 +126,7 @@ def _spec(values: Sequence[Mapping[str, Any]], **parts: Any) -> dict[str, Any]:
 
 
 def _rows(rows: Mapping[str, Any]) -> dict[str, Any]:
-    legend = {"orient": "top", "direction": "vertical", "title": None, "labelLimit": 320}
+    legend = {"orient": "top", "direction": "vertical", "title": None, "labelLimit": 320, "symbolOpacity": 1}
     return {"field": "row", "type": "nominal", "sort": list(rows), "legend": legend}
 
 

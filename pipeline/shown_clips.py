@@ -80,8 +80,8 @@ def clip_scenes(row: str, record: dict[str, Any]) -> list[Scene]:
         )
         scenes.append(
             Scene(
-                title=f"{entry['action']}, {entry['mpjpe_mm']:.1f} mm",
-                caption=f"{entry['rank'].capitalize()} of {row}: {entry['clip']}. Colour: prediction of run "
+                title=f"{entry['rank'].capitalize()}: {entry['action']}, {entry['mpjpe_mm']:.1f} mm",
+                caption=f"{row}, clip {entry['clip']}. Colour: prediction of run "
                 f"{record['seed']}; grey: truth.{unknown}",
                 rate_hz=entry["rate_hz"],
                 bodies=bodies,
