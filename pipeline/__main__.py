@@ -64,11 +64,12 @@ def report(
     params: Params = Path("params.yaml"),
     dvc_yaml: Path = Path("dvc.yaml"),
     reports: Path = Path("reports"),
+    prepared: Path = Path("data/prepared"),
 ) -> None:
-    """Metrics of the listed rows -> the results table and figure."""
+    """Metrics of the listed rows -> the results table, its figure, and a page of all."""
     from pipeline.report import report
 
-    report(params_path=params, dvc_yaml=dvc_yaml, reports=reports)
+    report(params_path=params, dvc_yaml=dvc_yaml, reports=reports, prepared=prepared)
 
 
 @app.command("readme")

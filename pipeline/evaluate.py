@@ -38,7 +38,7 @@ def evaluate(checkpoint: Path, row_or_folder: str, *, prepared: Path, reports: P
         folder = prepared / str(parse_row(row_or_folder))
     if not folder.is_dir():
         raise UserError(f"{folder}: expected prepared data, found none: poselift prepare_data {row_or_folder} {folder}")
-    config, (card,), result = evaluated(folder, [checkpoint], seeds=None)
+    config, (card,), result, _ = evaluated(folder, [checkpoint], seeds=None)
     description = {"folder": str(checkpoint), "weights_sha256": sha256_of(checkpoint / WEIGHTS), **card.model_dump()}
     protocol = result["protocol"] | {"selection": _selection(card, config.row, result["protocol"]["selection"])}
     protocol["seeds"] = [] if card.seed is None else [card.seed]

@@ -2,7 +2,8 @@
 
 Reads data/prepared/<row>/{test,evaluation.json} and data/checkpoints/<row>/run<seed>/. Writes under reports/:
 metrics/<row>.json, the record of the row; headline/<row>.json, its main figures for `dvc metrics` and `dvc exp show`;
-and for plots learning_curves/<row>.csv and per_action/<row>.csv.
+for plots learning_curves/<row>.csv and per_action/<row>.csv; and to look at distributions/<row>.json, the errors of
+every run in counts, and scenes/<row>.json, poses of the first run's best, median and worst clips.
 """
 
 from __future__ import annotations
@@ -11,23 +12,25 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline import metrics, tracking
 from pipeline.checkpoint import EPOCH_COLUMNS, Card, load_checkpoint, read_history
 from pipeline.clips import Clip, read_split
 from pipeline.device import torch_device
+from pipeline.distributions import EDGES_MM, error_distribution
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.params import Evaluation, EvaluationConfig, read_yaml, validated
 from pipeline.rows import parse_row
+from pipeline.shown_clips import compact_json, shown_clips
 from pipeline.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,14 @@ AVERAGING = {
 }
 
 
+@dataclass(frozen=True)
+class Looks:
+    """Beside the scores: the error distribution of each run, and clips of the first run to look at."""
+
+    distributions: tuple[dict[str, Any], ...]
+    clips: dict[str, Any]
+
+
 def evaluate_5runs(
     prepared: Path, checkpoints: Path, *, seeds: Sequence[int], reports: Path, work_folder: Path
 ) -> None:
@@ -56,7 +67,7 @@ def evaluate_5runs(
     Raises UserError if a checkpoint is missing, damaged, of another row or of other keypoints than the data, or the
     metrics cannot have a value.
     """
-    config, cards, result = evaluated(prepared, [checkpoints / f"run{seed}" for seed in seeds], seeds=seeds)
+    config, cards, result, looks = evaluated(prepared, [checkpoints / f"run{seed}" for seed in seeds], seeds=seeds)
     histories = {seed: read_history(checkpoints / f"run{seed}") for seed in seeds}
 
     per_action = [
@@ -69,6 +80,11 @@ def evaluate_5runs(
     headline = {metric: result[metric]["mean"] for metric in measured} | {"mpjpe_mm_std": result["mpjpe_mm"]["std"]}
     write_json(reports / "headline" / f"{config.row}.json", headline)
     write_json(reports / "metrics" / f"{config.row}.json", result)
+    distributions = {str(seed): own for seed, own in zip(seeds, looks.distributions, strict=True)}
+    content = {"row": config.row, "edges_mm": EDGES_MM, "frames": "all scored frames alike", "runs": distributions}
+    write_json(reports / "distributions" / f"{config.row}.json", content)
+    scenes = {"row": config.row, "seed": seeds[0], **looks.clips}
+    write_text(reports / "scenes" / f"{config.row}.json", compact_json(scenes))
     with tracking.start_run(
         row=config.row,
         name=f"{config.row}/evaluation",
@@ -83,8 +99,8 @@ def evaluate_5runs(
 
 def evaluated(
     prepared: Path, checkpoints: Sequence[Path], *, seeds: Sequence[int] | None
-) -> tuple[EvaluationConfig, list[Card], dict[str, Any]]:
-    """Scores on the prepared data's test split: the row's configuration, the checkpoints' cards, and the result.
+) -> tuple[EvaluationConfig, list[Card], dict[str, Any], Looks]:
+    """Scores on the prepared data's test split: its configuration, the cards, the result, and looks.
 
     With `seeds` the checkpoints must be the row's own runs of those seeds, else they may be any that fit the data.
     Raises UserError if a checkpoint or the data are missing or damaged, they do not fit, or a metric has no value.
@@ -104,16 +120,24 @@ def evaluated(
     table = frame_table(clips, root=cards[0].skeletons[1].root, device=device)
     wanted = every_nth(table, config.evaluation.frame_step, fraction=config.evaluation.frame_fraction)
 
-    scored = []
+    scored, distributions = [], []
+    shown: dict[str, Any] = {}
+    chosen, targets_m = wanted.cpu().numpy(), table.pose_m.cpu().numpy()
     for folder, (model, card) in zip(checkpoints, runs, strict=True):
-        scored.append(_score(model, card, clips, table, wanted, config))
+        poses_m = _predicted(model, card, table, wanted, config)
+        scored.append(_score(poses_m, card, clips, table, wanted, config))
+        predicted_m, skeleton = poses_m.cpu().numpy(), card.skeletons[1]
+        distributions.append(error_distribution(predicted_m[chosen], targets_m[chosen], skeleton.joints))
+        if not shown:
+            ends = table.clip_first.cpu().numpy()[1:]
+            shown = shown_clips(clips, np.split(predicted_m, ends), np.split(chosen, ends), skeleton)
         log.info("%s %s: MPJPE %.2f mm", config.row, folder.name, scored[-1]["mpjpe_mm"])
     result = {
         "row": config.row,
         "protocol": _protocol(config, clips, seeds or [], scored=int(wanted.sum())),
         **_over_runs(scored),
     }
-    return config, cards, result
+    return config, cards, result, Looks(tuple(distributions), shown)
 
 
 def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, where: Path) -> None:
@@ -159,15 +183,10 @@ def _with_scored_actions(clips: Sequence[Clip], actions: str | Sequence[str], *,
     return chosen
 
 
-def _score(
-    model: torch.nn.Module,
-    card: Card,
-    clips: Sequence[Clip],
-    table: FrameTable,
-    wanted: Bool[Tensor, " N"],
-    config: EvaluationConfig,
-) -> dict[str, Any]:
-    """One run's metrics: the averaged ones, the groups they can be averaged over, and all those averages."""
+def _predicted(
+    model: torch.nn.Module, card: Card, table: FrameTable, wanted: Bool[Tensor, " N"], config: EvaluationConfig
+) -> Float[Tensor, "N J_out 3"]:
+    """One run's poses of all wanted frames."""
     in_skeleton, out_skeleton = card.skeletons
     evaluation = config.evaluation
     stride = min(evaluation.window_stride, card.frames) if model.predicts == "every_frame" else 1
@@ -183,6 +202,19 @@ def _score(
     )
     if evaluation.predicted_root == "zeroed":
         poses_m[:, out_skeleton.root] = 0
+    return poses_m
+
+
+def _score(
+    poses_m: Float[Tensor, "N J_out 3"],
+    card: Card,
+    clips: Sequence[Clip],
+    table: FrameTable,
+    wanted: Bool[Tensor, " N"],
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """One run's metrics: the averaged ones, the groups they can be averaged over, and all those averages."""
+    evaluation, out_skeleton = config.evaluation, card.skeletons[1]
     parts = scores_of_actions(
         clips, poses_m, table, wanted, pck_joints=config.pck_joints, joint_names=out_skeleton.joints
     )

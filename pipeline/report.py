@@ -1,8 +1,9 @@
-"""Stage report: the metrics of the rows listed in dvc.yaml -> the results table and its figure.
+"""Stage report: the metrics of the rows listed in dvc.yaml -> the results table, its figure, and a page of all.
 
-Reads reports/metrics/<row>.json and reports/published.csv (figures of others, marked as theirs). Writes
-reports/results.md, reports/results.csv and reports/figures/per_action.png. Rows of different protocols never share a
-table.
+Reads reports/{metrics,distributions,scenes}/<row>.json, reports/learning_curves/<row>.csv, the manifest of the row's
+prepared data, and reports/published.csv (figures of others, marked as theirs). Writes reports/results.{md,csv,tex},
+reports/index.html, a page of the whole result, and reports/figures/per_action.png. Rows of different protocols never
+share a table.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pipeline.figures import new_figure
 from pipeline.files import write_text
 from pipeline.metrics import mean_std
 from pipeline.params import load_params
+from pipeline.results_page import Group, Published, RowRecord, results_page
+from pipeline.results_tex import tex_table
 from pipeline.rows import listed_rows, parse_row
 
 METRICS = {"mpjpe_mm": "MPJPE", "p_mpjpe_mm": "P-MPJPE", "n_mpjpe_mm": "N-MPJPE", "mpjve_mm": "MPJVE"}
@@ -45,10 +48,16 @@ PUBLISHED = (
     "source",
 )
 Result = dict[str, Any]  # the content of reports/metrics/<row>.json
+PUBLISHED_HEADER = ("method", "dataset", "2D", "frames", "MPJPE", "P-MPJPE", "runs", "published in")
+PUBLISHED_REMARK = (
+    "Other people's figures, as they printed them, on Human3.6M (test subjects S9 and S11, 15 actions): another "
+    "dataset than the embedded one, so not to be compared with its rows. The first two are what this project sets "
+    "out to reproduce."
+)
 
 
-def report(*, params_path: Path, dvc_yaml: Path, reports: Path) -> None:
-    """Write the table, its CSV twin and the figure.
+def report(*, params_path: Path, dvc_yaml: Path, reports: Path, prepared: Path) -> None:
+    """Write the table, its CSV and LaTeX twins, the figure and the page; `prepared` has the data of each row.
 
     Raises UserError if a listed row has no metrics or a file is damaged.
     """
@@ -56,15 +65,78 @@ def report(*, params_path: Path, dvc_yaml: Path, reports: Path) -> None:
     selection = {key: getattr(params, key) for key in ("dataset", "keypoints", "frames", "model")}
     results = [_read_result(reports / "metrics" / f"{row}.json") for row in listed_rows(dvc_yaml, selection)]
     published = _read_published(reports / "published.csv")
+    records = [_read_record(result, reports, prepared) for result in results]
+    page = results_page(_groups(records), Published(PUBLISHED_REMARK, PUBLISHED_HEADER, _published_cells(published)))
+    write_text(reports / "index.html", page)
+    write_text(reports / "results.tex", _tex(results))
     write_text(reports / "results.md", _markdown(results, published))
     write_text(reports / "results.csv", _results_csv(results))
     _write_per_action_figure(reports / "figures" / "per_action.png", results)
 
 
+def _read_record(result: Result, reports: Path, prepared: Path) -> RowRecord:
+    row = result["row"]
+    return RowRecord(
+        metrics=result,
+        curves=_read_curves(reports / "learning_curves" / f"{row}.csv"),
+        distributions=_read_json(reports / "distributions" / f"{row}.json", ("edges_mm", "runs")),
+        scenes=_read_json(reports / "scenes" / f"{row}.json", ("seed", "chosen", "skeleton", "clips")),
+        manifest=_read_json(prepared / row / "manifest.json", ("splits", "dropped_frames", "sha256")),
+    )
+
+
+def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            content[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        keyed = ", ".join(keys)
+        raise UserError(f"{path}: expected JSON with {keyed}, found {type(error).__name__}: {error}") from error
+    return content
+
+
+def _read_curves(path: Path) -> tuple[dict[str, Any], ...]:
+    columns = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        return tuple({name: float(line[name]) if line[name] else None for name in columns} for line in lines)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: expected learning curves, found {type(error).__name__}: {error}") from error
+
+
+def _groups(records: Sequence[RowRecord]) -> list[Group]:
+    of_row = {record.row: record for record in records}
+    groups = []
+    for protocol, rows in _by_protocol([record.metrics for record in records]):
+        header, cells = _headline(rows)
+        words = {key.replace("_", " "): _plain(_short(value)) for key, value in protocol.items()}
+        own = tuple(of_row[result["row"]] for result in rows)
+        groups.append(Group(protocol["dataset"], own, tuple(header), tuple(map(tuple, cells)), words))
+    return groups
+
+
+def _tex(results: Sequence[Result]) -> str:
+    tables = []
+    for protocol, rows in _by_protocol(results):
+        header, cells = _headline(rows)
+        caption = f"{protocol['dataset']}: errors in mm, mean ± sample standard deviation over the runs."
+        tables.append(tex_table(header, cells, words=4, caption=caption))
+    return "% Needs \\usepackage{booktabs}.\n" + "\n".join(tables)
+
+
+def _headline(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the main table of rows of one protocol."""
+    shares = [share for share in SHARES if share in rows[0]]
+    columns = ["dataset", "2D", "frames", "model", "runs", *(SHARES[share] for share in shares), *METRICS.values()]
+    return columns, [_result_cells(result, shares) for result in rows]
+
+
 def _read_result(path: Path) -> Result:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        for key in ("row", "protocol", "per_action", *METRICS):
+        for key in ("row", "protocol", "per_action", "per_joint", *METRICS):
             result[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected the metrics of a row, found {type(error).__name__}: {error}") from error
@@ -86,23 +158,22 @@ def _read_published(path: Path) -> list[dict[str, str]]:
 def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) -> str:
     parts = ["# Results", "Errors in mm; mean ± sample standard deviation over the runs (one run per seed)."]
     for protocol, rows in _by_protocol(results):
-        shares = [share for share in SHARES if share in rows[0]]
-        columns = ["dataset", "2D", "frames", "model", "runs", *(SHARES[share] for share in shares), *METRICS.values()]
         parts.append(f"## {protocol['dataset']}")
-        parts.append(_table(columns, [_result_cells(result, shares) for result in rows]))
+        parts.append(_table(*_headline(rows)))
         parts.extend(BREAKDOWNS.get(protocol["dataset"], _breakdown_by_action)(protocol, rows))
         parts.append(
             "Protocol:\n\n"
             + "\n".join(f"- {key.replace('_', ' ')}: {_plain(_short(protocol[key]))}" for key in protocol)
         )
     parts.append("## Published by others")
-    parts.append(
-        "Other people's figures, as they printed them, on Human3.6M (test subjects S9 and S11, 15 actions): another "
-        "dataset than the embedded one, so not to be compared with its rows. The first two are what this project sets "
-        "out to reproduce."
-    )
-    cells = [
-        [
+    parts.append(PUBLISHED_REMARK)
+    parts.append(_table(PUBLISHED_HEADER, _published_cells(published)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _published_cells(published: Sequence[dict[str, str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (
             line["method"],
             line["dataset"],
             line["keypoints"],
@@ -111,11 +182,9 @@ def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) ->
             line["p_mpjpe_mm"] or "–",
             line["runs"],
             line["source"],
-        ]
+        )
         for line in published
-    ]
-    parts.append(_table(["method", "dataset", "2D", "frames", "MPJPE", "P-MPJPE", "runs", "published in"], cells))
-    return "\n\n".join(parts) + "\n"
+    )
 
 
 def _breakdown_by_action(protocol: dict[str, Any], rows: Sequence[Result]) -> list[str]:

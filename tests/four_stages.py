@@ -50,6 +50,6 @@ def _four_stages(row: str, folder: Path, raw_folder: Path, params_path: Path) ->
     dvc_yaml = folder / "dvc.yaml"
     dvc_yaml.write_text(yaml.safe_dump({"stages": {"evaluate_5runs": {"matrix": {"row": [row]}}}}), encoding="utf-8")
     shutil.copy(PROJECT / "reports" / "published.csv", reports)
-    report(params_path=params_path, dvc_yaml=dvc_yaml, reports=reports)
+    report(params_path=params_path, dvc_yaml=dvc_yaml, reports=reports, prepared=folder / "prepared")
     metrics = json.loads((reports / "metrics" / f"{row}.json").read_text(encoding="utf-8"))
     return metrics, (reports / "results.md").read_text(encoding="utf-8")

@@ -45,7 +45,12 @@ def main() -> None:
             took_s[row] = time.monotonic() - started
         dvc_yaml = folder / "dvc.yaml"
         dvc_yaml.write_text(yaml.safe_dump({"stages": {"evaluate_5runs": {"matrix": {"row": list(ROWS)}}}}))
-        report(params_path=write_params(folder, row), dvc_yaml=dvc_yaml, reports=folder / "reports")
+        report(
+            params_path=write_params(folder, row),
+            dvc_yaml=dvc_yaml,
+            reports=folder / "reports",
+            prepared=folder / "prepared",
+        )
         table, _, _ = (
             (folder / "reports" / "results.md").read_text(encoding="utf-8").partition("## Published by others")
         )

@@ -205,6 +205,11 @@ def test_rows_evaluated_in_different_ways_share_no_table(options: dict, whole: P
     rows = {"stages": {"evaluate_5runs": {"matrix": {"row": [ROW, other]}}}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(rows), encoding="utf-8")
     (tmp_path / "reports" / "published.csv").write_bytes((PROJECT / "reports" / "published.csv").read_bytes())
-    report(params_path=write_params(tmp_path, ROW), dvc_yaml=tmp_path / "dvc.yaml", reports=tmp_path / "reports")
+    report(
+        params_path=write_params(tmp_path, ROW),
+        dvc_yaml=tmp_path / "dvc.yaml",
+        reports=tmp_path / "reports",
+        prepared=tmp_path / "prepared",
+    )
     table = (tmp_path / "reports" / "results.md").read_text(encoding="utf-8")
     assert table.count("\n## h36m\n") == 2

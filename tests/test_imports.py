@@ -12,31 +12,14 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 # Each module may import those of the lines above its own. A new module gets its place here.
 LAYERS = (
-    (
-        "errors",
-        "files",
-        "progress",
-        "skeleton",
-    ),
+    ("errors", "files", "progress", "skeleton", "charts", "results_tex"),
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
     ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
-    ("framing", "root_path", "keypoint_layouts", "video_keypoints", "lifted_files"),
+    ("framing", "distributions", "root_path", "keypoint_layouts", "video_keypoints", "lifted_files"),
     ("sources", "refilming", "model_input", "upright", "smoothing", "tracks", "keypoint_files"),
-    (
-        "checkpoint",
-        "optimization",
-        "working_state",
-        "tracking",
-        "figures",
-        "viewer",
-        "rig",
-        "movie",
-    ),
-    (
-        "streaming",
-        "lift_input",
-    ),
+    ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie", "shown_clips"),
+    ("streaming", "lift_input", "results_page"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
     (
         "evaluate",

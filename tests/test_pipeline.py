@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).parents[1]
 COPIED = ("pipeline", "models", "dvc.yaml", ".dvcignore", ".gitignore", "reports/published.csv", "reports/rows.yaml")
 ROW = "cmu-gt-f9-rayformer"
 SEEDS = (0, 1)
+MANIFEST = {"report": {"data/prepared"}}  # the manifest, which the page shows, has the hashes of all that is prepared
 
 # Stands in for `python`: the second run's process, when it has saved its state in mid-epoch, takes all of DVC with it.
 DEADLY_PYTHON = """#!{executable}
@@ -166,6 +167,8 @@ def test_the_table_is_made_of_the_metrics(project, killed_and_resumed):
     value = f"{result['mpjpe_mm']['mean']:.2f} ± {result['mpjpe_mm']['std']:.2f}"
     assert f"| cmu | gt | 9 | rayformer | 2 | {value} |" in (reports / "results.md").read_text(encoding="utf-8")
     assert (reports / "figures" / "per_action.png").is_file()
+    assert f"<td>{value}</td>" in (reports / "index.html").read_text(encoding="utf-8")
+    assert value.replace("±", r"$\pm$") in (reports / "results.tex").read_text(encoding="utf-8")
 
 
 def test_a_second_repro_runs_nothing_and_changes_no_byte(project, killed_and_resumed):
@@ -187,8 +190,8 @@ def hashed(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("key", "value", "stale"),
     [
-        ("lr", 0.01, {f"train@{ROW}-{seed}": {f"data/prepared/{ROW}/training.json"} for seed in SEEDS}),
-        ("window_stride", 3, {f"evaluate_5runs@{ROW}": {f"data/prepared/{ROW}/evaluation.json"}}),
+        ("lr", 0.01, {f"train@{ROW}-{seed}": {f"data/prepared/{ROW}/training.json"} for seed in SEEDS} | MANIFEST),
+        ("window_stride", 3, {f"evaluate_5runs@{ROW}": {f"data/prepared/{ROW}/evaluation.json"}} | MANIFEST),
     ],
 )
 def test_a_changed_parameter_makes_stale_what_it_touches(key, value, stale, project, killed_and_resumed):

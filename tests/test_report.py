@@ -11,11 +11,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from pipeline.errors import UserError
 from pipeline.report import METRICS, readme_with_results, report
+from pipeline.skeleton import H36M_17
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = ("cmu-gt-f27-rayformer", "cmu-det-f9-linear")
@@ -49,8 +51,33 @@ def metrics_of(row: str, *, number: int = 1, runs: int = 3, **protocol: Any) -> 
         "row": row,
         "protocol": {**PROTOCOL, **named, "seeds": list(range(runs)), **protocol},
         **numbers(0),
+        "per_joint": {joint: {"mpjpe_mm": spread([3.25 * number, 4.5])} for joint in ("Hip", "RHip")},
         "per_action": {action: numbers(3.3 * place) for place, action in enumerate(("jumping", "walking"), 1)},
     }
+
+
+def write_looks(folder: Path, row: str) -> None:
+    """The files of a row beside its metrics: curves, distribution, clips and manifest."""
+    pose_mm = np.arange(2 * 17 * 3).reshape(2, 17, 3).tolist()
+    clip = {"rank": "worst", "clip": "take/cam/0", "subject": "S", "action": "walking", "camera": "cam"}
+    clip |= {"mpjpe_mm": 31.25, "scored_frames": 2, "rate_hz": 15.0, "rate_known": True, "error_mm": [30.0, 32.5]}
+    clip |= {"predicted_mm": pose_mm, "true_mm": pose_mm}
+    frames = {"counts": [3, 4], "beyond": 1, "quantiles": {}}
+    files = {
+        f"reports/distributions/{row}.json": {"edges_mm": [0.0, 5.0, 10.0], "runs": {"0": {"frame_mpjpe_mm": frames}}},
+        f"reports/scenes/{row}.json": {"seed": 0, "chosen": "by lot", "skeleton": H36M_17.name, "clips": [clip]},
+        f"prepared/{row}/manifest.json": {
+            "splits": {"test": {"takes": 1, "clips": 4, "frames": 4321}},
+            "dropped_frames": {"total": 7},
+            "sha256": {"test/pixels.npy": "0123abcd"},
+        },
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    curves = folder / "reports" / "learning_curves" / f"{row}.csv"
+    curves.parent.mkdir(parents=True, exist_ok=True)
+    curves.write_text("run,epoch,train_mpjpe_mm,val_mpjpe_mm\n0,1,90.5,80.25\n1,1,91.5,84.25\n", encoding="utf-8")
 
 
 def write_project(folder: Path, results: Sequence[dict[str, Any]], rows: Sequence[str]) -> None:
@@ -58,6 +85,7 @@ def write_project(folder: Path, results: Sequence[dict[str, Any]], rows: Sequenc
     (folder / "reports" / "metrics").mkdir(parents=True)
     for result in results:
         (folder / "reports" / "metrics" / f"{result['row']}.json").write_text(json.dumps(result), encoding="utf-8")
+        write_looks(folder, result["row"])
     content = {"stages": {"evaluate_5runs": {"matrix": {"row": list(rows)}}}}
     (folder / "dvc.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     for file in ("params.yaml", "reports/published.csv"):
@@ -65,7 +93,12 @@ def write_project(folder: Path, results: Sequence[dict[str, Any]], rows: Sequenc
 
 
 def reported(folder: Path) -> str:
-    report(params_path=folder / "params.yaml", dvc_yaml=folder / "dvc.yaml", reports=folder / "reports")
+    report(
+        params_path=folder / "params.yaml",
+        dvc_yaml=folder / "dvc.yaml",
+        reports=folder / "reports",
+        prepared=folder / "prepared",
+    )
     return (folder / "reports" / "results.md").read_text(encoding="utf-8")
 
 
@@ -214,7 +247,7 @@ def test_a_listed_row_without_metrics_is_refused_by_name(results, tmp_path):
     assert not (tmp_path / "reports" / "results.md").exists()
 
 
-@pytest.mark.parametrize("missing", ["row", "protocol", "per_action", *METRICS])
+@pytest.mark.parametrize("missing", ["row", "protocol", "per_action", "per_joint", *METRICS])
 def test_metrics_with_a_missing_part_are_refused_by_name(missing, results, tmp_path):
     del results[1][missing]
     write_project(tmp_path, results[:1], ROWS)
