@@ -17,8 +17,9 @@ LAYERS = (
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
     ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
     ("sources", "refilming"),
-    ("checkpoint", "optimization", "working_state", "tracking", "figures"),
+    ("checkpoint", "optimization", "working_state", "tracking", "figures", "conditions"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
+    ("generalise", "generalisation_report"),
     ("evaluate",),
     ("__main__",),
 )
