@@ -17,14 +17,16 @@ from jaxtyping import Bool, Float
 
 from pipeline.clips import Clip
 from pipeline.detector_noise import detect
+from pipeline.errors import UserError
 from pipeline.geometry import Camera, RigidTransform, camera_from_world_looking_at, frames_in_view, project
 from pipeline.refilming import with_bones_scaled
 from pipeline.skeleton import H36M_17
 from pipeline.virtual_cameras import AIM_HEIGHT_M, Take, generator_named, place_cameras, resample
 
-CAPTURE_HZ = 60  # at which excerpts are cut
-SCORED_HZ = 5  # instants that all rates share
-SCORED_S, CONTEXT_S = 1.0, 1.5  # of an excerpt: scored, and seen before and after it
+CAPTURE_HZ = 60.0  # at which excerpts are cut
+GRID = 12  # of these frames one is scored
+SCORED_HZ = CAPTURE_HZ / GRID  # whose instants all rates share
+SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: scored, and seen before and after it
 MISSING_S = 0.17  # mean length of a gap: as long as ten frames of a video at 60 Hz
 LEGS = (2, 3, 5, 6)  # joints whose bone to the parent is a thigh or a shin
 MissingShown = Literal["interpolated", "middle"]
@@ -81,7 +83,7 @@ class Excerpt:
     @property
     def scored_frames(self) -> int:
         """How many instants of SCORED_HZ are scored."""
-        return (self.scored_last - self.scored) * SCORED_HZ // CAPTURE_HZ + 1
+        return (self.scored_last - self.scored) // GRID + 1
 
 
 def body_of(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Float[np.ndarray, "F 17 3"]:
@@ -126,7 +128,7 @@ def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: flo
     """At most `per_action` excerpts of each action, spread evenly over its takes, cameras and time.
 
     In all frames of an excerpt every one of `views` has the whole body in the image. Excerpts start, end and are scored
-    at instants of SCORED_HZ. Raises ValueError if an action has none.
+    at instants of SCORED_HZ. Raises UserError if an action has none.
     """
     found: dict[str, list[Excerpt]] = {}
     for take in takes:
@@ -135,7 +137,7 @@ def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: flo
             own.extend(Excerpt(take, camera, *frames) for frames in _cut(seen))
     for action, own in found.items():
         if not own:
-            raise ValueError(f"expected frames of action {action} that all views see, found none")
+            raise UserError(f"test takes: expected frames of action {action} that all views see, found none")
     return [own[place] for own in found.values() for place in _spread(len(own), per_action)]
 
 
@@ -157,14 +159,13 @@ def _seen_by_all(take: Take, views: Collection[View], *, rate_hz: float) -> list
 
 def _cut(seen: Bool[np.ndarray, " F"]) -> Iterator[tuple[int, int, int, int]]:
     """First, first scored, last scored and last frame of the excerpts of all stretches seen."""
-    grid = CAPTURE_HZ // SCORED_HZ
-    scored, context = round(SCORED_S * SCORED_HZ), round(CONTEXT_S * CAPTURE_HZ) // grid
+    scored, context = round(SCORED_S * SCORED_HZ), round(CONTEXT_S * SCORED_HZ)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]])))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        first, last = -(-int(start) // grid), (int(stop) - 1) // grid  # in instants
+        first, last = -(-int(start) // GRID), (int(stop) - 1) // GRID  # in instants
         for begin in range(first, last + 1, scored):
             end = min(begin + scored - 1, last)
-            yield max(first, begin - context) * grid, begin * grid, end * grid, min(last, end + context) * grid
+            yield max(first, begin - context) * GRID, begin * GRID, end * GRID, min(last, end + context) * GRID
 
 
 def film_excerpts(chosen: Sequence[Excerpt], condition: Condition, *, trained_hz: float) -> list[Clip]:
@@ -210,7 +211,7 @@ def _film(
     seen = resample(seen, rate_hz=condition.rate_hz, wanted_hz=condition.shown_hz)
     joints_m = resample(captured_m, rate_hz=CAPTURE_HZ, wanted_hz=condition.shown_hz)
     scored = np.zeros(len(seen), dtype=bool)
-    for instant in range(excerpt.scored, excerpt.scored_last + 1, CAPTURE_HZ // SCORED_HZ):
+    for instant in range(excerpt.scored, excerpt.scored_last + 1, GRID):
         scored[round((instant - excerpt.first) * condition.shown_hz / CAPTURE_HZ)] = True
     clip = Clip(
         take=take.name,

@@ -47,11 +47,11 @@ MISSING_CURVES: dict[MissingShown, str] = {
     "middle": "at the middle of the other joints",
 }
 IN_WORDS = (
-    f"{EXCERPTS_PER_ACTION} excerpts of each action (all of them where there are fewer), spread over the takes of the "
-    f"test split, their four cameras and time; of each {SCORED_S:g} s are scored, {SCORED_HZ} frames a second, with up "
-    f"to {CONTEXT_S:g} s before and after for the windows. All settings of a factor are scored on the same instants, "
-    "at which each of them has the whole body in the image; factors differ in them. Otherwise the protocol is that of "
-    "the results table: frames pooled within an action, then the mean over actions; predictions averaged over the flip."
+    f"Scored are {EXCERPTS_PER_ACTION} excerpts of each action, or all where there are fewer, spread over the takes of "
+    f"the test split, their four cameras and time: {SCORED_S:g} s each, at {SCORED_HZ:g} frames a second, with up to "
+    f"{CONTEXT_S:g} s before and after for the windows. All settings of a factor are scored on the same instants, at "
+    "which each of them has the whole body in the image; between factors the instants differ. Otherwise the protocol "
+    "is that of the results table: frames pooled within an action, then the mean over actions."
 )
 MEASURES = {"mpjpe_mm": metrics.mpjpe_mm, "p_mpjpe_mm": metrics.p_mpjpe_mm, "n_mpjpe_mm": metrics.n_mpjpe_mm}
 
@@ -120,7 +120,7 @@ def generalise(row_name: str, *, raw: Path, checkpoints: Path, params_path: Path
     if not isinstance(recipe, CmuRecipe) or row.keypoints not in KEYPOINTS:
         raise UserError(f"row: expected cmu-gt or cmu-det, which can be filmed anew, found '{row_name}'")
     if recipe.rate_hz % SCORED_HZ:
-        raise UserError(f"datasets.cmu.rate_hz: expected a multiple of {SCORED_HZ} Hz, found {recipe.rate_hz:g}")
+        raise UserError(f"datasets.cmu.rate_hz: expected a multiple of {SCORED_HZ:g} Hz, found {recipe.rate_hz:g}")
     torch.set_num_threads(params.threads)
     device = torch_device(params.device)
     runs = []
