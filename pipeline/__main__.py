@@ -142,6 +142,32 @@ def show(
     print(show(row, wanted, split=split, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
 
 
+@app.command("generalise")
+def generalise(
+    row: Annotated[str, typer.Argument(help="A row of the embedded motion capture, such as cmu-det-f27-rayformer.")],
+    params: Params = Path("params.yaml"),
+    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
+    checkpoints: Annotated[Path, typer.Option(help="Where the runs of the rows lie.")] = Path("data/checkpoints"),
+    out: Annotated[Path, typer.Option(help="Folder for the record.")] = Path("generalisation/results"),
+) -> None:
+    """A row's runs on test takes filmed under conditions that training did not have -> their errors."""
+    from pipeline.generalise import generalise
+
+    generalise(row, raw=raw, checkpoints=checkpoints, params_path=params, out=out)
+
+
+@app.command("generalisation_report")
+def generalisation_report(
+    rows: Annotated[list[str], typer.Argument(help="The rows to show beside each other.")],
+    reports: Path = Path("reports"),
+    out: Annotated[Path, typer.Option(help="Folder of the page; results/ lies in it.")] = Path("generalisation"),
+) -> None:
+    """What was measured under other conditions -> figures and a page."""
+    from pipeline.generalisation_report import generalisation_report
+
+    generalisation_report(rows, results=out / "results", reports=reports, out=out)
+
+
 @app.command("doctor")
 def doctor(
     dataset: Annotated[str, typer.Argument(help="h36m, humaneva or mpi_inf_3dhp")],
