@@ -30,13 +30,13 @@ CHOSEN = (
 
 def shown_clips(
     clips: Sequence[Clip],
-    predicted_m: Sequence[Float[np.ndarray, "F J 3"]],
-    scored: Sequence[Bool[np.ndarray, " F"]],
+    predicted_m: Sequence[Float[np.ndarray, "_ J 3"]],
+    scored: Sequence[Bool[np.ndarray, " _"]],
     skeleton: Skeleton,
 ) -> dict[str, Any]:
     """The chosen clips with predicted and true joints in whole mm: upright world, Z up, both on the true root.
 
-    `predicted_m` are root-relative in the camera frame. The record says how the clips were chosen.
+    `predicted_m` has all frames of each clip, root-relative in the camera frame. The record says how clips were chosen.
     """
     true_m = [np.asarray(clip.joints_camera_m, dtype=np.float64) for clip in clips]
     relative_m = [joints - joints[:, skeleton.root, None] for joints in true_m]
@@ -98,7 +98,7 @@ def compact_json(record: dict[str, Any]) -> str:
     return f'{rest[:-1]}, "clips": [\n{lines}\n]}}\n'
 
 
-def _ranked(clips: Sequence[Clip], errors_mm: Sequence[Float[np.ndarray, " F"]]) -> list[tuple[str, int]]:
+def _ranked(clips: Sequence[Clip], errors_mm: Sequence[Float[np.ndarray, " _"]]) -> list[tuple[str, int]]:
     """(rank, place) of the chosen clips, none twice."""
     known = [place for place, errors in enumerate(errors_mm) if len(errors)]
     long = [place for place in known if len(clips[place]) > LONGER_THAN_S * (clips[place].rate_hz or ASSUMED_HZ)]

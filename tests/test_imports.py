@@ -16,27 +16,13 @@ LAYERS = (
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
     ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
-<<<<<<< HEAD
     ("framing", "distributions", "root_path", "keypoint_layouts", "video_keypoints", "lifted_files"),
     ("sources", "refilming", "model_input", "upright", "smoothing", "tracks", "keypoint_files"),
     ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie", "shown_clips"),
-    ("streaming", "lift_input", "results_page"),
+    ("streaming", "lift_input", "conditions", "results_page"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
-    (
-        "evaluate",
-        "bvh",
-        "gltf",
-        "show",
-        "lift",
-    ),
+    ("evaluate", "bvh", "gltf", "show", "lift", "generalise", "generalisation_report"),
     ("export_onnx", "lift_recording"),
-=======
-    ("sources", "refilming"),
-    ("checkpoint", "optimization", "working_state", "tracking", "figures", "conditions"),
-    ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
-    ("generalise", "generalisation_report"),
-    ("evaluate",),
->>>>>>> origin/generalise
     ("__main__",),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -40,7 +40,7 @@ if sys.argv[-2:] == ["--seed", "1"]:
         global saves
         save(folder, state)
         saves += 1
-        if saves == 3:
+        if saves == 4:
             os.killpg(0, signal.SIGKILL)
 
     stage.SAVE_EVERY_S, stage.save_state = -1.0, save_then_die
@@ -94,7 +94,12 @@ def tiny_params() -> dict[str, Any]:
     content |= {"dataset": "cmu", "keypoints": "gt", "frames": 9, "model": "rayformer", "seeds": list(SEEDS)}
     content |= {"threads": 1, "device": "cpu"}
     content["models"]["rayformer"] = {"width": 16, "depth": 1, "heads": 2}
-    content["datasets"]["cmu"] |= {"validation_takes": [VALIDATION_TAKE], "epochs": 2, "windows_per_epoch": 64}
+    content["datasets"]["cmu"] |= {
+        "validation_takes": [VALIDATION_TAKE],
+        "epochs": 2,
+        "windows_per_epoch": 64,
+        "batch_windows": 32,
+    }
     return content
 
 
@@ -141,7 +146,7 @@ def test_the_pipeline_goes_on_after_it_and_repeats_no_finished_run(killed_and_re
     resumed = killed_and_resumed.resumed
     assert resumed.returncode == 0, resumed.stderr
     assert stages_run(resumed) == [f"train@{ROW}-1", f"evaluate_5runs@{ROW}", "report"]
-    assert "run 1 goes on in epoch 2, step 0" in resumed.stderr
+    assert "run 1 goes on in epoch 2, step 1" in resumed.stderr
 
 
 def test_it_ends_with_the_bytes_of_an_undisturbed_run_of_the_stages(
