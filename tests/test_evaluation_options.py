@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import fixtures_human36m as fixtures
@@ -200,16 +201,22 @@ def test_a_quick_evaluation_says_so(whole: Path, tmp_path: Path) -> None:
 def test_rows_evaluated_in_different_ways_share_no_table(options: dict, whole: Path, tmp_path: Path) -> None:
     other = "h36m-gt-f9-poseformer"
     changed = evaluated_with(whole, tmp_path, **options) | {"row": other}
-    (tmp_path / "reports" / "metrics" / f"{other}.json").write_text(json.dumps(changed), encoding="utf-8")
-    (tmp_path / "reports" / "metrics" / f"{ROW}.json").write_text(json.dumps(read(whole)), encoding="utf-8")
+    reports = tmp_path / "reports"
+    for path in list(reports.glob("*/*")):
+        shutil.copy(path, path.with_name(other + path.suffix))
+    shutil.copytree(whole / "reports", reports, dirs_exist_ok=True)
+    (reports / "metrics" / f"{other}.json").write_text(json.dumps(changed), encoding="utf-8")
+    for row in (ROW, other):
+        (tmp_path / "of_rows" / row).mkdir(parents=True)
+        shutil.copy(whole / "prepared" / ROW / "manifest.json", tmp_path / "of_rows" / row)
     rows = {"stages": {"evaluate_5runs": {"matrix": {"row": [ROW, other]}}}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(rows), encoding="utf-8")
-    (tmp_path / "reports" / "published.csv").write_bytes((PROJECT / "reports" / "published.csv").read_bytes())
+    (reports / "published.csv").write_bytes((PROJECT / "reports" / "published.csv").read_bytes())
     report(
         params_path=write_params(tmp_path, ROW),
         dvc_yaml=tmp_path / "dvc.yaml",
-        reports=tmp_path / "reports",
-        prepared=tmp_path / "prepared",
+        reports=reports,
+        prepared=tmp_path / "of_rows",
     )
-    table = (tmp_path / "reports" / "results.md").read_text(encoding="utf-8")
+    table = (reports / "results.md").read_text(encoding="utf-8")
     assert table.count("\n## h36m\n") == 2

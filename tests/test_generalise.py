@@ -58,7 +58,7 @@ def test_a_setting_scores_its_clips_as_evaluate_5runs_does(trained, tiny_raw, tm
     write_split(tmp_path / "test", clips)
     shutil.copy(trained / "prepared" / row / "evaluation.json", tmp_path)
     folder = trained / "checkpoints" / row / "run0"
-    _, _, expected = evaluated(tmp_path, [folder], seeds=None)
+    _, _, expected, _ = evaluated(tmp_path, [folder], seeds=None)
     recipe = recipe_for(parse_row(row), load_params(trained / "params.yaml"), where="params.yaml")
     found = score(*load_checkpoint(folder, device=torch.device("cpu")), clips, recipe)
     for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm"):
