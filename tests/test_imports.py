@@ -16,8 +16,9 @@ LAYERS = (
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
     ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
-    ("framing", "distributions", "root_path", "keypoint_layouts", "video_keypoints", "lifted_files"),
-    ("sources", "refilming", "model_input", "upright", "smoothing", "tracks", "keypoint_files"),
+    ("root_path", "keypoint_layouts"),
+    ("framing", "distributions", "tracks", "video_keypoints", "lifted_files"),
+    ("sources", "refilming", "model_input", "upright", "smoothing", "keypoint_files"),
     ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie", "shown_clips"),
     ("streaming", "lift_input", "conditions", "results_page"),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
@@ -59,7 +60,7 @@ def test_a_module_imports_only_what_lies_below_it(path):
     if importer == "":
         assert not found, "pipeline/__init__.py imports nothing"
         return
-    for below in found:
+    for below in found - {importer}:  # the parts of a package may import each other
         assert LEVEL[below] < LEVEL[importer], f"{importer} imports {below}"
 
 

@@ -1,15 +1,20 @@
-"""Keypoint files to recordings: npz with a named layout."""
+"""Keypoint files of any detector to recordings: which format it is, who reads it, what must hold of all."""
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import UserError
+from pipeline.keypoint_files import arrays, detectors
 from pipeline.keypoint_layouts import LAYOUTS
-from pipeline.people import Recording, Track
+from pipeline.people import Recording
+from pipeline.tracks import Found, tracks_of
+
+FORMATS = ("npz", "csv", *detectors.READERS, "ultralytics-labels", "mediapipe")
+# Scores above 1, which OpenPose has up to about 1.1, count as 1; far above it they are something else.
+HIGHEST_SCORE = 2.0
 
 
 def read_recording(
@@ -20,30 +25,57 @@ def read_recording(
     image_size_px: tuple[int, int] | None = None,
     rate_hz: float | None = None,
 ) -> Recording:
-    """The people of an npz file: `pixels` (people, frames, joints, 2), `confidence` likewise, NaN where not seen.
+    """The people of a file or folder in one of FORMATS, or in the one that it looks like.
 
-    `layout`, `rate_hz` and `image_size` may be in it or be stated. Raises UserError if it is something else.
+    `layout`, `rate_hz` and `image_size_px` go before what the file says. Raises UserError if it is none of them, cut
+    off, of another layout, or has confidences that are none.
     """
-    if format not in (None, "npz"):
-        raise UserError(f"format: expected npz, found '{format}'")
+    if format is not None and format not in FORMATS:
+        raise UserError(f"format: expected one of {', '.join(FORMATS)}, found '{format}'")
+    if layout is not None and layout not in LAYOUTS:
+        raise UserError(f"layout: expected one of {', '.join(LAYOUTS)}, found '{layout}'")
+    if not path.exists():
+        raise UserError(f"{path}: expected a keypoint file or folder, found none")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            content = dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: expected an npz file, found {type(error).__name__}: {error}") from error
-    name = layout or str(content.get("layout", "none"))
+        found = _read(path, format or _recognised(path), layout, image_size_px)
+    except (KeyError, IndexError, StopIteration, TypeError, ValueError, AttributeError, OSError) as error:
+        expected = f"keypoints as {format} has them" if format else "the keypoints of a detector"
+        raise UserError(f"{path}: expected {expected}, found {type(error).__name__}: {error}") from error
+    found = _checked(found, layout, path)
+    tracks = tracks_of(found, source=str(path))
+    size = image_size_px or found.image_size_px
+    return Recording(str(path), len(found.frames), tracks, rate_hz or found.rate_hz, size)
+
+
+def _recognised(path: Path) -> str:
+    return path.suffix[1:] if path.suffix in (".npz", ".csv") else detectors.recognised(path)
+
+
+def _read(path: Path, name: str, layout: str | None, image_size_px: tuple[int, int] | None) -> Found:
+    if name == "npz":
+        return arrays.read_npz(path, layout)
+    if name == "csv":
+        return arrays.read_csv(path, layout)
+    if name == "mediapipe":
+        return detectors.read_mediapipe(path, image_size_px)
+    if name == "ultralytics-labels":
+        return detectors.read_ultralytics_labels(path, image_size_px)
+    return detectors.READERS[name](path)
+
+
+def _checked(found: Found, layout: str | None, path: Path) -> Found:
+    """With the layout as stated, if people have as many joints. Raises UserError if they have not."""
+    name = layout or found.layout
     if name not in LAYOUTS:
-        raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)}, found '{name}'")
-    pixels, joints = content.get("pixels"), len(LAYOUTS[name].joints)
-    if pixels is None or pixels.ndim != 4 or pixels.shape[2:] != (joints, 2):
-        found = "none" if pixels is None else str(pixels.shape)
-        raise UserError(f"{path}: pixels: expected (people, frames, {joints}, 2) for '{name}', found {found}")
-    seen = np.isfinite(pixels).all(-1)
-    confidence = np.where(seen, np.nan_to_num(content.get("confidence", np.ones(seen.shape))), 0.0).astype(float)
-    tracks = tuple(Track(str(n), name, 0, pixels[n].astype(float), confidence[n]) for n in range(len(pixels)))
-    if image_size_px is None and "image_size" in content:
-        width, height = (int(side) for side in content["image_size"])
-        image_size_px = width, height
-    if rate_hz is None and "rate_hz" in content:
-        rate_hz = float(content["rate_hz"])
-    return Recording(str(path), pixels.shape[1], tracks, rate_hz, image_size_px)
+        raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)} (--layout), found '{name}'")
+    joints = len(LAYOUTS[name].joints)
+    for number, frame in enumerate(found.frames):
+        for one in frame:
+            if one.keypoints.shape != (joints, 3):
+                there = one.keypoints.shape[0]
+                raise UserError(f"{path}: frame {number}: expected {joints} joints of layout '{name}', found {there}")
+            scores = one.keypoints[:, 2][np.isfinite(one.keypoints[:, 2])]
+            if len(scores) and (scores.min() < 0 or scores.max() > HIGHEST_SCORE):
+                span = f"{scores.min():g} to {scores.max():g}"
+                raise UserError(f"{path}: frame {number}: expected confidences from 0 to 1, found {span}")
+    return Found(name, found.frames, found.image_size_px, found.rate_hz)
