@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from pipeline.clips import Clip, read_split
 from pipeline.files import write_json
+from pipeline.geometry import project
 from pipeline.keypoint_layouts import LAYOUTS
 from pipeline.lift import DEPTH_SIGMA_S, SHIPPED, Lifter
 from pipeline.model_input import at_times
@@ -30,22 +31,46 @@ SHORTEST, EACH, FIRST = 41, 5, 1  # the constants of pipeline.upright were chose
 RATES_HZ = (15.0, 25.0, 60.0)
 LATENCIES = (0, 1, 3, 6, 13)
 STREAMED_FRAMES = 150
+EAR_M, NOSE_M = 0.075, 0.1  # from the middle between the ears: half a head's width, and the nose before it
+SAME = {"Pelvis": "Hip", "MidHip": "Hip", "Neck": "Thorax", "HeadTop": "Head"}  # names of other layouts
 ARRAYS = ("pixels", "confidence", "joints_camera_m")
 
 
 def recording_of(clip: Clip, *, layout: str = "h36m17", known_lens: bool = True, rate_hz: float = 30.0) -> Recording:
-    """The clip as a keypoint file would hold it; joints of `layout` that the clip does not have are not seen."""
-    assert clip.confidence is not None
-    keypoints = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
-    names = LAYOUTS[layout].joints
-    own = [H36M_17.joints.index(name) if name in H36M_17.joints else -1 for name in names]
-    chosen = np.where(np.array(own)[:, None] >= 0, keypoints[:, own], np.nan)
-    chosen[..., 2] = np.nan_to_num(chosen[..., 2])
+    """The clip as a keypoint file would hold it; points of `layout` that are not of its body are not seen."""
+    points = points_of(clip)
+    unseen = np.tile([np.nan, np.nan, 0.0], (len(clip), 1))
+    chosen = np.stack([points.get(name, unseen) for name in LAYOUTS[layout].joints], axis=1)
     if rate_hz != 30.0:
         chosen = at_times(chosen, np.arange(int((len(clip) - 1) * rate_hz / 30) + 1) * 30 / rate_hz)
     track = Track("0", layout, 0, chosen[..., :2], chosen[..., 2])
     size = (clip.camera.width_px, clip.camera.height_px)
     return Recording(clip.name, len(chosen), (track,), rate_hz, size, clip.camera if known_lens else None)
+
+
+def points_of(clip: Clip) -> dict[str, Float[np.ndarray, "F 3"]]:
+    """Pixels and confidence by the name that layouts have for the point of the body.
+
+    The capture has no face: nose and ears are placed on its head by the proportions of pipeline.keypoint_layouts, with
+    the error and confidence of the detected head.
+    """
+    assert clip.confidence is not None
+    keypoints = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
+    points = dict(zip(H36M_17.joints, np.moveaxis(keypoints, 1, 0), strict=True))
+    points |= {name: points[own] for name, own in SAME.items()}
+    joints_m = dict(zip(H36M_17.joints, np.moveaxis(clip.joints_camera_m.astype(float), 1, 0), strict=True))
+    across = joints_m["LShoulder"] - joints_m["RShoulder"]
+    across /= np.linalg.norm(across, axis=-1, keepdims=True)
+    chest_m = (joints_m["LShoulder"] + joints_m["RShoulder"]) / 2
+    between_ears_m = chest_m + (joints_m["Head"] - chest_m) / 1.2
+    forward = np.cross(across, joints_m["Head"] - chest_m)
+    forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
+    face_m = {"LEar": EAR_M * across, "REar": -EAR_M * across, "Nose": NOSE_M * forward}
+    error_px = points["Head"][:, :2] - project(joints_m["Head"], clip.camera)
+    for name, offset_m in face_m.items():
+        pixels = project(between_ears_m + offset_m, clip.camera) + error_px
+        points[name] = np.concatenate([pixels, points["Head"][:, 2:]], axis=-1)
+    return points
 
 
 def truth_m(clip: Clip) -> Float[np.ndarray, "F 17 3"]:
@@ -98,7 +123,7 @@ def upright_errors(lifted: list[Lifted], clips: list[Clip]) -> dict[str, Any]:
 def layout_differences(lifter: Lifter, clips: list[Clip], lifted: list[Lifted]) -> dict[str, dict[str, Any]]:
     """For each layout: mean distance to the poses lifted from Human3.6M's, over all joints, and the error to the truth.
 
-    Joints of the layout that the clips do not have (eyes, ears, toes ...) are not seen.
+    Points of the layout that the clips do not have and nothing is derived from (eyes, hands, toes) are not seen.
     """
     table = {}
     for layout in LAYOUTS:

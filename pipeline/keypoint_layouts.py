@@ -70,26 +70,33 @@ LAYOUTS = {
 Sums = tuple[dict[str, float], ...]
 HIPS: Sums = ({"LHip": 0.5, "RHip": 0.5},)
 SHOULDERS: Sums = ({"LShoulder": 0.5, "RShoulder": 0.5},)
-TORSO: Sums = ({"LHip": 0.25, "RHip": 0.25, "LShoulder": 0.25, "RShoulder": 0.25},)
-NOSE: Sums = ({"Nose": 1.0}, {"LEar": 0.5, "REar": 0.5})
-# The top of the head lies beyond the ears, as seen from the middle of the shoulders, by 0.4 of that way; of somebody
-# seen from the side one ear must do, and without ears the nose, beyond which it lies by 0.6 of the way.
+# Four tenths of the way from the hips up to the shoulders, as in the embedded motion capture.
+SPINE: Sums = ({"LHip": 0.3, "RHip": 0.3, "LShoulder": 0.2, "RShoulder": 0.2},)
+# The capture's head lies over the middle of the shoulders by 0.135 of the body's height, the ears by 0.112 (Drillis and
+# Contini 1966): 1.2 of the way to the ears. Of somebody seen from the side one ear must do, and without ears the nose.
+# Its neck lies halfway from the shoulders to the head; the nose is in front of it.
 HEAD: Sums = (
-    {"LEar": 0.7, "REar": 0.7, "LShoulder": -0.2, "RShoulder": -0.2},
-    {"LEar": 1.4, "LShoulder": -0.2, "RShoulder": -0.2},
-    {"REar": 1.4, "LShoulder": -0.2, "RShoulder": -0.2},
-    {"Nose": 1.6, "LShoulder": -0.3, "RShoulder": -0.3},
+    {"LEar": 0.6, "REar": 0.6, "LShoulder": -0.1, "RShoulder": -0.1},
+    {"LEar": 1.2, "LShoulder": -0.1, "RShoulder": -0.1},
+    {"REar": 1.2, "LShoulder": -0.1, "RShoulder": -0.1},
+    {"Nose": 1.4, "LShoulder": -0.2, "RShoulder": -0.2},
 )
-OF_FACE = {"Hip": HIPS, "Spine": TORSO, "Thorax": SHOULDERS, "Neck/Nose": NOSE, "Head": HEAD}
+NECK: Sums = (
+    {"LEar": 0.3, "REar": 0.3, "LShoulder": 0.2, "RShoulder": 0.2},
+    {"LEar": 0.6, "LShoulder": 0.2, "RShoulder": 0.2},
+    {"REar": 0.6, "LShoulder": 0.2, "RShoulder": 0.2},
+    {"Nose": 0.7, "LShoulder": 0.15, "RShoulder": 0.15},
+)
+OF_FACE = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": NECK, "Head": HEAD}
 DERIVED: dict[str, dict[str, Sums]] = {
     "coco17": OF_FACE,
     "openpose18": OF_FACE,
     "mediapipe33": OF_FACE,
     "body25": OF_FACE | {"Hip": ({"MidHip": 1.0}, *HIPS)},
-    "halpe26": {"Hip": ({"Hip": 1.0}, *HIPS), "Spine": ({"Hip": 0.5, "Neck": 0.5},), "Thorax": ({"Neck": 1.0},),
-                "Neck/Nose": NOSE, "Head": ({"Head": 1.0}, *HEAD)},
-    "mpii16": {"Spine": TORSO, "Thorax": SHOULDERS, "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
-    "humaneva15": {"Hip": ({"Pelvis": 1.0},), "Spine": ({"Pelvis": 0.5, "Thorax": 0.5},),
+    "halpe26": {"Hip": ({"Hip": 1.0}, *HIPS), "Spine": ({"Hip": 0.6, "Neck": 0.4},), "Thorax": ({"Neck": 1.0},),
+                "Neck/Nose": ({"Neck": 0.5, "Head": 0.5}, *NECK), "Head": ({"Head": 1.0}, *HEAD)},
+    "mpii16": {"Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
+    "humaneva15": {"Hip": ({"Pelvis": 1.0},), "Spine": ({"Pelvis": 0.6, "Thorax": 0.4},),
                    "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
     "3dhp17": {"Hip": ({"Pelvis": 1.0},), "Thorax": ({"Neck": 1.0},), "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
                "Head": ({"HeadTop": 1.0},)},
