@@ -217,7 +217,7 @@ def _space(axes: Axes, scene: Scene, view: Framing) -> Draw:
 
 
 def _lines(axes: Axes, **look: Any) -> LineCollection:
-    lines = LineCollection([], capstyle="round", **look)
+    lines = LineCollection([], capstyle="round", snap=False, **look)  # snapped, a dot can lose its length
     axes.add_collection(lines)
     return lines
 

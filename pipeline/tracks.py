@@ -40,7 +40,8 @@ def tracks_of(found: Found, *, source: str) -> tuple[Track, ...]:
 
     A detection with an id belongs to the person of that id. The others go to whoever was where they are: boxes moved on
     at the speed they had, matched so that the sum of overlaps is largest (Kuhn 1955); who overlaps nobody is new. New
-    people are numbered from 0, past the ids in the file. Raises UserError if an id comes twice in a frame.
+    people are numbered from 0, whoever was seen longest first, past the ids in the file. Raises UserError if an id comes
+    twice in a frame.
     """
     given = {one.person for frame in found.frames for one in frame if one.person is not None}
     people: dict[str, dict[int, np.ndarray]] = {}
@@ -66,7 +67,9 @@ def tracks_of(found: Found, *, source: str) -> tuple[Track, ...]:
         for keypoints, name in zip(nameless, names, strict=True):
             new = next(str(n) for n in range(len(people) + len(given) + 1) if str(n) not in people.keys() | given)
             people.setdefault(name or new, {})[number] = keypoints
-    return tuple(_track(name, own, found.layout) for name, own in people.items())
+    longest = sorted(people.items(), key=lambda item: -len(item[1]))
+    numbers = (str(number) for number in range(len(people) + len(given)) if str(number) not in given)
+    return tuple(_track(name if name in given else next(numbers), own, found.layout) for name, own in longest)
 
 
 def _track(person: str, detections: dict[int, np.ndarray], layout: str) -> Track:

@@ -64,6 +64,15 @@ def test_the_film_shows_left_where_the_video_does_and_feet_below(film):
     assert limbs[:, 0].max() > head[:, 0].max() + 100
 
 
+def test_a_person_has_a_head_in_every_frame(film):
+    _, pictures = film
+    for picture in pictures:
+        space = picture[80:590, 20:780]
+        middle = places(space, (69, 79, 96))
+        top = middle[middle[:, 0] < middle[:, 0].min() + 20]
+        assert np.ptp(top[:, 1]) > 20  # a neck is thinner
+
+
 def test_a_metre_across_is_as_long_as_a_metre_up():
     scene = walking_scene(5)
     view = framing(scene)

@@ -61,6 +61,15 @@ def test_somebody_who_comes_back_much_later_is_somebody_else():
     assert len(tracks_of(found(people), source="file")) == 2
 
 
+def test_whoever_was_seen_longest_comes_first():
+    people = walkers(40, -250, 0, 250)
+    people[0][5:] = np.nan  # somebody a detector saw for a moment
+    people[1][30:] = np.nan
+    tracks = tracks_of(found(people), source="file")
+    assert [track.person for track in tracks] == ["0", "1", "2"]
+    np.testing.assert_array_equal([len(track) for track in tracks], [40, 30, 5])
+
+
 def test_an_id_goes_before_place():
     one, other = walkers(10, -250, 250)
     frames = [[Detection(one[f], "a" if f < 5 else "b"), Detection(other[f], "b" if f < 5 else "a")] for f in range(10)]
