@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.files import new_folder, write_json
+from pipeline.geometry import Camera
+from pipeline.keypoint_files.detectors import read_json
 from pipeline.lift import Lifter
 from pipeline.lifted_files import about, write_csv, write_npz, write_poses_json
+from pipeline.model_input import calibrated_camera
 from pipeline.people import Lifted, Recording
 
 OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html", "mp4", "gif", "png")
@@ -33,6 +37,7 @@ def lift_recording(
     image_size_px: tuple[int, int] | None = None,
     focal_px: float | None = None,
     fov_deg: float | None = None,
+    camera_file: Path | None = None,
     smooth: str | None = None,
     outputs: Sequence[str] = DEFAULT_OUTPUTS,
     detector_model: Path | None = None,
@@ -45,6 +50,8 @@ def lift_recording(
     for output in outputs:
         if output not in OUTPUTS:
             raise UserError(f"outputs: expected some of {', '.join(OUTPUTS)}, found '{output}'")
+    if camera_file is not None and (focal_px is not None or fov_deg is not None):
+        raise UserError(f"{camera_file}: expected a camera or a focal length or field of view, found both")
     check_replaceable(out)
     if source.suffix.lower() in VIDEOS:
         from pipeline.video_keypoints import detect_in_video
@@ -56,6 +63,8 @@ def lift_recording(
         recording = read_recording(
             source, format=file_format, layout=layout, image_size_px=image_size_px, rate_hz=rate_hz
         )
+    if camera_file is not None:
+        recording = replace(recording, camera=read_camera(camera_file, recording.image_size_px))
     lifted = lifter.lift(recording, persons=persons, focal_px=focal_px, fov_deg=fov_deg, smooth=smooth)
     try:
         with new_folder(out.resolve()) as folder:
@@ -63,6 +72,21 @@ def lift_recording(
     except OSError as error:
         raise UserError(f"{out}: expected a folder that can be written, found {error.strerror}") from error
     return summary(lifted, recording, out)
+
+
+def read_camera(path: Path, image_size_px: tuple[int, int] | None) -> Camera:
+    """The camera of a JSON file: numbers as pipeline.model_input.calibrated_camera takes them, or an about.json's.
+
+    `image_size_px` is the recording's; else the file's own. Raises UserError if the file is not one, or neither says.
+    """
+    about = read_json(path)
+    if not isinstance(about, dict):
+        raise UserError(f"{path}: expected an object with a camera's numbers, found {type(about).__name__}")
+    numbers = about.get("camera", about)
+    size = image_size_px or about.get("image_size_px")
+    if not (isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
+        raise UserError(f"{path}: expected image_size_px in it, or --image-size, found {size}")
+    return calibrated_camera(numbers, (size[0], size[1]), where=str(path))
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

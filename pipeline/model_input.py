@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -61,6 +63,32 @@ def camera_with_lens(
         focal_px = float(max(width, height) / 2 / np.tan(np.radians(angle_deg) / 2))
         assumed = f"lens: a field of view of {angle_deg:g} degrees over the longer side ({focal_px:.0f} px)"
     return Camera("lens", width, height, (focal_px, focal_px), (width / 2, height / 2)), assumed
+
+
+def calibrated_camera(about: Mapping[str, Any], image_size_px: tuple[int, int], *, where: str) -> Camera:
+    """The camera of a calibration: `focal_px` (one number or two), `centre_px`, and `radial` and `tangential` if any.
+
+    Or as OpenCV names it, `camera_matrix` (3 x 3) and `dist_coeffs` (k1, k2, p1, p2, k3), whose tangential terms are
+    taken for those of Human3.6M's lens model: a few tenths of a pixel, for lenses of |p| < 0.001. Raises UserError if a
+    number is missing, not finite, or the focal length not over 0.
+    """
+    try:
+        if "camera_matrix" in about:
+            matrix = np.array(about["camera_matrix"], dtype=float).reshape(3, 3)
+            k1, k2, p1, p2, k3 = np.array(about.get("dist_coeffs", [0] * 5), dtype=float).reshape(5).tolist()
+            focal, centre, radial, tangential = matrix[[0, 1], [0, 1]], matrix[:2, 2], (k1, k2, k3), (p2, p1)
+        else:
+            focal = np.broadcast_to(np.array(about["focal_px"], dtype=float), (2,))
+            centre = np.array(about["centre_px"], dtype=float).reshape(2)
+            k1, k2, k3 = np.array(about.get("radial", [0] * 3), dtype=float).reshape(3).tolist()
+            radial, tangential = (k1, k2, k3), tuple(np.array(about.get("tangential", [0] * 2), dtype=float).reshape(2))
+    except (KeyError, TypeError, ValueError) as error:
+        expected = "focal_px and centre_px, or camera_matrix (and dist_coeffs: 5 numbers)"
+        raise UserError(f"{where}: expected a camera's {expected}, found {type(error).__name__}: {error}") from error
+    if not np.isfinite([*focal, *centre, *radial, *tangential]).all() or not (focal > 0).all():
+        raise UserError(f"{where}: expected a focal length over 0 and finite numbers, found {focal} and {centre}")
+    (fx, fy), (cx, cy), (px, py) = map(float, focal), map(float, centre), map(float, tangential)
+    return Camera("calibrated", *image_size_px, (fx, fy), (cx, cy), radial, (px, py))
 
 
 def screen_as_trained(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.errors import UserError
+from pipeline.geometry import Camera
 from pipeline.people import Track
 from pipeline.root_path import stretches
 
@@ -33,6 +34,7 @@ class Found:
     frames: list[list[Detection]]
     image_size_px: tuple[int, int] | None = None
     rate_hz: float | None = None
+    camera: Camera | None = None
 
 
 def tracks_of(found: Found, *, source: str) -> tuple[Track, ...]:
@@ -40,7 +42,7 @@ def tracks_of(found: Found, *, source: str) -> tuple[Track, ...]:
 
     A detection with an id belongs to the person of that id. The others go to whoever was where they are: boxes moved on
     at the speed they had, matched so that the sum of overlaps is largest (Kuhn 1955); who overlaps nobody is new. New
-    people are numbered from 0, whoever was seen longest first, past the ids in the file. Raises UserError if an id comes
+    people are numbered from 0, the one seen longest first, past the ids in the file. Raises UserError if an id comes
     twice in a frame.
     """
     given = {one.person for frame in found.frames for one in frame if one.person is not None}

@@ -61,6 +61,56 @@ def test_what_is_stated_goes_before_what_the_file_says(tmp_path):
     assert (found.rate_hz, found.image_size_px) == (50.0, (640, 480))
 
 
+LENS = {"focal_px": [900.0, 910.0], "centre_px": [500.0, 490.0], "radial": [0.1, 0.0, 0.0], "tangential": [0.0, 1e-3]}
+OPENCV = {"camera_matrix": [[900, 0, 500], [0, 910, 490], [0, 0, 1]], "dist_coeffs": [0.1, 0, 1e-3, 0, 0]}
+
+
+@pytest.mark.parametrize("numbers", [LENS, OPENCV], ids=["by name", "as OpenCV has it"])
+def test_a_camera_in_an_npz_file_or_beside_the_input_is_used(tmp_path, lifter, numbers):
+    keypoints = walkers("h36m17")[0]
+    np.savez(tmp_path / "a.npz", keypoints=keypoints, layout="h36m17", image_size=SIZE, **numbers)
+    np.savez(tmp_path / "b.npz", keypoints=keypoints, layout="h36m17", image_size=SIZE)
+    (tmp_path / "camera.json").write_text(json.dumps(numbers), encoding="utf-8")
+    about = {}
+    for name, camera_file in (("a", None), ("b", tmp_path / "camera.json")):
+        lift_recording(
+            tmp_path / f"{name}.npz", tmp_path / name, lifter=lifter, outputs=["npz"], camera_file=camera_file
+        )
+        about[name] = json.loads((tmp_path / name / "about.json").read_text(encoding="utf-8"))
+        assert about[name]["camera"] == LENS
+        assert not any("lens" in assumption for assumption in about[name]["assumed"])
+    again = tmp_path / "a" / "about.json"  # what was written is itself a camera
+    lift_recording(tmp_path / "b.npz", tmp_path / "c", lifter=lifter, outputs=["npz"], camera_file=again)
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "a" / "poses.npz")["person0_joints_world_m"],
+        np.load(tmp_path / "c" / "poses.npz")["person0_joints_world_m"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"focal_px": 900}, "expected a camera's focal_px and centre_px, or camera_matrix"),
+        ({"focal_px": 0, "centre_px": [500, 500]}, "expected a focal length over 0"),
+        ({"camera_matrix": [[1, 0], [0, 1]]}, "expected a camera's focal_px"),
+        ([900], "expected an object with a camera's numbers, found list"),
+    ],
+)
+def test_a_camera_that_is_none_is_refused(tmp_path, lifter, content, message):
+    camera_file = broken(tmp_path / "camera.json", content)
+    with pytest.raises(UserError, match=message):
+        lift_recording(
+            npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, image_size_px=SIZE, camera_file=camera_file
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_lenses_are_one_too_many(tmp_path, lifter):
+    camera_file = broken(tmp_path / "camera.json", LENS)
+    with pytest.raises(UserError, match="expected a camera or a focal length or field of view, found both"):
+        lift_recording(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, camera_file=camera_file, fov_deg=60.0)
+
+
 def test_openpose_scores_just_above_one_count_as_one(tmp_path):
     folder = openpose(tmp_path, "body25")
     path = folder / "walk_000000000000_keypoints.json"

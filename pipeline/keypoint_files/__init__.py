@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def read_recording(
     found = _checked(found, layout, path)
     tracks = tracks_of(found, source=str(path))
     size = image_size_px or found.image_size_px
-    return Recording(str(path), len(found.frames), tracks, rate_hz or found.rate_hz, size)
+    return Recording(str(path), len(found.frames), tracks, rate_hz or found.rate_hz, size, found.camera)
 
 
 def _recognised(path: Path) -> str:
@@ -78,4 +79,4 @@ def _checked(found: Found, layout: str | None, path: Path) -> Found:
             if len(scores) and (scores.min() < 0 or scores.max() > HIGHEST_SCORE):
                 span = f"{scores.min():g} to {scores.max():g}"
                 raise UserError(f"{path}: frame {number}: expected confidences from 0 to 1, found {span}")
-    return Found(name, found.frames, found.image_size_px, found.rate_hz)
+    return replace(found, layout=name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.keypoint_layouts import LAYOUTS
+from pipeline.model_input import calibrated_camera
 from pipeline.tracks import Detection, Found
 from pipeline.untrusted import read_object_npz
 
@@ -21,8 +22,9 @@ def read_npz(path: Path, layout: str | None) -> Found:
     """People of an npz file, told apart by its arrays.
 
     `pixels` (people, frames, joints, 2) with `confidence` likewise, or `keypoints` (frames, joints, 2 or 3) of one
-    person, with `layout`, `rate_hz` and `image_size` in it or stated; `positions_2d` and `metadata` as VideoPose3D has
-    them for a custom video; `boxes` and `keypoints` per frame as its Detectron script leaves them. NaN is not seen.
+    person, with `layout`, `rate_hz` and `image_size` in it or stated, and a camera as calibrated_camera takes it;
+    `positions_2d` and `metadata` as VideoPose3D has them for a custom video; `boxes` and `keypoints` per frame as its
+    Detectron script leaves them. NaN is not seen.
     """
     content = read_object_npz(path)
     if "positions_2d" in content:
@@ -46,7 +48,11 @@ def read_npz(path: Path, layout: str | None) -> Found:
     ]
     size = tuple(int(side) for side in content["image_size"]) if "image_size" in content else None
     rate_hz = float(content["rate_hz"]) if "rate_hz" in content else None
-    return Found(name, frames, size if size is None else (size[0], size[1]), rate_hz)
+    if size is None:
+        return Found(name, frames, None, rate_hz)
+    known = "focal_px" in content or "camera_matrix" in content
+    camera = calibrated_camera(content, (size[0], size[1]), where=str(path)) if known else None
+    return Found(name, frames, (size[0], size[1]), rate_hz, camera)
 
 
 def _videopose3d(content: dict[str, Any], path: Path, layout: str | None) -> Found:
