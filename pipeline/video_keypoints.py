@@ -1,8 +1,8 @@
-"""From a video to the keypoints of the person in it, with MediaPipe's pose landmarker, which is an optional package."""
+"""From a video to the keypoints of the people in it, with MediaPipe's pose landmarker, which is an optional package."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.errors import UserError
-from pipeline.people import Recording, Track
+from pipeline.people import Recording
+from pipeline.tracks import Detection, Found, tracks_of
 
-LANDMARKS = 33
+MOST_PEOPLE = 5
 MODEL = "pose_landmarker_full.task"
 MODEL_FROM = "https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker#models"
 
 
 def detect_in_video(path: Path, *, detector_model: Path | None) -> Recording:
-    """The most prominent person of a video, frame by frame, in the layout mediapipe33.
+    """The people of a video, at most MOST_PEOPLE at a time, frame by frame, in the layout mediapipe33.
 
     `detector_model` is the .task file of a MediaPipe pose landmarker. Confidence is its "visibility". Raises UserError
     if the optional packages or the model are missing, the video has no frames, or nobody is in it.
@@ -40,9 +41,11 @@ def detect_in_video(path: Path, *, detector_model: Path | None) -> Recording:
     capture = cv2.VideoCapture(str(path))
     rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
     options = vision.PoseLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(detector_model)), running_mode=vision.RunningMode.VIDEO
+        base_options=BaseOptions(model_asset_path=str(detector_model)),
+        running_mode=vision.RunningMode.VIDEO,
+        num_poses=MOST_PEOPLE,
     )
-    keypoints, size_px = [], (0, 0)
+    frames, size_px = [], (0, 0)
     try:
         with vision.PoseLandmarker.create_from_options(options) as landmarker:
             for number, image in enumerate(_frames(capture)):
@@ -51,27 +54,30 @@ def detect_in_video(path: Path, *, detector_model: Path | None) -> Recording:
                     image_format=mediapipe.ImageFormat.SRGB, data=cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                 )
                 found = landmarker.detect_for_video(shown, round(1000 * number / (rate_hz or 30)))
-                keypoints.append(_keypoints(found.pose_landmarks, size_px))
+                frames.append([_keypoints(person, size_px) for person in found.pose_landmarks])
     except (RuntimeError, ValueError, FileNotFoundError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{detector_model}: expected a MediaPipe pose landmarker, found: {reason}") from error
     finally:
         capture.release()
-    if not keypoints:
+    if not frames:
         raise UserError(f"{path}: expected a video with frames, found none")
-    return recording_of(str(path), np.stack(keypoints), rate_hz=rate_hz or None, size_px=size_px)
+    return recording_of(str(path), frames, rate_hz=rate_hz or None, size_px=size_px)
 
 
 def recording_of(
-    source: str, keypoints: Float[np.ndarray, "F 33 3"], *, rate_hz: float | None, size_px: tuple[int, int]
+    source: str,
+    frames: Sequence[Sequence[Float[np.ndarray, "33 3"]]],
+    *,
+    rate_hz: float | None,
+    size_px: tuple[int, int],
 ) -> Recording:
-    """The detections as a recording of one person. Raises UserError if he is in no frame."""
-    seen = np.isfinite(keypoints[..., 0])
-    if not seen.any():
-        raise UserError(f"{source}: expected a person, found none in {len(keypoints)} frames")
-    confidence = np.where(seen, keypoints[..., 2], 0.0)
-    track = Track("0", "mediapipe33", 0, keypoints[..., :2], confidence)
-    return Recording(source, len(keypoints), (track,), rate_hz, size_px)
+    """The detections of each frame as a recording of people. Raises UserError if there is nobody in any frame."""
+    found = Found("mediapipe33", [[Detection(keypoints, None) for keypoints in frame] for frame in frames])
+    tracks = tracks_of(found, source=source)
+    if not tracks:
+        raise UserError(f"{source}: expected a person, found none in {len(frames)} frames")
+    return Recording(source, len(frames), tracks, rate_hz, size_px)
 
 
 def _frames(capture: Any) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -82,9 +88,7 @@ def _frames(capture: Any) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         yield image
 
 
-def _keypoints(people: Any, size_px: tuple[int, int]) -> Float[np.ndarray, "33 3"]:
-    """Pixels and visibility of the first person, NaN if there is none."""
-    if not people:
-        return np.full((LANDMARKS, 3), np.nan)
+def _keypoints(person: Any, size_px: tuple[int, int]) -> Float[np.ndarray, "33 3"]:
+    """Pixels and visibility."""
     width, height = size_px
-    return np.array([[mark.x * width, mark.y * height, mark.visibility] for mark in people[0]])
+    return np.array([[mark.x * width, mark.y * height, mark.visibility] for mark in person])
