@@ -142,6 +142,26 @@ def show(
     print(show(row, wanted, split=split, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
 
 
+@app.command("board")
+def board(
+    out: Annotated[Path | None, typer.Option(help="Write one .html file instead of starting a page.")] = None,
+    port: Annotated[int, typer.Option(help="Of the page on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8080,
+) -> None:
+    """What runs, what came out and what was changed for it, as a page that follows; no account, no network."""
+    from pipeline.board import board_server, write_board
+
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    if out is not None:
+        print(write_board(root, out))
+        return
+    with board_server(root, port) as server:
+        print(f"the board is at http://127.0.0.1:{server.server_port}, until Ctrl-C", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("closed")
+
+
 @app.command("generalise")
 def generalise(
     row: Annotated[str, typer.Argument(help="A row of the embedded motion capture, such as cmu-det-f27-rayformer.")],

@@ -97,6 +97,79 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, column
     )
 
 
+def run_curves(series: Mapping[str, Sequence[Mapping[str, Any]]], *, columns: Sequence[str]) -> dict[str, Any]:
+    """As `learning_curves`, with a faint line for every run; the parameter `column` says which of `columns` is drawn.
+
+    `series` is label -> records with `run`, `epoch` and the columns; the label is the field `row` of the chart.
+    """
+    values = [
+        {"row": label, **{name: record[name] for name in ("run", "epoch", *columns) if record[name] is not None}}
+        for label, records in series.items()
+        for record in records
+    ]
+    whole = {"tickMinStep": 1, "format": "d"}
+    scale = {"zero": False, "nice": False}
+    across = {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": whole, "scale": scale}
+    up = {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False}}
+    number = {"field": "value", "format": ".4~g"}
+    return _spec(
+        values,
+        height=360,
+        params=[{"name": "column", "value": columns[0]}],
+        transform=[{"filter": "isValid(datum[column])"}, {"calculate": "datum[column]", "as": "value"}],
+        encoding={"x": across, "color": _rows(series)},
+        layer=[
+            {
+                "mark": {"type": "area", "opacity": 0.16},
+                "encoding": {"y": {**up, "aggregate": "min"}, "y2": {"field": "value", "aggregate": "max"}},
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.45},
+                "encoding": {"y": up, "detail": {"field": "run", "type": "nominal"}},
+            },
+            {
+                "mark": {"type": "line", "point": {"size": 22}, "strokeWidth": 2.5},
+                "encoding": {
+                    "y": {**up, "aggregate": "mean"},
+                    "tooltip": [
+                        _field("row"),
+                        _field("epoch"),
+                        {**number, "aggregate": "mean", "title": "mean of runs"},
+                        {**number, "aggregate": "min", "title": "lowest run"},
+                        {**number, "aggregate": "max", "title": "highest run"},
+                        {"aggregate": "count", "title": "runs"},
+                    ],
+                },
+            },
+        ],
+    )
+
+
+def scores_of_runs(runs: Mapping[str, Sequence[float]], *, title: str) -> dict[str, Any]:
+    """For every row a tick for each of its runs, and their mean as a dot."""
+    values = [
+        {"row": row, "run": place, "error": round(error, PLACES)}
+        for row, errors in runs.items()
+        for place, error in enumerate(errors)
+    ]
+    across = {"field": "error", "type": "quantitative", "title": title, "scale": {"zero": False}}
+    return _spec(
+        values,
+        height={"step": 34},
+        encoding={"y": {"field": "row", "type": "nominal", "sort": list(runs), "axis": None}, "color": _rows(runs)},
+        layer=[
+            {
+                "mark": {"type": "tick", "thickness": 2, "size": 18, "opacity": 0.7},
+                "encoding": {"x": across, "tooltip": [_field("row"), _field("run"), _number("error", "MPJPE, mm")]},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+                "encoding": {"x": {**across, "aggregate": "mean"}},
+            },
+        ],
+    )
+
+
 def distribution(
     counts: Mapping[str, Sequence[int]], *, edges_mm: Sequence[float], beyond: Mapping[str, int]
 ) -> dict[str, Any]:

@@ -61,12 +61,11 @@ def report(*, params_path: Path, dvc_yaml: Path, reports: Path, prepared: Path) 
 
     Raises UserError if a listed row has no metrics or a file is damaged.
     """
-    params = load_params(params_path)
-    selection = {key: getattr(params, key) for key in ("dataset", "keypoints", "frames", "model")}
-    results = [_read_result(reports / "metrics" / f"{row}.json") for row in listed_rows(dvc_yaml, selection)]
+    rows = rows_of_the_table(params_path=params_path, dvc_yaml=dvc_yaml)
+    results = [_read_result(reports / "metrics" / f"{row}.json") for row in rows]
     published = _read_published(reports / "published.csv")
-    records = [_read_record(result, reports, prepared) for result in results]
-    page = results_page(_groups(records), Published(PUBLISHED_REMARK, PUBLISHED_HEADER, _published_cells(published)))
+    records = [read_record(row, reports=reports, prepared=prepared) for row in rows]
+    page = results_page(groups_of(records), Published(PUBLISHED_REMARK, PUBLISHED_HEADER, _published_cells(published)))
     write_text(reports / "index.html", page)
     write_text(reports / "results.tex", _tex(results))
     write_text(reports / "results.md", _markdown(results, published))
@@ -74,10 +73,16 @@ def report(*, params_path: Path, dvc_yaml: Path, reports: Path, prepared: Path) 
     _write_per_action_figure(reports / "figures" / "per_action.png", results)
 
 
-def _read_record(result: Result, reports: Path, prepared: Path) -> RowRecord:
-    row = result["row"]
+def rows_of_the_table(*, params_path: Path, dvc_yaml: Path) -> list[str]:
+    """The rows listed in dvc.yaml, the one that the parameters select among them. Raises UserError."""
+    params = load_params(params_path)
+    return listed_rows(dvc_yaml, {key: getattr(params, key) for key in ("dataset", "keypoints", "frames", "model")})
+
+
+def read_record(row: str, *, reports: Path, prepared: Path) -> RowRecord:
+    """All that the files of a row say. Raises UserError naming the first that is missing or damaged."""
     return RowRecord(
-        metrics=result,
+        metrics=_read_result(reports / "metrics" / f"{row}.json"),
         curves=_read_curves(reports / "learning_curves" / f"{row}.csv"),
         distributions=_read_json(reports / "distributions" / f"{row}.json", ("edges_mm", "runs")),
         scenes=_read_json(reports / "scenes" / f"{row}.json", ("seed", "chosen", "skeleton", "clips")),
@@ -106,7 +111,8 @@ def _read_curves(path: Path) -> tuple[dict[str, Any], ...]:
         raise UserError(f"{path}: expected learning curves, found {type(error).__name__}: {error}") from error
 
 
-def _groups(records: Sequence[RowRecord]) -> list[Group]:
+def groups_of(records: Sequence[RowRecord]) -> list[Group]:
+    """The rows in groups of one protocol, in which they may be compared."""
     of_row = {record.row: record for record in records}
     groups = []
     for protocol, rows in _by_protocol([record.metrics for record in records]):

@@ -64,13 +64,20 @@ def results_page(groups: Sequence[Group], published: Published) -> str:
     content = [_head(groups)]
     content += [_group(group, number) for number, group in enumerate(groups)]
     content += [_published(published), _data(groups), _commands()]
-    page = Template(_asset("results.html"))
-    return page.substitute(content="\n".join(content), vega=vega_libraries(), viewer_css=parts.css, viewer_js=parts.js)
+    page = Template(asset("results.html"))
+    return page.substitute(
+        content="\n".join(content),
+        css=asset("results.css"),
+        charts_js=asset("charts.js"),
+        vega=vega_libraries(),
+        viewer_css=parts.css,
+        viewer_js=parts.js,
+    )
 
 
 def vega_libraries() -> str:
     """The <script> elements of vega, vega-lite and vega-embed with their licences, from the template of `dvc plots`."""
-    _, _, rest = _asset("dvc_plots.html").partition(LIBRARIES_START)
+    _, _, rest = asset("dvc_plots.html").partition(LIBRARIES_START)
     libraries, _, _ = rest.partition(LIBRARIES_END)
     return libraries.partition("-->")[2].strip()
 
@@ -95,42 +102,51 @@ def _head(groups: Sequence[Group]) -> str:
 
 
 def _group(group: Group, number: int) -> str:
+    per_action, per_joint, errors = error_cards(group)
+    cards = "".join((per_action, per_joint, _curves_card(group), errors))
+    return (
+        f'<section id="rows-{number}"><h2>{html.escape(group.title)}</h2>'
+        f'<div class="card scroll">{table(group.header, group.cells)}</div><div class="pair">{cards}</div>'
+        f"{clips_and_protocol(group)}</section>"
+    )
+
+
+def error_cards(group: Group) -> tuple[str, str, str]:
+    """Cards of the errors per action, per joint, and of how they are distributed, for all rows of the group."""
     rows = {record.row: record for record in group.rows}
     per_action = {row: _means(record.metrics["per_action"]) for row, record in rows.items()}
     per_joint = {row: _means(record.metrics["per_joint"]) for row, record in rows.items()}
-    curves = {row: record.curves for row, record in rows.items()}
-    validated = any(record["val_mpjpe_mm"] is not None for records in curves.values() for record in records)
-    column, split = ("val_mpjpe_mm", "validation") if validated else ("train_mpjpe_mm", "train")
-    cards = [
-        _card(
-            "MPJPE per action",
-            "Test split. Dots: mean over the runs; bars: one standard deviation to either side.",
-            group_errors(per_action, title="MPJPE, mm"),
-        ),
-        _card("MPJPE per joint", "Test split, averaged like the table.", group_errors(per_joint, title="error, mm")),
-        _card(
-            "Learning curves",
-            f"On the {split} split. Lines: mean of the runs; bands: from the lowest run to the highest.",
-            learning_curves(curves, column=column, title="MPJPE, mm"),
-        ),
+    note = "Test split. Dots: mean over the runs; bars: one standard deviation to either side."
+    return (
+        card("MPJPE per action", note, group_errors(per_action, title="MPJPE, mm")),
+        card("MPJPE per joint", "Test split, averaged like the table.", group_errors(per_joint, title="error, mm")),
         _distribution_card(rows),
-    ]
+    )
+
+
+def clips_and_protocol(group: Group) -> str:
+    """The chosen clips of every row to play, and the protocol that the rows share."""
     protocol = "".join(
         f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in group.protocol.items()
     )
-    return (
-        f'<section id="rows-{number}"><h2>{html.escape(group.title)}</h2>'
-        f'<div class="card scroll">{_table(group.header, group.cells)}</div><div class="pair">{"".join(cards)}</div>'
-        f"{''.join(_clips(record) for record in group.rows)}"
-        f'<h3>Protocol</h3><div class="card"><dl>{protocol}</dl></div></section>'
-    )
+    clips = "".join(_clips(record) for record in group.rows)
+    return f'{clips}<h3>Protocol</h3><div class="card"><dl>{protocol}</dl></div>'
+
+
+def _curves_card(group: Group) -> str:
+    curves = {record.row: record.curves for record in group.rows}
+    validated = any(record["val_mpjpe_mm"] is not None for records in curves.values() for record in records)
+    column, split = ("val_mpjpe_mm", "validation") if validated else ("train_mpjpe_mm", "train")
+    note = f"On the {split} split. Lines: mean of the runs; bands: from the lowest run to the highest."
+    return card("Learning curves", note, learning_curves(curves, column=column, title="MPJPE, mm"))
 
 
 def _means(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: values["mpjpe_mm"] for name, values in groups.items()}
 
 
-def _card(title: str, note: str, spec: Mapping[str, Any]) -> str:
+def card(title: str, note: str, spec: Mapping[str, Any]) -> str:
+    """A chart under its title and a note on how to read it."""
     return f'<div class="card"><h3>{title}</h3><p>{html.escape(note)}</p>{chart_element(spec, label=title)}</div>'
 
 
@@ -145,7 +161,7 @@ def _distribution_card(rows: Mapping[str, RowRecord]) -> str:
     left = ", ".join(f"{row} {100 * beyond[row] / (sum(counts[row]) + beyond[row]):.2f} %" for row in rows)
     bins = f"in bins of {edges_mm[1] - edges_mm[0]:g} mm. At {edges_mm[-1]:g} mm or more: {left}."
     note = f"All scored frames of all runs alike, {bins}"
-    return _card("Error distribution", note, distribution(counts, edges_mm=edges_mm, beyond=beyond))
+    return card("Error distribution", note, distribution(counts, edges_mm=edges_mm, beyond=beyond))
 
 
 def _clips(record: RowRecord) -> str:
@@ -159,7 +175,7 @@ def _clips(record: RowRecord) -> str:
 def _published(published: Published) -> str:
     return (
         f'<section id="published"><h2>Published by others</h2><p class="note">{html.escape(published.remark)}</p>'
-        f'<div class="card scroll">{_table(published.header, published.cells)}</div></section>'
+        f'<div class="card scroll">{table(published.header, published.cells)}</div></section>'
     )
 
 
@@ -179,7 +195,7 @@ def _manifest(record: RowRecord) -> str:
     )
     return (
         f'<div class="card"><h3>{html.escape(record.row)}</h3>'
-        f'<div class="scroll">{_table(("split", "takes", "clips", "frames"), counts)}</div>'
+        f'<div class="scroll">{table(("split", "takes", "clips", "frames"), counts)}</div>'
         f"<p>Dropped frames: {manifest['dropped_frames']['total']:,}.</p>"
         '<details><summary>SHA-256 of the prepared files</summary><div class="scroll">'
         f"<table><tbody>{hashes}</tbody></table></div></details></div>"
@@ -192,11 +208,13 @@ def _commands() -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table; the cells are text."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file in pipeline/assets."""
     return (files("pipeline") / "assets" / name).read_text(encoding="utf-8")

@@ -17,11 +17,13 @@ PHONE = {"width": 390, "height": 844}
 
 
 @contextmanager
-def opened(page_file: Path, *, scheme: str = "light", viewport: dict[str, int] | None = None) -> Iterator[Page]:
-    """The page of a file in a new browser; fails afterwards if it logged an error or asked for anything else.
+def opened(source: Path | str, *, scheme: str = "light", viewport: dict[str, int] | None = None) -> Iterator[Page]:
+    """A page in a new browser; fails afterwards if it logged an error or asked for anything else.
 
-    `scheme` is "light" or "dark". Skips the test where there is no Chromium; .ci/run installs one.
+    `source` is a file, or the address of a server, which the page may ask for more. `scheme` is "light" or "dark".
+    Skips the test where there is no Chromium; .ci/run installs one.
     """
+    address = source if isinstance(source, str) else source.resolve().as_uri()
     if CHROMIUM is None:
         pytest.skip("expected Chromium, found none: apt-get install chromium")
     complaints: list[str] = []
@@ -31,8 +33,11 @@ def opened(page_file: Path, *, scheme: str = "light", viewport: dict[str, int] |
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(f"asked for {request.url}") if _leaves(request) else None)
-        page.goto(page_file.resolve().as_uri())
+        page.on(
+            "request",
+            lambda request: complaints.append(f"asked for {request.url}") if _leaves(request, address) else None,
+        )
+        page.goto(address)
         try:
             yield page
         finally:
@@ -40,5 +45,6 @@ def opened(page_file: Path, *, scheme: str = "light", viewport: dict[str, int] |
     assert complaints == []
 
 
-def _leaves(request: Any) -> bool:
-    return not request.is_navigation_request() and not request.url.startswith(("data:", "blob:"))
+def _leaves(request: Any, address: str) -> bool:
+    own = ("data:", "blob:", *([address] if address.startswith("http:") else []))
+    return not request.is_navigation_request() and not request.url.startswith(own)

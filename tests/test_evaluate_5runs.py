@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from walker import change_json, contents, write_prepared
-from wandb_records import of_kind, read_config, read_summary
 
 from pipeline.checkpoint import load_checkpoint
 from pipeline.clips import Clip, read_split
@@ -24,6 +23,7 @@ from pipeline.errors import UserError
 from pipeline.evaluate_5runs import METRICS, evaluate_5runs
 from pipeline.skeleton import H36M_17
 from pipeline.train import train
+from pipeline.wandb_files import of_kind, read_config, read_summary
 
 SEEDS = (0, 3)
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -18,10 +18,10 @@ from unittest.mock import patch
 
 import pytest
 from matplotlib.figure import Figure
-from wandb_records import of_kind, read_config, read_history, read_records, read_summary
 
 from pipeline import tracking
 from pipeline.tracking import Run, start_run
+from pipeline.wandb_files import of_kind, read_config, read_history, read_records, read_summary
 
 API_KEY = "0123456789" * 4
 RUN = {"row": "cmu-gt-f27", "name": "cmu-gt-f27/seed0", "job_type": "train", "run_id": "0f1e2d"}

@@ -22,7 +22,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from walker import TRAINING, change_json, contents, write_prepared
-from wandb_records import read_config, read_history, read_summary
 
 from pipeline import train as stage
 from pipeline import working_state
@@ -33,6 +32,7 @@ from pipeline.errors import UserError
 from pipeline.optimization import optimizers_of, schedule
 from pipeline.params import Training
 from pipeline.train import train
+from pipeline.wandb_files import read_config, read_history, read_summary
 
 # What a run can be made of; each must survive a crash.
 VARIANTS: dict[str, dict[str, Any]] = {

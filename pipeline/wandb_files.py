@@ -1,14 +1,12 @@
-"""Reads back what wandb wrote to a `run-<id>.wandb` file (LevelDB's log format with W&B's own header)."""
+"""Reads what wandb writes to `run-<id>.wandb`, while a run goes on or after it: LevelDB's log format, W&B's header."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-
-from wandb.proto import wandb_internal_pb2
 
 FILE_HEADER_BYTES = 7
 CHUNK_HEADER = struct.Struct("<IHB")  # checksum, length, kind
@@ -17,7 +15,12 @@ WHOLE, FIRST, MIDDLE = 1, 2, 3  # a record larger than what its block has left i
 
 
 def read_records(path: Path) -> Iterator[Any]:
-    """The records in the order written; a torn last one, as a crash leaves it, ends the reading."""
+    """The records in the order written; a torn last one, as a crash or a run that goes on leaves it, ends the reading.
+
+    Raises ValueError if the file does not begin as wandb's do, and ImportError where wandb is not installed.
+    """
+    from wandb.proto import wandb_internal_pb2
+
     record_type: Any = wandb_internal_pb2.__dict__["Record"]  # protobuf makes its classes at import
     content = path.read_bytes()
     if content[:4] != b":W&B":
@@ -41,12 +44,21 @@ def read_records(path: Path) -> Iterator[Any]:
             yield record_type.FromString(record_bytes)
 
 
+def records_by_kind(path: Path) -> dict[str, list[Any]]:
+    """All records by kind: "history", "run", "metric", "summary", "artifact", "exit" and others."""
+    found: dict[str, list[Any]] = {}
+    for record in read_records(path):
+        kind = record.WhichOneof("record_type")
+        found.setdefault(kind, []).append(getattr(record, kind))
+    return found
+
+
 def of_kind(path: Path, kind: str) -> list[Any]:
-    """All records of one kind, such as "history", "run", "metric", "artifact" or "exit"."""
-    return [getattr(record, kind) for record in read_records(path) if record.WhichOneof("record_type") == kind]
+    """All records of one kind."""
+    return records_by_kind(path).get(kind, [])
 
 
-def read_items(items: Any) -> dict[str, Any]:
+def read_items(items: Iterable[Any]) -> dict[str, Any]:
     """The values of the items of a history row, a config or a summary."""
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
 

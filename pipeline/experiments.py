@@ -1,0 +1,97 @@
+"""What DVC knows of experiments: the workspace, the last commit and what was run from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WATCHED = ("params.yaml", "dvc.lock", ".git/HEAD", ".git/packed-refs", "reports/headline/*.json")
+UNFINISHED = ("running", "queued", "failed")
+WATCHED_TREES = (".git/refs/heads", ".git/refs/exps", ".dvc/tmp/exps/run")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One state of parameters and its results. `baseline` is the name of the commit that an experiment started from.
+
+    Parameters are by their full names; metrics by row and metric, "cmu-gt-f27-rayformer mpjpe_mm".
+    """
+
+    name: str
+    created: str
+    state: str
+    baseline: str | None
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+def experiments(root: Path) -> tuple[list[Experiment], str]:
+    """Workspace, last commit and its experiments, the newest first; and a line that says why there are none."""
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        reason = " ".join(answer.stderr.split()).removeprefix("ERROR: ")
+        return [], f"DVC shows no experiments: {reason}"
+    return list(_read(json.loads(answer.stdout))), ""
+
+
+def state_of_experiments(root: Path) -> list[tuple[str, int]]:
+    """Changes whenever DVC may know of another experiment, or other numbers of one."""
+    paths = [path for pattern in WATCHED for path in sorted(root.glob(pattern))]
+    paths += [path for tree in WATCHED_TREES for path in sorted((root / tree).rglob("*")) if path.is_file()]
+    found = []
+    for path in paths:
+        try:
+            found.append((str(path), path.stat().st_mtime_ns))
+        except FileNotFoundError:  # gone since it was listed
+            continue
+    return found
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The values that differ, by name; None where there is none."""
+    names = [*one, *(name for name in other if name not in one)]
+    return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
+
+
+def _read(entries: list[dict[str, Any]]) -> Iterator[Experiment]:
+    """Experiments out of what `dvc exp show --json` says; those without data, as of a broken commit, are left out."""
+    for entry in entries:
+        name = entry["name"] or ("workspace" if entry["rev"] == "workspace" else entry["rev"][:7])
+        if entry["data"]:
+            yield _experiment(name, entry["data"], state="", baseline=None)
+        for started in entry["experiments"] or []:
+            newest = started["revs"][0] if started["revs"] else None
+            if newest and newest["data"]:
+                own = started["name"] or newest["name"] or newest["rev"][:7]
+                state = (started["executor"] or {}).get("state") or ""
+                yield _experiment(own, newest["data"], state=state, baseline=name)
+
+
+def _experiment(name: str, data: dict[str, Any], *, state: str, baseline: str | None) -> Experiment:
+    params: dict[str, Any] = {}
+    for file, content in (data["params"] or {}).items():
+        params |= flat(content.get("data") or {}, "" if file == "params.yaml" else f"{file}:")
+    # Before its end an experiment has the numbers of the commit that it started from.
+    reported = {} if state.lower() in UNFINISHED else data["metrics"] or {}
+    metrics = {
+        f"{Path(file).stem} {metric}": value
+        for file, content in reported.items()
+        for metric, value in (content.get("data") or {}).items()
+    }
+    return Experiment(name, str(data["timestamp"] or ""), state, baseline, params, metrics)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by the names of their keys, joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
