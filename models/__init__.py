@@ -28,10 +28,18 @@ from pydantic import BeforeValidator, ConfigDict, ValidationError, create_model
 from torch import nn
 
 from models.linear import Linear
+from models.mixste import MixSTE
 from models.poseformer import PoseFormer
 from models.rayformer import RayFormer
+from models.stcformer import STCFormer
 
-MODELS: dict[str, type[nn.Module]] = {"linear": Linear, "poseformer": PoseFormer, "rayformer": RayFormer}
+MODELS: dict[str, type[nn.Module]] = {
+    "linear": Linear,
+    "poseformer": PoseFormer,
+    "mixste": MixSTE,
+    "stcformer": STCFormer,
+    "rayformer": RayFormer,
+}
 
 DECIDED_BY_DATA = ("frames", "in_joints", "out_joints", "in_channels")
 

@@ -47,6 +47,12 @@ class DropPath(nn.Module):
         return branch * (branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep) / keep)
 
 
+def attend(qkv: Float[Tensor, "3 B H N D"]) -> Float[Tensor, "B H N D"]:
+    """Softmax attention of each head over its N tokens, for any B: queries, keys and values to mixed values."""
+    parts = qkv.split(LARGEST_ATTENTION_BATCH, dim=1)
+    return torch.cat([F.scaled_dot_product_attention(*part.unbind(0)) for part in parts])
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over the N tokens of each batch item (Vaswani et al. 2017, section 3.2).
 
@@ -64,9 +70,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Each token replaced by a mixture of all tokens of its batch item."""
         qkv = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3, h=self.heads)
-        parts = qkv.split(LARGEST_ATTENTION_BATCH, dim=1)
-        mixed = torch.cat([F.scaled_dot_product_attention(*part.unbind(0)) for part in parts])
-        return self.proj(rearrange(mixed, "b h n d -> b n (h d)"))
+        return self.proj(rearrange(attend(qkv), "b h n d -> b n (h d)"))
 
 
 class Mlp(nn.Module):
@@ -77,7 +81,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    def forward(self, tokens: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         """Each token through both layers."""
         return self.fc2(F.gelu(self.fc1(tokens)))
 

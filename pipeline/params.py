@@ -77,6 +77,7 @@ class Refilming(Values):
     new_cameras: StrictBool
     height_m: Range  # of the new cameras
     distance_m: Range  # from the point they are aimed at
+    roll_degrees: NotNegative  # they lean by up to this to either side
     new_noise: StrictBool  # of the simulated detector, where it gives the keypoints
     detector_level: Range  # of the new noise
     missing_joints: Share  # of the simulated detector's keypoints, not seen at all
@@ -198,8 +199,11 @@ class EvaluationConfig(Values):
 
 
 def load_params(path: Path) -> Params:
-    """The parameters in `path`. Raises UserError that names the first wrong key, what was expected and what came."""
-    params = validated(Params, read_yaml(path), where=str(path))
+    """The parameters in `path`. Raises UserError that names the first wrong key, what was expected and what came.
+
+    A file that `extends` another, whose path is relative to its own, says only what differs.
+    """
+    params = validated(Params, _read_extended(path), where=str(path))
     for name in params.models:
         try:
             architecture_of(name, params)
@@ -215,8 +219,25 @@ def load_params(path: Path) -> Params:
                 nested = sorted({"for_keypoints", "for_model"} & set(changes))
                 if nested:
                     raise UserError(f"{where}.{nested[0]}: expected parameters of the recipe alone")
-                validated(type(recipe), recipe.model_dump() | changes, where=where)
+                validated(type(recipe), merged(recipe.model_dump(), changes), where=where)
     return params
+
+
+def _read_extended(path: Path) -> Any:
+    content = read_yaml(path)
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    base = content.pop("extends")
+    if not isinstance(base, str):
+        raise UserError(f"{path}: extends: expected the path of another file of parameters, found {base!r}")
+    original = read_yaml(path.parent / base)
+    return merged(original, content) if isinstance(original, dict) else original
+
+
+def merged(original: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`original` with the values of `changes`; where both have a mapping, likewise merged."""
+    both = [key for key in changes if isinstance(changes[key], dict) and isinstance(original.get(key), dict)]
+    return original | changes | {key: merged(original[key], changes[key]) for key in both}
 
 
 def architecture_of(name: str, params: Params) -> tuple[str, dict[str, Any]]:
@@ -241,8 +262,8 @@ def recipe_for(row: Row, params: Params, *, where: str) -> Recipe:
     if row.model not in params.models:
         raise UserError(f"{where}: model: expected one of {', '.join(params.models)}, found '{row.model}'")
     recipe: Recipe = getattr(params.datasets, row.dataset)
-    changes = recipe.for_keypoints.get(row.keypoints, {}) | recipe.for_model.get(row.model, {})
-    return validated(type(recipe), recipe.model_dump() | changes, where=f"{where}: datasets.{row.dataset}")
+    changes = merged(recipe.for_keypoints.get(row.keypoints, {}), recipe.for_model.get(row.model, {}))
+    return validated(type(recipe), merged(recipe.model_dump(), changes), where=f"{where}: datasets.{row.dataset}")
 
 
 V = TypeVar("V", bound=BaseModel)

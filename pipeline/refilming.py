@@ -32,7 +32,7 @@ LIMBS = ((2, 5), (3, 6), (12, 15), (13, 16))  # joints whose bone to the parent 
 
 @dataclass(frozen=True)
 class Cameras:
-    """Upright cameras with lenses: the rotation, the position in the world, and in pixels what `_lens` lists."""
+    """Cameras with lenses: the rotation, the position in the world, and in pixels what `_lens` lists."""
 
     camera_from_world: Float[Tensor, "K 3 3"]
     position_m: Float[Tensor, "K 3"]
@@ -118,7 +118,7 @@ def refilm(
     joints_m = _another_body(joints_m, refilming, generator)
     cameras = room.cameras[windows.clip]
     if refilming.new_cameras:
-        cameras = _new_cameras(room, windows, refilming, generator)
+        cameras = new_cameras(room, windows, refilming, generator)
     away_m = joints_m - rearrange(cameras.position_m, "w x -> w 1 1 x")
     joints_m = einsum(cameras.camera_from_world, away_m, "w c x, w t j x -> w t j c")
     exact_px = project_windows(joints_m, cameras.lens)
@@ -210,8 +210,8 @@ def with_bones_scaled(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor,
     return torch.stack(moved, 2)
 
 
-def _new_cameras(room: Room, windows: Windows, refilming: Refilming, generator: torch.Generator) -> Cameras:
-    """Upright cameras anywhere around the targets and aimed at them, each with one of the lenses."""
+def new_cameras(room: Room, windows: Windows, refilming: Refilming, generator: torch.Generator) -> Cameras:
+    """Cameras anywhere around the targets and aimed at them, upright but for the roll, each with one of the lenses."""
     count = len(windows)
     azimuth = _uniform((0.0, 2 * math.pi), count, generator)
     distance_m = _uniform(refilming.distance_m, count, generator)
@@ -222,7 +222,11 @@ def _new_cameras(room: Room, windows: Windows, refilming: Refilming, generator: 
     forward = F.normalize(target_m - position_m, dim=-1)
     up = forward.new_tensor([[0.0, 0.0, 1.0]]).expand_as(forward)
     right = F.normalize(torch.linalg.cross(forward, up), dim=-1)
-    camera_from_world = torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
+    down = torch.linalg.cross(forward, right)
+    if refilming.roll_degrees > 0:
+        roll = _uniform((-refilming.roll_degrees, refilming.roll_degrees), count, generator).deg2rad()[:, None]
+        right, down = roll.cos() * right + roll.sin() * down, roll.cos() * down - roll.sin() * right
+    camera_from_world = torch.stack([right, down, forward], 1)
     lens = torch.randint(len(room.lenses), (count,), generator=generator, device=generator.device)
     return Cameras(camera_from_world, position_m, room.lenses[lens])
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.params import (
+    CmuRecipe,
     Params,
     Recipe,
     Training,
@@ -193,7 +194,7 @@ def test_what_differs_for_some_rows_is_checked_as_the_rest(kind, name, load):
 
 
 def test_what_differs_for_an_unknown_model_is_refused(load):
-    with refuses("datasets.cmu.for_model.resnet: expected a model of ", ", ".join(CONTENT["models"])):
+    with refuses("datasets.cmu.for_model.resnet: expected a model of ", ", ".join(sorted(CONTENT["models"]))):
         load(changing("for_model", "resnet", {"lr": 0.1}))
 
 
@@ -272,7 +273,7 @@ def test_a_preset_is_an_architecture_with_other_numbers(tmp_path):
     params = load_params(REPOSITORY / "params.yaml")
     architecture, hyperparameters = architecture_of("rayformer_large", params)
     assert architecture == "rayformer"
-    assert hyperparameters == architecture_of("rayformer", params)[1] | {"width": 256, "depth": 4, "heads": 8}
+    assert hyperparameters == architecture_of("rayformer", params)[1] | {"width": 192, "depth": 4}
 
 
 def test_a_preset_of_an_unknown_architecture_is_refused(tmp_path):
@@ -281,3 +282,43 @@ def test_a_preset_of_an_unknown_architecture_is_refused(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(UserError, match=r"params\.yaml: models: expected one of linear, .*, found 'rayformr'$"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_what_differs_for_a_model_is_merged_into_nested_values_and_comes_after_the_keypoints(load):
+    def change(content: Any) -> None:
+        recipe = content["datasets"]["cmu"]
+        recipe["for_keypoints"] = {"det": {"epochs": 7, "refilming": {"body_scale": 0.5, "limb_scale": 0.25}}}
+        recipe["for_model"] = {"rayformer": {"epochs": 9, "refilming": {"body_scale": 0.75}}}
+
+    params = load(change)
+    recipe = recipe_for(Row("cmu", "det", 27, "rayformer"), params, where="params.yaml")
+    assert isinstance(recipe, CmuRecipe)
+    assert recipe.epochs == 9
+    expected = {"body_scale": 0.75, "limb_scale": 0.25}
+    assert recipe.refilming == params.datasets.cmu.refilming.model_copy(update=expected)
+
+
+def test_a_file_that_extends_another_says_only_what_differs(tmp_path):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(CONTENT), encoding="utf-8")
+    (tmp_path / "group").mkdir()
+    other = tmp_path / "group" / "params.yaml"
+    changes = {"extends": "../params.yaml", "seeds": [7], "datasets": {"cmu": {"refilming": {"speed": 0.5}}}}
+    other.write_text(yaml.safe_dump(changes), encoding="utf-8")
+    expected = load_params(tmp_path / "params.yaml").model_dump()
+    expected["seeds"] = (7,)
+    expected["datasets"]["cmu"]["refilming"]["speed"] = 0.5
+    assert load_params(other).model_dump() == expected
+
+
+@pytest.mark.parametrize(
+    ("base", "complaint"),
+    [
+        ("nothing.yaml", r"nothing\.yaml: expected a YAML file, found no such file"),
+        (3, r"group\.yaml: extends: expected the path of another file of parameters, found 3"),
+    ],
+)
+def test_a_file_that_extends_nothing_is_refused(base, complaint, tmp_path):
+    path = tmp_path / "group.yaml"
+    path.write_text(yaml.safe_dump({"extends": base}), encoding="utf-8")
+    with pytest.raises(UserError, match=complaint):
+        load_params(path)

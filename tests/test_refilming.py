@@ -15,13 +15,14 @@ from walker import REFILMING, walker_clips
 from pipeline.geometry import project
 from pipeline.human36m_cameras import LENSES
 from pipeline.params import Refilming
-from pipeline.refilming import LIMBS, project_windows, refilm, room_of, with_bones_scaled
+from pipeline.refilming import LIMBS, new_cameras, project_windows, refilm, room_of, with_bones_scaled
 from pipeline.skeleton import H36M_17
 from pipeline.windows import cut_windows, frame_table, gather_windows, tile_windows
 
 CPU = torch.device("cpu")
 NOTHING: dict[str, Any] = {
-    "new_cameras": False, "new_noise": False, "missing_joints": 0, "body_scale": 0, "limb_scale": 0, "speed": 0,
+    "new_cameras": False, "roll_degrees": 0, "new_noise": False,
+    "missing_joints": 0, "body_scale": 0, "limb_scale": 0, "speed": 0,
 }  # fmt: skip
 
 
@@ -80,6 +81,25 @@ def test_keypoints_of_another_camera_lie_on_the_rays_to_the_joints():
     distance_m = solution[..., 0].norm(dim=-1)
     assert distance_m.min() > 2.5
     assert distance_m.max() < 8
+
+
+def test_cameras_lean_by_as_much_as_the_roll_at_most_and_still_look_at_the_same_point():
+    clips = walker_clips((40,))
+    table, room = frame_table(clips, root=0, device=CPU), room_of(clips, device=CPU)
+    windows = tile_windows(table, stride=1)
+    cameras = {
+        roll: new_cameras(room, windows, Refilming(**REFILMING | {"roll_degrees": roll}), torch.Generator())
+        for roll in (0.0, 20.0)
+    }
+    upright, leaning = (cameras[roll].camera_from_world.double() for roll in cameras)
+    seen_m = leaning @ (room.target_m[windows.clip] - cameras[20.0].position_m).double()[..., None]
+    assert seen_m[:, :2].abs().max() < 1e-5
+    torch.testing.assert_close(leaning @ leaning.mT, torch.eye(3).double().expand_as(leaning), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.linalg.det(leaning), torch.ones(len(leaning)).double(), rtol=0, atol=1e-6)
+    assert upright[:, 0, 2].abs().max() < 1e-6  # the camera's right is level
+    lean = torch.atan2(leaning[:, 0, 2], -leaning[:, 1, 2]).rad2deg()
+    assert 15 < lean.abs().max() <= 20
+    assert lean.min() < -5 < 5 < lean.max()
 
 
 def test_a_camera_that_does_not_see_the_whole_body_is_not_used():

@@ -31,6 +31,8 @@ BONES = {
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "linear": {},
     "poseformer": {"embed_dim_ratio": 4, "depth": 2, "heads": 2, "drop_path": 0.4},
+    "mixste": {"width": 16, "depth": 1, "heads": 2, "drop_path": 0.4},
+    "stcformer": {"width": 16, "depth": 1, "heads": 2},
     "rayformer": {"width": 16, "depth": 1, "heads": 2},
 }
 TRAINING: dict[str, Any] = {
@@ -53,6 +55,7 @@ REFILMING: dict[str, Any] = {
     "new_cameras": True,
     "height_m": (1.5, 1.8),
     "distance_m": (4.5, 6.0),
+    "roll_degrees": 5.0,
     "new_noise": True,
     "detector_level": (0.5, 2.0),
     "missing_joints": 0.1,
