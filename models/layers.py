@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 # CUDA's memory-efficient attention puts the batch into a grid axis that ends here (pytorch issue 142228); the frames of
 # a whole clip or of a large batch of windows are more.
 LARGEST_ATTENTION_BATCH = 65535
+# On a CPU fused attention works head by head; for heads as narrow as those between joints (4) batched products of
+# matrices take half of its time, forward and backward. See docs/performance.md.
+NARROW_HEAD = 8
 
 
 def check_last_axes(name: str, values: Tensor, expected: tuple[int, ...]) -> None:
@@ -29,7 +34,7 @@ def growing_rates(last: float, depth: int) -> list[float]:
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training each batch item loses the whole branch with probability `rate`.
+    """A residual branch with stochastic depth: in training each batch item loses it with probability `rate`.
 
     The branches that stay are divided by 1 - rate, so that the expectation is that of evaluation, which drops nothing.
     Source: Huang et al. 2016, scaled in training rather than in evaluation.
@@ -39,18 +44,36 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """The branch, with some batch items set to zero in training."""
+    def forward(
+        self, tokens: Float[Tensor, "B N D"], branch: Callable[[Float[Tensor, "V N D"]], Float[Tensor, "V N D"]]
+    ) -> Float[Tensor, "B N D"]:
+        """The tokens with their branch added, in training to some batch items alone."""
         if not self.training or self.rate == 0:
-            return branch
+            return tokens + branch(tokens)
         keep = 1 - self.rate
-        return branch * (branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep) / keep)
+        kept = tokens.new_empty(len(tokens)).bernoulli_(keep)
+        if tokens.device.type == "cpu":  # what is dropped is not computed; a GPU would have to tell the host how much
+            items = kept.nonzero()[:, 0]
+            return tokens.index_add(0, items, branch(tokens[items]), alpha=1 / keep)
+        return tokens + branch(tokens) * rearrange(kept / keep, "b -> b 1 1")
 
 
 def attend(qkv: Float[Tensor, "3 B H N D"]) -> Float[Tensor, "B H N D"]:
     """Softmax attention of each head over its N tokens, for any B: queries, keys and values to mixed values."""
-    parts = qkv.split(LARGEST_ATTENTION_BATCH, dim=1)
-    return torch.cat([F.scaled_dot_product_attention(*part.unbind(0)) for part in parts])
+    if qkv.device.type == "cpu" and qkv.shape[-1] <= NARROW_HEAD:
+        return _attention_in_products(qkv)
+    query, key, value = qkv.unbind(0)
+    if qkv.shape[1] <= LARGEST_ATTENTION_BATCH:
+        return F.scaled_dot_product_attention(query, key, value)
+    parts = (part.split(LARGEST_ATTENTION_BATCH) for part in (query, key, value))
+    return torch.cat([F.scaled_dot_product_attention(q, k, v) for q, k, v in zip(*parts, strict=True)])
+
+
+def _attention_in_products(qkv: Float[Tensor, "3 B H N E"]) -> Float[Tensor, "B H N E"]:
+    """What scaled_dot_product_attention computes, in two products of matrices and a softmax between them."""
+    query, key, value = rearrange(qkv, "three b h n e -> three (b h) n e").unbind(0)
+    scores = torch.baddbmm(query.new_zeros(()), query, key.mT, beta=0, alpha=qkv.shape[-1] ** -0.5)
+    return rearrange(scores.softmax(-1) @ value, "(b h) n e -> b h n e", h=qkv.shape[2])
 
 
 class Attention(nn.Module):
@@ -99,5 +122,5 @@ class Block(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """The tokens after both residual branches."""
-        tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        tokens = self.drop_path(tokens, lambda kept: self.attn(self.norm1(kept)))
+        return self.drop_path(tokens, lambda kept: self.mlp(self.norm2(kept)))

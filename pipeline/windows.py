@@ -23,6 +23,8 @@ from pipeline.geometry import screen_from_pixels
 from pipeline.metrics import ClipScores, clip_scores
 from pipeline.skeleton import Skeleton
 
+FRAMES_IN_CACHE = 2048  # of windows that are lifted together on a CPU: more and what lies between leaves the cache
+
 
 @dataclass(frozen=True)
 class FrameTable:
@@ -151,6 +153,21 @@ def mirror(values: Float[Tensor, "*N J D"], skeleton: Skeleton) -> Float[Tensor,
     return values[..., skeleton.mirrored, :] * sign
 
 
+def mirror_windows(
+    values: Float[Tensor, "W T J D"], flipped: Bool[Tensor, " W"], skeleton: Skeleton
+) -> Float[Tensor, "W T J D"]:
+    """The windows with the `flipped` ones mirrored: one gather of numbers, one product."""
+    joints, coordinates = values.shape[2:]
+    place = torch.arange(joints * coordinates)
+    source = rearrange(rearrange(place, "(j d) -> j d", d=coordinates)[list(skeleton.mirrored)], "j d -> (j d)")
+    sign = 1.0 - 2.0 * (place % coordinates == 0)
+    source, sign, place = (tensor.to(values.device, non_blocking=True) for tensor in (source, sign, place))
+    each = rearrange(flipped, "w -> w 1 1")
+    flat = rearrange(values, "w t j d -> w t (j d)")
+    mirrored = flat.gather(2, torch.where(each, source, place).expand(flat.shape)) * torch.where(each, sign, 1.0)
+    return rearrange(mirrored, "w t (j d) -> w t j d", d=coordinates)
+
+
 def gather_windows(
     table: FrameTable, windows: Windows, *, frames: int
 ) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T J_out 3"], Bool[Tensor, "W T"]]:
@@ -178,9 +195,8 @@ def cut_windows(
     if not every_frame:
         middle = slice(frames // 2, frames // 2 + 1)
         pose_m, own = pose_m[:, middle], own[:, middle]
-    flipped = rearrange(windows.flipped, "w -> w 1 1 1")
-    screen = torch.where(flipped, mirror(screen, in_skeleton), screen)
-    return screen, torch.where(flipped, mirror(pose_m, out_skeleton), pose_m), own
+    screen = mirror_windows(screen, windows.flipped, in_skeleton)
+    return screen, mirror_windows(pose_m, windows.flipped, out_skeleton), own
 
 
 @torch.no_grad()
@@ -237,7 +253,9 @@ def _predict_windows(
     if spatial_features is None:
         return model(screen[frame])
     lift_features: Callable[[Tensor], Tensor] = getattr(model, "lift_features")  # noqa: B009, mypy knows no such method
-    return lift_features(spatial_features(screen)[frame])
+    features = spatial_features(screen)
+    at_once = max(1, FRAMES_IN_CACHE // frame.shape[1]) if screen.device.type == "cpu" else len(frame)
+    return torch.cat([lift_features(features[part]) for part in frame.split(at_once)])
 
 
 def every_nth(table: FrameTable, step: int, *, fraction: float = 1.0) -> Bool[Tensor, " N"]:

@@ -162,16 +162,35 @@ def test_a_bad_size_is_refused(name: str, sizes: dict[str, int], complaint: str)
 
 def test_drop_path_keeps_the_expectation_and_drops_whole_items() -> None:
     torch.manual_seed(0)
-    dropped = layers.DropPath(0.3)(torch.ones(20000, 2, 3))
+    dropped = layers.DropPath(0.3)(torch.zeros(20000, 2, 3), torch.ones_like)
     assert dropped.mean().item() == pytest.approx(1, abs=0.02)  # six standard errors
     torch.testing.assert_close(dropped.unique(), torch.tensor([0, 1 / 0.7]))
     assert torch.equal(dropped, dropped[:, :1, :1].expand_as(dropped))
 
 
-def test_drop_path_is_the_identity_in_evaluation_and_at_rate_zero() -> None:
-    branch = torch.rand(64, 2, 3)
-    assert torch.equal(layers.DropPath(0.9).eval()(branch), branch)
-    assert torch.equal(layers.DropPath(0.0)(branch), branch)
+def test_drop_path_adds_the_whole_branch_in_evaluation_and_at_rate_zero() -> None:
+    tokens = torch.rand(64, 2, 3)
+    assert torch.equal(layers.DropPath(0.9).eval()(tokens, torch.sin), tokens + tokens.sin())
+    assert torch.equal(layers.DropPath(0.0)(tokens, torch.sin), tokens + tokens.sin())
+
+
+def test_a_branch_that_is_kept_for_no_item_has_a_gradient_of_zero() -> None:
+    block = layers.Block(12, heads=3, mlp_ratio=2.0, drop_path=1 - 1e-9)
+    tokens = torch.rand(2, 5, 12)
+    assert torch.equal(block(tokens), tokens)
+    block(tokens).sum().backward()
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in block.parameters())
+
+
+@pytest.mark.parametrize("heads", [3, 1])
+def test_items_without_their_branch_keep_what_came_in_and_the_others_are_those_of_a_batch_of_them(heads: int) -> None:
+    torch.manual_seed(0)
+    block = layers.Block(12, heads=heads, mlp_ratio=2.0, drop_path=0.5).double()
+    tokens = torch.rand(16, 5, 12, dtype=torch.float64)
+    with_drops = block.drop_path(tokens, block.attn)
+    kept = (with_drops != tokens).any((1, 2))
+    assert 0 < kept.sum() < 16
+    torch.testing.assert_close(with_drops[kept], tokens[kept] + 2 * block.attn(tokens[kept]), rtol=0, atol=1e-12)
 
 
 def test_drop_rates_grow_evenly_from_zero() -> None:
@@ -191,16 +210,17 @@ def attention_by_hand(attention: layers.Attention, tokens: Float[Tensor, "N D"])
     return attention.proj(torch.cat(heads, -1))
 
 
-def test_attention_is_softmax_attention_head_by_head() -> None:
+@pytest.mark.parametrize("heads", [6, 1])  # heads narrow enough for two products, and not
+def test_attention_is_softmax_attention_head_by_head(heads: int) -> None:
     torch.manual_seed(0)
-    attention, tokens = layers.Attention(12, heads=3).double(), torch.rand(2, 5, 12, dtype=torch.float64)
+    attention, tokens = layers.Attention(12, heads=heads).double(), torch.rand(2, 5, 12, dtype=torch.float64)
     expected = torch.stack([attention_by_hand(attention, item) for item in tokens])
     torch.testing.assert_close(attention(tokens), expected, rtol=0, atol=1e-12)
 
 
 def test_attention_over_more_items_than_one_kernel_takes_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    attention, tokens = layers.Attention(8, heads=2), torch.rand(7, 5, 8)
+    attention, tokens = layers.Attention(32, heads=2), torch.rand(7, 5, 32)
     expected = attention(tokens)
     monkeypatch.setattr(layers, "LARGEST_ATTENTION_BATCH", 3)
     torch.testing.assert_close(attention(tokens), expected, rtol=0, atol=1e-6)

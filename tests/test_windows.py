@@ -255,7 +255,8 @@ def test_predictions_of_wanted_frames_do_not_depend_on_which_are_wanted(stride):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_features_of_a_frame_are_computed_once_and_shared_by_its_windows(flip):
+def test_features_of_a_frame_are_computed_once_and_shared_by_its_windows(flip, monkeypatch):
+    monkeypatch.setattr("pipeline.windows.FRAMES_IN_CACHE", 40)  # 54 windows of 9 frames, four at a time
     table = frame_table(walker_clips((40, 13, 1)), root=0, device=CPU)
     torch.manual_seed(0)
     model = build("poseformer", frames=9, in_joints=17, out_joints=17, in_channels=2, embed_dim_ratio=4, heads=2)
