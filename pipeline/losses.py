@@ -17,13 +17,15 @@ def mpjpe(
     *,
     joint_weights: Float[torch.Tensor, " J"] | None = None,
     frame_weights: Float[torch.Tensor, "B T"] | Bool[torch.Tensor, "B T"] | None = None,
+    weights_of_all: Float[torch.Tensor, ""] | None = None,
 ) -> Float[torch.Tensor, ""]:
     """Mean distance between predicted and true joints: sum_bt v_bt (1/J sum_j w_j |p_btj - y_btj|) / sum_bt v_bt.
 
     `joint_weights` w (J) multiply and are not divided by their sum, as in Zhang et al. 2022 (MixSTE):
     weights with mean 1 keep the loss comparable. `frame_weights` v (B T), numbers or a mask, choose the frames that the
     mean is over; where they sum to 0 the mean is NaN (asking would make the host wait for the device in every step).
-    Raises ValueError on shapes that do not match.
+    For a part of a batch `weights_of_all` is the sum of the whole batch's v: the losses of the parts then add up to the
+    loss of the whole. Raises ValueError on shapes that do not match.
     Source: Ionescu et al. 2014; as a loss Pavllo et al. 2019.
     """
     _check_shapes(predicted_m, target_m)
@@ -39,7 +41,7 @@ def mpjpe(
     if frame_weights.shape != (batch, frames):
         raise ValueError(f"expected frame weights of shape {(batch, frames)}, found {tuple(frame_weights.shape)}")
     weights = frame_weights.to(per_frame_m.dtype)
-    return (weights * per_frame_m).sum() / weights.sum()
+    return (weights * per_frame_m).sum() / (weights.sum() if weights_of_all is None else weights_of_all)
 
 
 def velocity(predicted_m: Poses, target_m: Poses) -> Float[torch.Tensor, ""]:

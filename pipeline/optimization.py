@@ -44,13 +44,15 @@ def take_step(
     lr_factor: float,
     clip_grad_norm: float,
 ) -> Tensor:
-    """One step down the gradient of the loss; returns the gradient's norm before it was clipped."""
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+    """One step down the gradient of the loss and of what went backward since the last step.
+
+    Returns the gradient's norm before it was clipped, and leaves no gradient behind.
+    """
     loss_m.backward()
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * lr_factor
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return grad_norm

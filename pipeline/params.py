@@ -41,6 +41,8 @@ Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "tf32", "bf16"]
+Compile = Literal["none", "default", "reduce-overhead"]
 
 
 class Values(BaseModel):
@@ -159,6 +161,10 @@ class Params(Values):
     seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
     threads: Count
     device: Device
+    precision: Precision
+    compile: Compile
+    micro_batches: Count
+    memory_share: Share
     datasets: Recipes
     models: dict[str, dict[str, Any]]
 
@@ -175,6 +181,10 @@ class TrainingConfig(Values):
     in_channels: Count
     threads: Count
     device: Device
+    precision: Precision  # of the products of matrices in training; weights and sums are float32
+    compile: Compile  # by torch.compile, and in which mode
+    micro_batches: Count  # into which a batch is cut, one after the other on the device
+    memory_share: Share  # of the device's memory that the data may take; more are mapped from files
     training: Training
     refilming: Refilming | None = None  # of motion capture; video cannot be filmed anew
 

@@ -123,6 +123,10 @@ def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepare
         in_channels=2 if first.confidence is None else 3,
         threads=params.threads,
         device=params.device,
+        precision=params.precision,
+        compile=params.compile,
+        micro_batches=params.micro_batches,
+        memory_share=params.memory_share,
         training=Training(**{key: getattr(recipe, key) for key in Training.model_fields}),
         refilming=recipe.refilming if isinstance(recipe, CmuRecipe) else None,
     )

@@ -7,8 +7,9 @@ point of the room; a window in which the new camera does not see the whole body 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from pipeline.human36m_cameras import LENSES
 from pipeline.params import Refilming
 from pipeline.skeleton import H36M_17
 from pipeline.virtual_cameras import AIM_HEIGHT_M
-from pipeline.windows import FrameTable, Windows, window_index
+from pipeline.windows import FrameTable, Windows, end_to_end, frames_at, window_index
 
 NEAREST_M = 0.5  # no joint of a new view that is used is nearer; keeps those of the others finite
 LIMBS = ((2, 5), (3, 6), (12, 15), (13, 16))  # joints whose bone to the parent is scaled, left and right alike
@@ -59,33 +60,46 @@ class Room:
     detected: bool
 
 
-def room_of(clips: Sequence[Clip], *, device: torch.device) -> Room:
-    """The room in which virtual cameras filmed the clips. Raises ValueError if they are of different rates."""
+def room_of(clips: Sequence[Clip], *, device: torch.device, mapped_in: Path | None = None) -> Room:
+    """The room in which virtual cameras filmed the clips; its frames in files of `mapped_in`, as in `frame_table`.
+
+    Raises ValueError if the clips are of different rates.
+    """
     rates = {clip.rate_hz for clip in clips}
     rate_hz = next(iter(rates))
     if len(rates) != 1 or rate_hz is None:
         raise ValueError(f"expected clips of one known rate, found {rates}")
     transforms = [clip.camera.camera_from_world for clip in clips]
-    seen_m = [clip.joints_camera_m.astype(np.float64) for clip in clips]
-    worlds = [transform.inverse().apply(joints_m) for transform, joints_m in zip(transforms, seen_m, strict=True)]
-    noise_px = [clip.pixels - project(joints_m, clip.camera) for clip, joints_m in zip(clips, seen_m, strict=True)]
 
-    def on_device(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.float32)).to(device)
+    def on_device(arrays: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays).astype(np.float32)).to(device)
+
+    def flat(name: str, of_clip: Callable[[Clip], np.ndarray]) -> Tensor:
+        arrays = (of_clip(clip).astype(np.float32) for clip in clips)
+        file = mapped_in and mapped_in / f"{name}.npy"
+        return end_to_end(arrays, sum(map(len, clips)), device=device, file=file)
 
     return Room(
-        joints_world_m=on_device(np.concatenate(worlds)),
-        noise_px=on_device(np.concatenate(noise_px)),
+        joints_world_m=flat("joints_world_m", _joints_world_m),
+        noise_px=flat("noise_px", lambda clip: clip.pixels - project(_joints_camera_m(clip), clip.camera)),
         cameras=Cameras(
-            camera_from_world=on_device(np.stack([transform.rotation for transform in transforms])),
-            position_m=on_device(np.stack([transform.inverse().translation_m for transform in transforms])),
-            lens=on_device(np.stack([_lens(clip.camera) for clip in clips])),
+            camera_from_world=on_device([transform.rotation for transform in transforms]),
+            position_m=on_device([transform.inverse().translation_m for transform in transforms]),
+            lens=on_device([_lens(clip.camera) for clip in clips]),
         ),
-        target_m=on_device(np.stack([_aimed_at(clip.camera) for clip in clips])),
-        lenses=on_device(np.stack([_lens(camera) for camera in LENSES])),
+        target_m=on_device([_aimed_at(clip.camera) for clip in clips]),
+        lenses=on_device([_lens(camera) for camera in LENSES]),
         rate_hz=rate_hz,
         detected=clips[0].confidence is not None,
     )
+
+
+def _joints_camera_m(clip: Clip) -> Float[np.ndarray, "F 17 3"]:
+    return clip.joints_camera_m.astype(np.float64)
+
+
+def _joints_world_m(clip: Clip) -> Float[np.ndarray, "F 17 3"]:
+    return clip.camera.camera_from_world.inverse().apply(_joints_camera_m(clip))
 
 
 def _aimed_at(camera: Camera) -> Float[np.ndarray, "3"]:
@@ -110,9 +124,9 @@ def refilm(
 
     What is drawn depends on `seed` alone.
     """
-    generator = torch.Generator(device=table.screen.device).manual_seed(seed)
+    generator = torch.Generator(device=table.clip_first.device).manual_seed(seed)
     index, own = window_index(table, windows, frames=frames)
-    joints_m, played_own = room.joints_world_m[index], own
+    joints_m, played_own = frames_at(room.joints_world_m, index), own
     if refilming.speed > 0:
         joints_m, played_own = _at_another_speed(room, table, windows, frames, refilming.speed, generator)
     joints_m = _another_body(joints_m, refilming, generator)
@@ -121,17 +135,18 @@ def refilm(
         cameras = new_cameras(room, windows, refilming, generator)
     away_m = joints_m - rearrange(cameras.position_m, "w x -> w 1 1 x")
     joints_m = einsum(cameras.camera_from_world, away_m, "w c x, w t j x -> w t j c")
+    own_screen = frames_at(table.screen, index)
     exact_px = project_windows(joints_m, cameras.lens)
     size_px = rearrange(cameras.lens[:, 9:], "w side -> w 1 1 side")
     in_view = ((exact_px >= 0) & (exact_px < size_px) & (joints_m[..., 2:] > NEAREST_M)).all((1, 2, 3))
-    pixels, confidence = exact_px + room.noise_px[index], table.screen[index][..., 2:]
+    pixels, confidence = exact_px + frames_at(room.noise_px, index), own_screen[..., 2:]
     if room.detected:
         pixels, confidence = _detected(room, exact_px, pixels, confidence, cameras, refilming, generator)
     screen = torch.cat([(2 * pixels - size_px) / size_px[..., :1], confidence], -1)
     used = rearrange(in_view, "w -> w 1 1 1")
     return (
-        torch.where(used, screen, table.screen[index]),
-        torch.where(used, joints_m - joints_m[:, :, :1], table.pose_m[index]),
+        torch.where(used, screen, own_screen),
+        torch.where(used, joints_m - joints_m[:, :, :1], frames_at(table.pose_m, index)),
         torch.where(in_view[:, None], played_own, own),
     )
 
@@ -181,7 +196,7 @@ def _at_another_speed(
     first, last = table.clip_first[windows.clip][:, None], table.clip_last[windows.clip][:, None]
     before = wanted.floor().long()
     share = rearrange(wanted - before, "w t -> w t 1 1")
-    start, end = (room.joints_world_m[index.clamp(first, last)] for index in (before, before + 1))
+    start, end = (frames_at(room.joints_world_m, index.clamp(first, last)) for index in (before, before + 1))
     return torch.lerp(start, end, share), (wanted >= first) & (wanted <= last)
 
 

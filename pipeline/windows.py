@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ FRAMES_IN_CACHE = 2048  # of windows that are lifted together on a CPU: more and
 
 @dataclass(frozen=True)
 class FrameTable:
-    """The frames of K clips end to end, on one device.
+    """The frames of K clips end to end, on one device; or the frames mapped from files and the rest on the device.
 
     `screen` holds normalised keypoints (and the confidence as third channel where there is one), `pose_m` the joints in
     the camera frame relative to the root, in metres. `scored` marks the frames that are to be scored.
@@ -59,19 +61,48 @@ class Windows:
         return Windows(self.middle[chosen], self.clip[chosen], self.flipped[chosen])
 
 
-def frame_table(clips: Sequence[Clip], *, root: int, device: torch.device) -> FrameTable:
-    """The frames of `clips`, keypoints normalised, poses relative to joint `root` (which becomes zero)."""
+def frame_table(clips: Sequence[Clip], *, root: int, device: torch.device, mapped_in: Path | None = None) -> FrameTable:
+    """The frames of `clips`, keypoints normalised, poses relative to joint `root` (which becomes zero).
+
+    With `mapped_in` the frames lie in files of that folder, whatever the device, and are read when they are needed.
+    """
     lengths = torch.tensor([len(clip) for clip in clips])
     last = lengths.cumsum(0) - 1
-    joints_m = np.concatenate([clip.joints_camera_m for clip in clips])
     scored = np.concatenate([np.ones(len(clip), dtype=bool) if clip.scored is None else clip.scored for clip in clips])
+
+    def flat(name: str, arrays: Iterable[np.ndarray]) -> Tensor:
+        return end_to_end(arrays, int(lengths.sum()), device=device, file=mapped_in and mapped_in / f"{name}.npy")
+
     return FrameTable(
-        screen=torch.from_numpy(np.concatenate([screen_channels(clip) for clip in clips])).to(device),
-        pose_m=torch.from_numpy(joints_m - joints_m[:, root : root + 1]).to(device),
+        screen=flat("screen", (screen_channels(clip) for clip in clips)),
+        pose_m=flat("pose_m", (clip.joints_camera_m - clip.joints_camera_m[:, root : root + 1] for clip in clips)),
         scored=torch.from_numpy(scored).to(device),
         clip_first=(last - lengths + 1).to(device),
         clip_last=last.to(device),
     )
+
+
+def end_to_end(arrays: Iterable[np.ndarray], frames: int, *, device: torch.device, file: Path | None) -> Tensor:
+    """The arrays, of `frames` frames in all, as one tensor on the device; or in a new `file`, mapped into memory."""
+    if file is None:
+        return torch.from_numpy(np.concatenate(list(arrays))).to(device)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    remaining = iter(arrays)
+    start = next(remaining)
+    written = np.lib.format.open_memmap(file, mode="w+", dtype=start.dtype, shape=(frames, *start.shape[1:]))
+    first = 0
+    for array in chain([start], remaining):
+        written[first : first + len(array)] = array
+        first += len(array)
+    written.flush()
+    return torch.from_numpy(np.load(file, mmap_mode="c"))  # "c": torch warns of arrays that may not be written
+
+
+def frames_at(values: Float[Tensor, "N J D"], index: Int[Tensor, "*W T"]) -> Float[Tensor, "*W T J D"]:
+    """`values[index]` on the device of `index`; of frames that are mapped from a file through pinned memory."""
+    if values.device == index.device:
+        return values[index]
+    return values[index.cpu()].pin_memory().to(index.device, non_blocking=True)
 
 
 def screen_channels(clip: Clip) -> Float[np.ndarray, "F J_in C"]:
@@ -173,7 +204,7 @@ def gather_windows(
 ) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T J_out 3"], Bool[Tensor, "W T"]]:
     """Keypoints and poses of the windows' frames, not mirrored, and which frames are not repeated ends of the clip."""
     index, own = window_index(table, windows, frames=frames)
-    return table.screen[index], table.pose_m[index], own
+    return frames_at(table.screen, index), frames_at(table.pose_m, index), own
 
 
 def cut_windows(

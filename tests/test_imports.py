@@ -13,14 +13,16 @@ REPOSITORY = Path(__file__).parents[1]
 # Each module may import those of the lines above its own. A new module gets its place here.
 LAYERS = (
     ("errors", "files", "progress", "skeleton", "charts", "results_tex", "wandb_files", "experiments"),
-    ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device"),
-    ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people"),
+    ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device", "stop_signals"),
+    ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people", "ranks"),
     ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
     ("root_path", "keypoint_layouts"),
     ("framing", "distributions", "tracks", "lifted_files"),
     ("sources", "refilming", "model_input", "upright", "smoothing", "video_keypoints"),
     ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie", "shown_clips"),
     ("streaming", "lift_input", "keypoint_files", "conditions", "results_page", "training_runs"),
+    ("batches",),
+    ("engine",),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
     ("evaluate", "bvh", "gltf", "show", "lift", "generalise", "generalisation_report"),
     ("export_onnx", "lift_recording", "board_page"),

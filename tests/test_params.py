@@ -263,6 +263,10 @@ def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
         in_channels=2,
         threads=1,
         device="cpu",
+        precision="bf16",
+        compile="reduce-overhead",
+        micro_batches=2,
+        memory_share=0.5,
         training=Training(**{key: getattr(recipe, key) for key in Training.model_fields}),
     )
     write_json(tmp_path / "training.json", config.model_dump())

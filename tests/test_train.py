@@ -23,8 +23,8 @@ import torch
 from safetensors.torch import load_file
 from walker import TRAINING, change_json, contents, write_prepared
 
+from pipeline import batches, engine, working_state
 from pipeline import train as stage
-from pipeline import working_state
 from pipeline.checkpoint import EPOCH_COLUMNS, load_checkpoint, read_card
 from pipeline.clips import read_split
 from pipeline.device import torch_device
@@ -92,8 +92,8 @@ def crash_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if next(count) == saves:
             raise PowerCut
 
-    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr(stage, "save_state", save_then_crash)
+    monkeypatch.setattr(engine, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(engine, "save_state", save_then_crash)
 
 
 def crashed(prepared: Path, folder: Path, *, saves: int) -> Path:
@@ -129,7 +129,7 @@ def test_the_order_of_the_windows_is_drawn_from_the_seed(prepared, tmp_path, mon
         first_windows.append(tuple(windows.middle.tolist()))
         raise PowerCut
 
-    monkeypatch.setattr(stage, "cut_windows", record)
+    monkeypatch.setattr(batches, "cut_windows", record)
     for seed in (0, 1, 0):
         with pytest.raises(PowerCut):
             trained(prepared["every_frame_muon"], tmp_path, seed=seed)
@@ -158,19 +158,20 @@ def test_a_run_that_crashed_again_and_again_ends_with_the_same_bytes(prepared, u
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import train as stage
+from pipeline import engine
+from pipeline.train import train
 
 saves = 0
 
-def save_then_die(folder, state, save=stage.save_state):
+def save_then_die(folder, state, save=engine.save_state):
     global saves
     save(folder, state)
     saves += 1
     if saves == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 
-stage.SAVE_EVERY_S, stage.save_state = -1.0, save_then_die
-stage.train(Path(sys.argv[1]), Path(sys.argv[2]), seed=0, work_folder=Path(sys.argv[3]))
+engine.SAVE_EVERY_S, engine.save_state = -1.0, save_then_die
+train(Path(sys.argv[1]), Path(sys.argv[2]), seed=0, work_folder=Path(sys.argv[3]))
 """
 
 
@@ -264,7 +265,7 @@ def test_a_second_process_waits_and_takes_the_finished_result(prepared, uninterr
         halfway.set()
         assert go_on.wait(60)
 
-    monkeypatch.setattr(stage, "save_state", save_and_wait)
+    monkeypatch.setattr(engine, "save_state", save_and_wait)
     first = in_thread(lambda: trained(prepared[name], tmp_path))
     assert halfway.wait(60)
     second = in_thread(lambda: trained(prepared[name], tmp_path))
@@ -293,7 +294,7 @@ def test_a_process_that_waited_for_one_that_failed_trains_itself(prepared, unint
 def test_training_again_without_waiting_trains_again(prepared, tmp_path, monkeypatch):
     name, calls = "every_frame_muon", []
     trained(prepared[name], tmp_path)
-    monkeypatch.setattr(stage, "save_state", lambda folder, state: calls.append(state["epoch"]))
+    monkeypatch.setattr(engine, "save_state", lambda folder, state: calls.append(state["epoch"]))
     trained(prepared[name], tmp_path)
     assert calls == [1, 2]
 
@@ -347,7 +348,7 @@ def test_the_validation_error_is_that_of_the_weights_frame_by_frame(name, prepar
 def pretend_validation(values_mm: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter(values_mm)
     monkeypatch.setattr(
-        stage, "_validate", lambda *_: {"val_mpjpe_mm": (value := next(values)), "val_p_mpjpe_mm": value / 2}
+        engine, "validate", lambda *_: {"val_mpjpe_mm": (value := next(values)), "val_p_mpjpe_mm": value / 2}
     )
 
 
@@ -369,7 +370,10 @@ def test_the_weights_are_those_of_the_epoch_that_the_selection_says(selection, e
 @pytest.mark.parametrize("options", [{}, {"model": "poseformer"}, {"optimizer": "muon"}])
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(options, tmp_path):
     prepared = write_prepared(tmp_path / "prepared", lr=1e30, muon_lr=1e30, warmup_steps=0, **options)
-    with pytest.raises(UserError, match=r"^epoch 1: expected a finite loss and gradient norm, found .*smaller lr"):
+    with pytest.raises(
+        UserError,
+        match=r"^epoch 1, step [123]: expected a finite loss and gradient norm, found .*smaller lr.*; clips: walk_",
+    ):
         trained(prepared, tmp_path)
     assert not (tmp_path / "run").exists()
 

@@ -51,6 +51,7 @@ TRAINING: dict[str, Any] = {
     "selection": "last",
     "validation_step": 1,
 }
+HOW: dict[str, Any] = {"precision": "float32", "compile": "none", "micro_batches": 1, "memory_share": 0.5}
 REFILMING: dict[str, Any] = {
     "new_cameras": True,
     "height_m": (1.5, 1.8),
@@ -165,9 +166,10 @@ def write_prepared(
     evaluation: dict[str, Any] | None = None,
     lengths: Sequence[int] = (40, 31, 50),
     refilming: dict[str, Any] | None = None,
+    how: dict[str, Any] | None = None,
     **training: Any,
 ) -> Path:
-    """A folder as the stage prepare_data writes it, but for the manifest; `training` changes TRAINING."""
+    """A folder as the stage prepare_data writes it, but for the manifest; `training` changes TRAINING, `how` HOW."""
     row = f"walker-{'det' if with_confidence else 'gt'}-f{frames}-{model}"
     for number, (split, own) in enumerate({"train": lengths, "validation": (20, 14), "test": (25, 7, 1, 12)}.items()):
         write_split(folder / split, walker_clips(own, with_confidence=with_confidence, start=11.3 * number))
@@ -181,6 +183,7 @@ def write_prepared(
         in_channels=3 if with_confidence else 2,
         threads=1,
         device="cpu",
+        **HOW | (how or {}),
         training=Training(**TRAINING | training),
         refilming=None if refilming is None else Refilming(**REFILMING | refilming),
     )

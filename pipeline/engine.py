@@ -1,0 +1,322 @@
+"""Gradient descent over all epochs of a run, for models that predict the middle frame of a window or all of them.
+
+The losses stay on the device; the host reads them once in a while, and always before it saves a state.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pipeline import losses, metrics, ranks, tracking
+from pipeline.batches import Batch, Data, Part, batches_of_epoch, seed_of_step
+from pipeline.checkpoint import Record
+from pipeline.errors import UserError
+from pipeline.optimization import optimizers_of, schedule, take_step
+from pipeline.params import TrainingConfig
+from pipeline.progress import ShowProgress, progress_bar
+from pipeline.stop_signals import Stop, noticed
+from pipeline.windows import FrameTable, every_nth, predict_frames, scores_of_actions
+from pipeline.working_state import load_state, save_state
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 30.0
+STEPS_PER_READING = {"cpu": 1, "cuda": 16}  # a GPU would have to be waited for
+
+
+@dataclass
+class Best:
+    """The weights that the run will be judged by, and the epoch they are from."""
+
+    epoch: int
+    val_mpjpe_mm: float | None
+    weights: dict[str, Tensor]
+
+
+@dataclass
+class State:
+    """How far a run has come. `generator` is the window generator's state at the start of `epoch`, which counts from 0.
+
+    `step` is the next step of the epoch; `sums` are of the loss and of the gradient norm over its steps so far.
+    """
+
+    generator: Tensor
+    sums: Tensor
+    epoch: int = 0
+    step: int = 0
+    history: list[Record] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same during a run. `forward` is the model, compiled and of all ranks."""
+
+    model: nn.Module
+    forward: nn.Module
+    optimizers: list[torch.optim.Optimizer]
+    data: Data
+    config: TrainingConfig
+    seed: int
+    folder: Path  # of the saved state
+    stop: Stop
+
+    @property
+    def every_frame(self) -> bool:
+        """Whether the model predicts every frame of its window."""
+        return self.model.predicts == "every_frame"
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        return f"{self.config.row} run {self.seed}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.data.train.clip_first.device
+
+
+def fit(
+    model: nn.Module, data: Data, config: TrainingConfig, *, seed: int, folder: Path, tracked: tracking.Run
+) -> tuple[Best | None, list[Record]]:
+    """Train over all epochs, going on from the state in `folder` if there is one; rank 0 alone gets the result.
+
+    Raises UserError when a loss or gradient is not finite. On SIGTERM or SIGINT the state is saved and SystemExit
+    raised, with the exit code that shells give to the signal.
+    """
+    training, device = config.training, data.train.clip_first.device
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    optimizers = optimizers_of(model, training)
+    generator = torch.Generator().manual_seed(seed)
+    state = State(generator.get_state(), torch.zeros(2, device=device))
+    compiled = _compiled(model, data, config)
+    if saved := ranks.from_first(load_state(folder) if ranks.rank() == 0 else None):
+        state = _resume(saved, model, optimizers, device)
+        log.info("%s run %d goes on in epoch %d, step %d", config.row, seed, state.epoch + 1, state.step)
+    for record in state.history:  # a resumed run's curve is whole
+        tracked.log(named_for_tracking(record))
+    bar = progress_bar(f"{config.row} run {seed}", training.epochs) if ranks.rank() == 0 else nullcontext(_silent)
+    with bar as show, noticed() as stop:
+        run = Run(model, ranks.parallel(compiled), optimizers, data, config, seed, folder, stop)
+        _log_batch_size(run)
+        while state.epoch < training.epochs:
+            generator.set_state(state.generator)
+            frames_per_s = _train_epoch(run, state, generator, show)
+            record = {"epoch": state.epoch + 1, **_mean_of_epoch(state)}
+            if ranks.rank() == 0:
+                record |= {**validate(model, data, config), "lr": optimizers[0].param_groups[0]["lr"]}
+                state.history = [*state.history, record]
+                if training.selection == "last" or state.best is None or _improves(record, state.best):
+                    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                    state.best = {"epoch": state.epoch + 1, "val_mpjpe_mm": record["val_mpjpe_mm"], "weights": weights}
+            state.epoch, state.step, state.generator = state.epoch + 1, 0, generator.get_state()
+            state.sums = torch.zeros_like(state.sums)
+            _save(run, state)
+            if ranks.rank() == 0:
+                tracked.log(named_for_tracking(record) | {"frames_per_s": frames_per_s})
+                show(float(state.epoch), record, frames_per_s)
+    return None if state.best is None else Best(**state.best), state.history
+
+
+def _silent(epochs_done: float, record: object, frames_per_s: float) -> None:
+    pass
+
+
+def _log_batch_size(run: Run) -> None:
+    windows, frames = run.config.training.batch_windows, run.config.frames
+    poses = windows * (frames if run.every_frame else 1)
+    parts = (
+        f"{ranks.count()} x {run.config.micro_batches} parts of "
+        if ranks.count() * run.config.micro_batches > 1
+        else ""
+    )
+    log.info(
+        "%s: batches of %d windows, %d frames seen, %d poses predicted, in %sone step",
+        run.name,
+        windows,
+        windows * frames,
+        poses,
+        parts,
+    )
+
+
+def _compiled(model: nn.Module, data: Data, config: TrainingConfig) -> nn.Module:
+    """The model compiled as the configuration says; as it is, with a line in the log, where that cannot be done."""
+    if config.compile == "none":
+        return model
+    windows = math.ceil(config.training.batch_windows / (ranks.count() * config.micro_batches))
+    example = data.train.clip_first.new_zeros(
+        (windows, config.frames, len(data.in_skeleton.joints), config.in_channels), dtype=torch.float32
+    )
+    compiled: nn.Module = torch.compile(model, mode=config.compile, dynamic=False)  # type: ignore[assignment]
+    try:  # once, so that what is missing is noticed here; nothing is drawn and no gradient is kept
+        with torch.random.fork_rng(), _autocast(config, example.device):
+            compiled(example).sum().backward()
+    except Exception as error:  # of whatever compiler it is
+        log.warning("%s: not compiled, %s: %s", config.row, type(error).__name__, str(error).strip().partition("\n")[0])
+        compiled = model
+    model.zero_grad(set_to_none=True)
+    return compiled
+
+
+def _autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _train_epoch(run: Run, state: State, generator: torch.Generator, show: ShowProgress) -> float:
+    """The rest of one epoch, from `state.step` on; returns predicted poses per second."""
+    training = run.config.training
+    steps, batches = batches_of_epoch(
+        run.data, run.config, every_frame=run.every_frame, seed=run.seed, epoch=state.epoch, generator=generator
+    )
+    started_at = saved_at = time.monotonic()
+    poses = 0
+    unread: list[tuple[Tensor, Batch]] = []  # losses and gradient norms that the host does not know yet
+    run.model.train()
+    for batch in batches(state.step):
+        step = state.epoch * steps + state.step
+        if ranks.count() > 1:  # what a model draws: another on every rank, the same when a run goes on
+            torch.manual_seed(seed_of_step(run.seed, step, ranks.rank() + 1))
+        numbers = _step(run, batch, lr_factor=schedule(training, step, steps))
+        state.sums = state.sums + numbers
+        unread.append((numbers, batch))
+        poses += batch.poses
+        state.step += 1
+        show(state.epoch + state.step / steps, None, poses / (time.monotonic() - started_at))
+        if state.step < steps and state.step % STEPS_PER_READING[run.device.type]:
+            continue
+        _check_finite(run, state, unread)
+        unread.clear()
+        if ranks.anyone(run.stop.number is not None, run.device):
+            _save(run, state)
+            log.warning(
+                "%s: %s in epoch %d, state saved after step %d", run.name, run.stop.name, state.epoch + 1, state.step
+            )
+            raise SystemExit(run.stop.exit_code)
+        if time.monotonic() - saved_at > SAVE_EVERY_S:
+            _save(run, state)
+            saved_at = time.monotonic()
+    return poses / max(time.monotonic() - started_at, 1e-9)
+
+
+def _step(run: Run, batch: Batch, *, lr_factor: float) -> Float[Tensor, "2"]:
+    """One step of all ranks; returns the loss of the whole batch in metres and the norm of its gradient."""
+    loss_m = torch.zeros((), device=run.device)
+    for part in batch.parts[:-1]:
+        with ranks.alone(run.forward):  # they add up at the last part
+            part_m = _loss_m(run, part, batch)
+            (part_m * ranks.count()).backward()
+        loss_m = loss_m + part_m.detach()
+    part_m = _loss_m(run, batch.parts[-1], batch)
+    # DistributedDataParallel takes the mean over ranks of what has to be the sum.
+    grad_norm = take_step(
+        run.model,
+        run.optimizers,
+        part_m * ranks.count(),
+        lr_factor=lr_factor,
+        clip_grad_norm=run.config.training.clip_grad_norm,
+    )
+    return torch.stack([ranks.summed(loss_m + part_m.detach()), grad_norm])
+
+
+def _loss_m(run: Run, part: Part, batch: Batch) -> Float[Tensor, ""]:
+    """The part's share of the loss of the whole batch."""
+    with _autocast(run.config, run.device):
+        pose_m = run.forward(part.screen)
+    return losses.mpjpe(pose_m.float(), part.pose_m, frame_weights=part.counted, weights_of_all=batch.counted)
+
+
+def _check_finite(run: Run, state: State, unread: list[tuple[Tensor, Batch]]) -> None:
+    """Raises UserError naming the first step whose loss or gradient norm is not finite, and its clips."""
+    numbers = torch.stack([of_step for of_step, _ in unread]).tolist()
+    for place, (loss_m, grad_norm) in enumerate(numbers):
+        if not math.isfinite(loss_m + grad_norm):
+            clips = ", ".join(run.data.clip_names[clip] for clip in torch.unique(unread[place][1].clips).tolist())
+            where = f"epoch {state.epoch + 1}, step {state.step - len(unread) + place + 1}"
+            found = f"{loss_m} and {grad_norm}; try a smaller lr or clip_grad_norm"
+            raise UserError(f"{where}: expected a finite loss and gradient norm, found {found}; clips: {clips}")
+
+
+def _mean_of_epoch(state: State) -> Record:
+    """Training error and gradient norm over the epoch."""
+    loss_m, grad_norm = (state.sums / state.step).tolist()
+    return {"train_mpjpe_mm": 1000 * loss_m, "grad_norm": grad_norm}
+
+
+def validate(model: nn.Module, data: Data, config: TrainingConfig) -> Record:
+    """MPJPE and P-MPJPE of the validation clips, mean over actions, without flip averaging; None if there are none."""
+    table = data.validation
+    if table is None:
+        return {"val_mpjpe_mm": None, "val_p_mpjpe_mm": None}
+    wanted = every_nth(table, config.training.validation_step)
+    poses_m = predicted(model, table, data, config, wanted)
+    scores = scores_of_actions(data.validation_clips, poses_m, table, wanted)
+    means = metrics.average_over_actions([own for *_, own in scores], [action for _, action, _ in scores])
+    return {"val_mpjpe_mm": means["mpjpe_mm"], "val_p_mpjpe_mm": means["p_mpjpe_mm"]}
+
+
+def predicted(
+    model: nn.Module, table: FrameTable, data: Data, config: TrainingConfig, wanted: Bool[Tensor, " N"]
+) -> Float[Tensor, "N J_out 3"]:
+    """The model's poses of the wanted frames of a table, without flip averaging."""
+    return predict_frames(
+        model,
+        table,
+        data.in_skeleton,
+        data.out_skeleton,
+        frames=config.frames,
+        stride=config.frames if model.predicts == "every_frame" else 1,
+        flip_averaging=False,
+        wanted=wanted,
+    )
+
+
+def _improves(record: Record, best: dict[str, Any]) -> bool:
+    return record["val_mpjpe_mm"] < best["val_mpjpe_mm"]
+
+
+def _save(run: Run, state: State) -> None:
+    if ranks.rank() > 0:
+        return
+    random = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        random.append(torch.cuda.get_rng_state())
+    saved = vars(state) | {
+        "model": run.model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
+        "random": random,
+    }
+    save_state(run.folder, saved)
+
+
+def _resume(
+    saved: dict[str, Any], model: nn.Module, optimizers: list[torch.optim.Optimizer], device: torch.device
+) -> State:
+    model.load_state_dict(saved.pop("model"))
+    for optimizer, values in zip(optimizers, saved.pop("optimizers"), strict=True):
+        optimizer.load_state_dict(values)
+    random = saved.pop("random")
+    torch.set_rng_state(random[0])
+    if len(random) > 1 and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random[1])
+    state = State(**saved)
+    state.sums = state.sums.to(device)
+    return state
+
+
+def named_for_tracking(record: Record) -> dict[str, int | float]:
+    """The numbers of an epoch by the names that their charts have."""
+    names = {"train_mpjpe_mm": "train/mpjpe_mm", "val_mpjpe_mm": "val/mpjpe_mm", "val_p_mpjpe_mm": "val/p_mpjpe_mm"}
+    known = {names.get(key, key): value for key, value in record.items() if value is not None}
+    return known | {"train/loss": known["train/mpjpe_mm"] / 1000}
