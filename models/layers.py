@@ -54,7 +54,7 @@ class DropPath(nn.Module):
         kept = tokens.new_empty(len(tokens)).bernoulli_(keep)
         if tokens.device.type == "cpu":  # what is dropped is not computed; a GPU would have to tell the host how much
             items = kept.nonzero()[:, 0]
-            return tokens.index_add(0, items, branch(tokens[items]), alpha=1 / keep)
+            return tokens.index_add(0, items, branch(tokens[items]).to(tokens.dtype), alpha=1 / keep)
         return tokens + branch(tokens) * rearrange(kept / keep, "b -> b 1 1")
 
 

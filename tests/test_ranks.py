@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,8 @@ def test_a_rank_that_is_killed_is_started_again_and_all_end_with_the_same_bytes(
 
 
 def test_the_restarted_ranks_go_on_from_the_last_state(runs):
-    assert runs.killed.log.count("goes on in epoch 1, step 2") == 2
+    # Of the two states that rank 0 keeps it may have been writing the second when the other rank died.
+    assert len(re.findall(r"goes on in epoch 1, step [12]\n", runs.killed.log)) == 2
     assert "goes on in epoch" not in runs.calm.log
 
 
