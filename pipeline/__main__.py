@@ -163,6 +163,24 @@ def board(
             print("closed")
 
 
+@app.command("checkpoints")
+def checkpoints(as_json: Annotated[bool, typer.Option("--json", help="With whole hashes.")] = False) -> None:
+    """The trained runs: row, seed, test MPJPE, size, hashes, whether they are here, and how they were scored."""
+    from pipeline.checkpoint_list import checkpoint_entries, checkpoint_lines, entries_as_json
+
+    entries = checkpoint_entries(Path())
+    print(entries_as_json(entries) if as_json else "\n".join(checkpoint_lines(entries)))
+
+
+@app.command("publish")
+def publish(remote: Annotated[str | None, typer.Option(help="Of DVC; the default one if not said.")] = None) -> None:
+    """Push data, checkpoints and run cache to a remote, and check that a fresh clone gets all of it back."""
+    from pipeline.publish import publish
+
+    for line in publish(Path().resolve(), remote):
+        print(line, flush=True)
+
+
 @app.command("generalise")
 def generalise(
     row: Annotated[str, typer.Argument(help="A row of the embedded motion capture, such as cmu-det-f27-rayformer.")],

@@ -117,7 +117,7 @@ def groups_of(records: Sequence[RowRecord]) -> list[Group]:
     groups = []
     for protocol, rows in _by_protocol([record.metrics for record in records]):
         header, cells = _headline(rows)
-        words = {key.replace("_", " "): _plain(_short(value)) for key, value in protocol.items()}
+        words = {key.replace("_", " "): plain(_short(value)) for key, value in protocol.items()}
         own = tuple(of_row[result["row"]] for result in rows)
         groups.append(Group(protocol["dataset"], own, tuple(header), tuple(map(tuple, cells)), words))
     return groups
@@ -169,7 +169,7 @@ def _markdown(results: Sequence[Result], published: Sequence[dict[str, str]]) ->
         parts.extend(BREAKDOWNS.get(protocol["dataset"], _breakdown_by_action)(protocol, rows))
         parts.append(
             "Protocol:\n\n"
-            + "\n".join(f"- {key.replace('_', ' ')}: {_plain(_short(protocol[key]))}" for key in protocol)
+            + "\n".join(f"- {key.replace('_', ' ')}: {plain(_short(protocol[key]))}" for key in protocol)
         )
     parts.append("## Published by others")
     parts.append(PUBLISHED_REMARK)
@@ -306,7 +306,8 @@ def _short(value: object) -> object:
     return value
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A value of a protocol in words."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

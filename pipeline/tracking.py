@@ -28,6 +28,8 @@ ENVIRONMENT = {
 BEST_IS_LOWEST = ("val/mpjpe_mm", "val/p_mpjpe_mm", "val/n_mpjpe_mm")
 # Added to wandb's own limit: only a wandb process that no longer answers gets this far.
 FINISH_GRACE_S = 5.0
+# How often wandb's file is brought up to date: who follows a run on disk, and a run that is killed, lose no more.
+FLUSH_S = 2.0
 
 
 class Run:
@@ -199,7 +201,7 @@ def _init(root: Path, mode: Literal["online", "offline", "shared"], **arguments:
     """A started wandb run whose charts have "epoch" as their x axis."""
     import wandb
 
-    settings = wandb.Settings(x_disable_stats=True)
+    settings = wandb.Settings(x_disable_stats=True, x_transaction_log_flush_interval=FLUSH_S)
     # "create_new": no global run, which would make a later login be refused.
     wandb_run = wandb.init(
         mode=mode, dir=str(root), resume="allow", reinit="create_new", settings=settings, **arguments

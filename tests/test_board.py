@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import pytest
 import yaml
 from browser import PHONE, opened
 from filelock import FileLock
+from small_repository import run, write_repository
 from test_tracking import clean_environment, wandb_files
 from walker import write_prepared
 
@@ -141,9 +140,9 @@ def test_a_live_board_follows_a_run_to_its_end(project):
             assert shown.locator(".tile.running b").inner_text() == "0"
             with (
                 FileLock(project / ".work" / f"{key}.lock"),
-                start_run(**identity, config=config, folder=project) as run,
+                start_run(**identity, config=config, folder=project) as tracked,
             ):
-                run.log({"epoch": 1, **values})
+                tracked.log({"epoch": 1, **values})
                 shown.wait_for_selector(".run", timeout=20000)
                 assert "81.2 mm validation" in shown.locator(".run").inner_text()
                 assert shown.locator(".run [role=progressbar]").get_attribute("aria-valuenow") == "1"
@@ -161,32 +160,8 @@ def test_the_server_can_be_reached_from_its_own_machine_alone(project):
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of DVC with one commit and one experiment, which halves a parameter and with it the metric."""
-    root = tmp_path_factory.mktemp("repository")
-    (root / "params.yaml").write_text("seeds: [0, 1]\ndatasets: {cmu: {lr: 2.0}}\n", encoding="utf-8")
-    stage = {
-        "cmd": "python stage.py",
-        "deps": ["stage.py"],
-        "params": ["datasets.cmu.lr"],
-        "metrics": [{f"reports/headline/{ROW}.json": {"cache": False}}],
-    }
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": stage}}), encoding="utf-8")
-    code = "import json, yaml\nlr = yaml.safe_load(open('params.yaml'))['datasets']['cmu']['lr']\n"
-    code += f"json.dump({{'mpjpe_mm': 20 * lr}}, open('reports/headline/{ROW}.json', 'w'))\n"
-    (root / "stage.py").write_text(code, encoding="utf-8")
-    (root / "reports" / "headline").mkdir(parents=True)
-    (root / "reports" / "headline" / ".gitkeep").touch()
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    for command in (
-        "git init --quiet --initial-branch main",
-        "dvc init --quiet",
-        "dvc repro --quiet",
-        "git add --all",
-        "git commit --quiet -m first",
-        "dvc exp run --quiet --name halved -S datasets.cmu.lr=1.0",
-    ):
-        environment = {**os.environ, **identity, "PATH": programs, "DVC_NO_ANALYTICS": "1"}
-        subprocess.run(command.split(), cwd=root, env=environment, check=True)
+    root = write_repository(tmp_path_factory.mktemp("repository"))
+    run(root, "dvc exp run --quiet --name halved -S datasets.cmu.lr=1.0")
     return root
 
 
@@ -196,7 +171,7 @@ def test_an_experiment_is_shown_beside_the_commit_that_it_started_from(repositor
     workspace, commit, halved = found
     assert (workspace.name, commit.name, halved.name, halved.baseline) == ("workspace", "main", "halved", "main")
     assert differences(commit.params, halved.params) == {"datasets.cmu.lr": (2.0, 1.0)}
-    assert differences(commit.metrics, halved.metrics) == {f"{ROW} mpjpe_mm": (40.0, 20.0)}
+    assert differences(commit.metrics, halved.metrics) == {f"{ROW} mpjpe_mm": (42.0, 21.0)}
     assert differences(workspace.params, halved.params) == {}
 
 
@@ -208,7 +183,7 @@ def test_two_chosen_experiments_show_what_differs(repository, tmp_path):
         assert [line.split("\t") for line in lines] == [
             ["", "main", "halved", ""],
             ["datasets.cmu.lr", "2", "1", ""],
-            [f"{ROW} mpjpe_mm", "40", "20", "−20.00"],
+            [f"{ROW} mpjpe_mm", "42", "21", "−21.00"],
         ]
         assert shown.locator(".compare .better").count() == 1
         shown.locator("select[data-side=A]").select_option("workspace")

@@ -25,8 +25,8 @@ LAYERS = (
     ("engine",),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
     ("evaluate", "bvh", "gltf", "show", "lift", "generalise", "generalisation_report"),
-    ("export_onnx", "lift_recording", "board_page"),
-    ("board",),
+    ("export_onnx", "lift_recording", "board_page", "checkpoint_list"),
+    ("board", "publish"),
     ("__main__",),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
