@@ -2,9 +2,12 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup data results test fixtures check
+.PHONY: help setup data results small board docs test fixtures check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
+	@echo "make small     the same with a small experiment, in a minute or two"
+	@echo "make board     a page of what was and is run"
+	@echo "make docs      the documentation as a site, in docs/site"
 	@echo "make test      set up and run the tests"
 	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
 	@echo "make check     lint and types"
@@ -25,6 +28,23 @@ data: setup
 results: data
 	dvc repro
 	@cat reports/results.md
+
+# What it changes in params.yaml stays changed: `git checkout . && dvc checkout` goes back.
+SMALL = -S 'seeds=[0,1]' -S frames=9 -S datasets.cmu.epochs=2 -S datasets.cmu.windows_per_epoch=64 -S datasets.cmu.frame_step=9
+small: data
+	dvc exp run $(SMALL)
+	@cat reports/results.md
+
+board: setup
+	poselift board
+
+docs: .venv/docs-installed
+	sphinx-build --fail-on-warning --quiet --nitpicky -c docs . docs/site
+	@echo "docs/site/docs/index.html"
+
+.venv/docs-installed: .venv/installed requirements-docs.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch .venv/docs-installed
 
 test: data
 	python -m pytest -n 2
