@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -295,6 +296,11 @@ def main() -> None:
     except UserError as error:
         print(f"poselift: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"poselift: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

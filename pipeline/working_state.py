@@ -7,6 +7,7 @@ all that determines the result, so a changed parameter never meets an old state.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -52,12 +53,21 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the saved state, whole or not at all; the one before it is kept until then and once more after."""
+    """Replace the saved state, whole or not at all; the one before it is kept until then and once more after.
+
+    Raises OSError if it cannot be written, such as for want of space, and leaves nothing half-written then.
+    """
     partial, current, previous = folder / "state.partial", folder / "state.pt", folder / "state.previous.pt"
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    buffer = io.BytesIO()  # torch would hide why a file cannot be written
+    torch.save(state, buffer)
+    try:
+        with partial.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(partial)) from error
     if current.exists():
         current.replace(previous)
     partial.replace(current)

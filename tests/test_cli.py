@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -114,3 +115,14 @@ def test_python_m_pipeline_ends_with_code_2_and_one_line_too(tmp_path):
     assert process.stderr.startswith(f"poselift: {tmp_path}/nowhere/training.json: expected a ")
     assert process.stderr.count("\n") == 1
     assert process.stdout == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_is_one_line(number, capsys, monkeypatch, tmp_path):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "data/run0/state.partial")
+
+    monkeypatch.setattr("pipeline.train.train", full)
+    (tmp_path / "prepared").mkdir()
+    assert run("train", "prepared", "run0") == 1
+    assert capsys.readouterr().err == f"poselift: {os.strerror(number)}: data/run0/state.partial\n"

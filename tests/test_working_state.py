@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -88,6 +91,42 @@ def test_two_damaged_states_are_none(tmp_path: Path, caplog: pytest.LogCaptureFi
         (tmp_path / name).write_bytes(b"damaged")
     assert load_state(tmp_path) is None
     assert len(caplog.records) == 2
+
+
+@pytest.mark.filterwarnings("ignore")  # of zipfile, of what a flipped bit makes of a name
+def test_no_flipped_bit_is_taken_for_the_truth(tmp_path: Path) -> None:
+    save_state(tmp_path, state_of(1))
+    save_state(tmp_path, state_of(2))
+    path, wanted, noticed = tmp_path / "state.pt", state_of(2), 0
+    whole = path.read_bytes()
+    for place in random.Random(0).sample(range(len(whole)), 150):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        state = load_state(tmp_path)
+        assert state is not None
+        if state["epoch"] == 1:
+            noticed += 1
+            continue
+        assert state.keys() == wanted.keys()  # the bit was one that says nothing
+        assert torch.equal(state["model"]["weight"], wanted["model"]["weight"])
+        assert torch.equal(state["random"][0], wanted["random"][0])
+        assert (state["epoch"], state["history"], state["best"]) == (2, wanted["history"], None)
+    assert noticed > 75
+
+
+def test_a_full_disk_is_named_and_leaves_the_states_that_were_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_state(tmp_path, state_of(1))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        save_state(tmp_path, state_of(2))
+    assert error.value.filename == str(tmp_path / "state.partial")
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert load_state(tmp_path)["epoch"] == 1  # type: ignore[index]
 
 
 class PowerCut(BaseException):
