@@ -2,11 +2,12 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup data results test fixtures check
+.PHONY: help setup data results test fixtures torture check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make test      set up and run the tests"
 	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
+	@echo "make torture   kill the pipeline at 20 instants and see what survives; half an hour"
 	@echo "make check     lint and types"
 
 setup: .venv/installed
@@ -31,6 +32,9 @@ test: data
 
 fixtures: setup
 	python tests/run_fixtures.py
+
+torture: data
+	python tests/torture.py
 
 check: setup
 	ruff check .
