@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup data results small board docs test fixtures check
+.PHONY: help setup data results small board docs test fixtures torture check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make small     the same with a small experiment, in a minute or two"
@@ -10,6 +10,7 @@ help:
 	@echo "make docs      the documentation as a site, in docs/site"
 	@echo "make test      set up and run the tests"
 	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
+	@echo "make torture   kill the pipeline at 20 instants and see what survives; half an hour"
 	@echo "make check     lint and types"
 
 setup: .venv/installed
@@ -51,6 +52,9 @@ test: data
 
 fixtures: setup
 	python tests/run_fixtures.py
+
+torture: data
+	python tests/torture.py
 
 check: setup
 	ruff check .

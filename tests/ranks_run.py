@@ -1,6 +1,7 @@
 """Trains rows one after the other as `python -m pipeline train` does, the state saved after every step.
 
-Arguments: the folder, and for each row its name and the rank that is killed once when it trains it (-1: none).
+Arguments: the folder, and for each row its name and the rank that is killed once when the row is trained the second
+time.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ if __name__ == "__main__":
     engine.SAVE_EVERY_S = -1.0
     folder, *rows = sys.argv[1:]
     for name, killed_rank in zip(rows[::2], rows[1::2], strict=True):
-        prepared, out = Path(folder).parent / name, Path(folder) / name
-        if (out / "card.json").exists():  # before the restart
-            continue
-        engine._step = dying(Path(folder) / f"{name} killed", int(killed_rank))
-        train(prepared, out, seed=0, work_folder=Path(folder) / "work")
+        for kind, rank in (("calm", -1), ("killed", int(killed_rank))):
+            out = Path(folder) / kind / name
+            if (out / "card.json").exists():  # before the restart
+                continue
+            engine._step = dying(Path(folder) / f"{name} was killed", rank)
+            train(Path(folder) / name, out, seed=0, work_folder=Path(folder) / "work")

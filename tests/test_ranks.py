@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,15 +30,17 @@ OPTIONS = {
 }
 
 
-def trained(folder: Path, *, killed_ranks: dict[str, int]) -> SimpleNamespace:
-    """By two ranks under torchrun, each row one of which may be killed."""
-    folder.mkdir()
-    rows = [str(word) for name, rank in killed_ranks.items() for word in (name, rank)]
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Each row by two ranks under torchrun, undisturbed and with one killed; and the first by one rank."""
+    folder = tmp_path_factory.mktemp("ranks")
+    for name, options in OPTIONS.items():
+        write_prepared(folder / name, **options)
     done = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "2",
             "--nproc-per-node", "2", "--monitor-interval", "0.1",
-            Path(__file__).with_name("ranks_run.py"), folder, *rows,
+            Path(__file__).with_name("ranks_run.py"), folder, "muon", "1", "adamw", "0",
         ],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"},
@@ -50,25 +50,17 @@ def trained(folder: Path, *, killed_ranks: dict[str, int]) -> SimpleNamespace:
         timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name, rank in killed_ranks.items():
-        assert (rank >= 0) == (folder / f"{name} killed").exists()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WANDB_MODE", "disabled")
+        train(folder / "muon", folder / "alone", seed=0, work_folder=folder / "work")
     return SimpleNamespace(
-        files={name: contents(folder / name) for name in killed_ranks}, log=done.stderr, work=folder / "work"
+        calm={name: contents(folder / "calm" / name) for name in OPTIONS},
+        killed={name: contents(folder / "killed" / name) for name in OPTIONS},
+        alone=contents(folder / "alone"),
+        was_killed={path.name for path in folder.glob("* was killed")},
+        log=done.stderr,
+        work=folder / "work",
     )
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Both rows by one rank, by two, and by two of which one is killed."""
-    folder = tmp_path_factory.mktemp("ranks")
-    prepared = {name: write_prepared(folder / name, **options) for name, options in OPTIONS.items()}
-    with ThreadPoolExecutor(2) as pool:
-        calm = pool.submit(trained, folder / "calm", killed_ranks={"muon": -1, "adamw": -1})
-        killed = pool.submit(trained, folder / "killed", killed_ranks={"muon": 1, "adamw": 0})
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setenv("WANDB_MODE", "disabled")
-            train(prepared["muon"], folder / "alone", seed=0, work_folder=folder / "work")
-        return SimpleNamespace(alone=contents(folder / "alone"), calm=calm.result(), killed=killed.result())
 
 
 def curve(files: dict[str, bytes]) -> list[float]:
@@ -77,24 +69,23 @@ def curve(files: dict[str, bytes]) -> list[float]:
 
 
 def test_two_ranks_have_the_loss_curve_of_one(runs):
-    assert curve(runs.calm.files["muon"]) == pytest.approx(curve(runs.alone), rel=1e-4)
-    assert "2 x 1 parts" in runs.calm.log
+    assert curve(runs.calm["muon"]) == pytest.approx(curve(runs.alone), rel=1e-4)
+    assert "2 x 1 parts" in runs.log
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_rank_that_is_killed_is_started_again_and_all_end_with_the_same_bytes(name, runs):
-    assert runs.killed.files[name] == runs.calm.files[name]
+    assert f"{name} was killed" in runs.was_killed
+    assert runs.killed[name] == runs.calm[name]
 
 
 def test_the_restarted_ranks_go_on_from_the_last_state(runs):
-    # Which step that is depends on how far rank 0 had come with writing when the other rank died.
-    assert len(re.findall(r"goes on in epoch [12], step [0-9]+\n", runs.killed.log)) == 2
-    assert "goes on in epoch" not in runs.calm.log
+    assert runs.log.count("goes on in epoch") == 2  # once for each kill
 
 
 def test_one_rank_alone_speaks_and_leaves_no_state(runs):
-    assert runs.calm.log.count(" epoch 2/2 ") == 2
-    assert {path.suffix for path in runs.calm.work.iterdir()} == {".lock"}
+    assert runs.log.count(" epoch 2/2 ") == 4
+    assert {path.suffix for path in runs.work.iterdir()} == {".lock"}
 
 
 @pytest.mark.parametrize(("windows", "processes", "parts"), [(8, 1, 1), (8, 3, 1), (5, 2, 4), (7, 2, 3), (1, 2, 2)])
