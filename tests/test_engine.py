@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -201,41 +203,65 @@ def test_the_first_step_that_is_not_finite_is_named_with_its_clips(steps_per_rea
 
 SLOW = """
 import sys, time
+sys.modules["dvc"] = sys.modules["wandb"] = None  # as where they are not installed
 from pipeline import engine
 from pipeline.__main__ import main
 
 def slow_step(*args, step=engine._step, **options):
     numbers = step(*args, **options)
     print("step", flush=True)
-    time.sleep(0.1)
+    time.sleep(0.2)
     return numbers
 
 engine._step = slow_step
 main()
 """
+EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
-@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_the_state_and_leaves_with_its_own_exit_code(sent, exit_code, tmp_path, caplog):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[signal.Signals, SimpleNamespace]:
+    """For each signal a run that got it in its first step, where neither dvc nor wandb is installed."""
+    folder = tmp_path_factory.mktemp("stopped")
+    prepared = write_prepared(folder / "prepared", epochs=20)
+    env = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"} | {"PYTHONPATH": "."}
+    processes = {}
+    for sent in EXIT_CODES:
+        own = folder / sent.name
+        command = [sys.executable, "-c", SLOW, "train", prepared, own / "run", "--work", own / "work"]
+        processes[sent] = subprocess.Popen(
+            command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    for sent, process in processes.items():
+        assert process.stdout is not None
+        assert process.stdout.readline() == "step\n"
+        process.send_signal(sent)
+    logs = {sent: process.communicate(timeout=900)[1] for sent, process in processes.items()}
+    return {
+        sent: SimpleNamespace(
+            exit_code=process.returncode, log=logs[sent], folder=folder / sent.name, prepared=prepared
+        )
+        for sent, process in processes.items()
+    }
+
+
+@pytest.mark.parametrize("sent", EXIT_CODES, ids=lambda sent: sent.name)
+def test_a_signal_saves_the_state_and_leaves_with_its_own_exit_code(sent, stopped, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    prepared = write_prepared(tmp_path / "prepared")
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "train", prepared, tmp_path / "run", "--work", tmp_path / "work"],
-        cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": "."},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "step\n"
-    process.send_signal(sent)
-    _, log = process.communicate(timeout=60)
-    assert process.returncode == exit_code
-    assert log.splitlines()[-1] == f"walker-gt-f9-rayformer run 0: {sent.name} in epoch 1, state saved after step 1"
-    assert not (tmp_path / "run").exists()
-    assert trained(prepared, tmp_path) == trained(prepared, tmp_path / "undisturbed")
-    assert "goes on in epoch 1, step 1" in caplog.text
+    run = stopped[sent]
+    assert run.exit_code == EXIT_CODES[sent]
+    line = r"walker-gt-f9-rayformer run 0: (\w+) in epoch (\d+), state saved after step (\d)"
+    name, epoch, step = re.fullmatch(line, run.log.splitlines()[-1]).groups()
+    assert name == sent.name
+    assert not (run.folder / "run").exists()
+    assert trained(run.prepared, run.folder) == trained(run.prepared, tmp_path / "undisturbed")
+    assert f"goes on in epoch {epoch}, step {step}" in caplog.text
+
+
+def test_training_runs_where_dvc_and_wandb_are_not_installed(stopped):
+    for run in stopped.values():
+        assert run.log.count("W&B") == 1
+        assert "wandb is not installed, nothing is tracked" in run.log
 
 
 def test_a_second_signal_acts_as_ever():
@@ -248,24 +274,6 @@ def test_a_second_signal_acts_as_ever():
     with noticed():
         pass
     assert signal.getsignal(signal.SIGINT) is before
-
-
-WITHOUT = """
-import sys
-sys.modules["dvc"] = sys.modules["wandb"] = None
-from pipeline.__main__ import main
-main()
-"""
-
-
-def test_training_runs_where_dvc_and_wandb_are_not_installed(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_MODE")
-    prepared = write_prepared(tmp_path / "prepared", epochs=1)
-    command = [sys.executable, "-c", WITHOUT, "train", prepared, tmp_path / "run", "--work", tmp_path / "work"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "wandb is not installed, nothing is tracked" in done.stderr
-    assert (tmp_path / "run" / "weights.safetensors").exists()
 
 
 def test_the_log_says_how_much_a_batch_holds(tmp_path, caplog):

@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     with pytest.MonkeyPatch.context() as patched:
