@@ -301,6 +301,21 @@ def export_onnx(
     print(export_onnx(checkpoint, out))
 
 
+@app.command("bench")
+def bench(
+    out: Annotated[Path, typer.Option(help="Folder for <machine>.json and <machine>.md.")] = Path("reports/benchmarks"),
+    params: Params = Path("params.yaml"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, tf32 or bf16")] = "float32",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
+    turns: Annotated[int, typer.Option(help="In which what is compared is measured.", min=1)] = 3,
+) -> None:
+    """What training and evaluation cost on this machine, beside the published loop and the machine's own limits."""
+    from pipeline.bench import bench
+
+    print(bench(out, params_path=params, device_name=device, precision=precision, compiled=compiled, turns=turns))
+
+
 def _work_folder() -> Path:
     """In the repository that DVC was called in, also when it runs an experiment in a temporary copy of it."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".work"
