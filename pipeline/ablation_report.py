@@ -62,8 +62,8 @@ COMPARISONS = (
     ),
     Comparison(
         "Filming anew: exact keypoints",
-        "As long as the row of the results table. The test split has the cameras and bodies that `full_no_refilming` is "
-        "trained on, and none of what else `full` is prepared for.",
+        "As long as the row of the results table. The test split has cameras and bodies like those that "
+        "`full_no_refilming` is trained on, and none of what else `full` is prepared for.",
         "cmu-gt-f27-full",
         {"cmu-gt-f27-full_no_refilming": "windows as they were filmed: no new cameras, no other sizes"},
     ),
