@@ -175,6 +175,9 @@ def _page(shown: Sequence[Comparison], scored: Mapping[str, Any], seconds: Mappi
                 lines.append([words, *cells, f"{own.mean_mm:+.1f} ± {own.std_mm:.1f}", verdict])
         head = ["what", "row", "CPU s", "MPJPE", "difference", "stands out"]
         parts += [f"## {comparison.title}", comparison.text, _table(head, lines)]
+    missing = [f"`{row}`" for c in COMPARISONS for row in (c.reference, *c.others) if row not in scored]
+    if missing:
+        parts += ["## Not measured", f"Rows of dvc.yaml that this page does not have: {', '.join(missing)}."]
     return "\n\n".join(parts) + "\n"
 
 
