@@ -316,6 +316,33 @@ def bench(
     print(bench(out, params_path=params, device_name=device, precision=precision, compiled=compiled, turns=turns))
 
 
+Rows = Annotated[list[str], typer.Argument(help="Rows, as in the group's dvc.yaml.")]
+
+
+@app.command("training_cost")
+def training_cost(prepared: Folder, out: Path, rows: Rows) -> None:
+    """Prepared rows -> CPU seconds of a run of each, measured in turns."""
+    from pipeline.training_cost import training_cost
+
+    training_cost(rows, prepared=prepared, out=out)
+
+
+@app.command("ablation_report")
+def ablation_report(rows: Rows, folder: Path = Path("ablation")) -> None:
+    """Metrics of short runs -> tables of comparisons, and a figure."""
+    from pipeline.ablation_report import ablation_report
+
+    ablation_report(rows, results=folder / "results", cost=folder / "cost.json", out=folder)
+
+
+@app.command("large_report")
+def large_report(rows: Rows, folder: Path = Path("large"), reports: Path = Path("reports")) -> None:
+    """Metrics of long runs -> a table."""
+    from pipeline.ablation_report import large_report
+
+    large_report(rows, results=folder / "results", reports=reports, out=folder)
+
+
 def _work_folder() -> Path:
     """In the repository that DVC was called in, also when it runs an experiment in a temporary copy of it."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".work"

@@ -25,6 +25,7 @@ LAYERS = (
     ("engine",),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
     ("evaluate", "bvh", "gltf", "show", "lift", "generalise", "generalisation_report"),
+    ("training_cost", "ablation_report"),
     ("export_onnx", "lift_recording", "board_page", "bench", "checkpoint_list"),
     ("board", "publish"),
     ("__main__",),
