@@ -115,7 +115,7 @@ def large_report(rows: Sequence[str], *, results: Path, reports: Path, out: Path
             lines.append([name, str(len(record["mpjpe_mm"]["runs"])), *figures])
     parts = [
         "# Long runs",
-        "Written by `dvc repro large/dvc.yaml`; do not edit. Test split, in mm, by the protocol of the results table; "
+        "Written by the stage large_report of `dvc.yaml`; do not edit. Test split, in mm, by the protocol of the results table; "
         "mean ± sample standard deviation where there are several runs.",
         _table(["row", "runs", "MPJPE", "P-MPJPE", "N-MPJPE", "MPJVE"], lines),
     ]
