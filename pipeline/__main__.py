@@ -181,6 +181,25 @@ def publish(remote: Annotated[str | None, typer.Option(help="Of DVC; the default
         print(line, flush=True)
 
 
+@app.command("dashboard")
+def dashboard(
+    entity: Annotated[str | None, typer.Option(envvar="WANDB_ENTITY", help="The user or team in W&B.")] = None,
+    project: Annotated[str, typer.Option(envvar="WANDB_PROJECT", help="The project in W&B.")] = "poselift",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; needs no account.")] = False,
+    results: Path = Path("reports/results.md"),
+) -> None:
+    """Make the project's workspace and a report of the result in Weights & Biases."""
+    from pipeline.dashboard import dashboard_spec, save_dashboard
+
+    if dry_run:
+        print(dashboard_spec(results, entity=entity or "ENTITY", project=project))
+        return
+    if entity is None:
+        raise UserError("--entity: expected the user or team in W&B, or $WANDB_ENTITY, found none")
+    for address in save_dashboard(results, entity=entity, project=project):
+        print(address)
+
+
 @app.command("generalise")
 def generalise(
     row: Annotated[str, typer.Argument(help="A row of the embedded motion capture, such as cmu-det-f27-rayformer.")],
