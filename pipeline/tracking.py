@@ -217,6 +217,7 @@ def start_run(
     mode = os.environ.get("WANDB_MODE", "")
     experiment = os.environ.get("DVC_EXP_NAME")
     all_tags = list(dict.fromkeys([*tags, *row.split("-"), *filter(None, [experiment])]))
+    run_id = _trial_of_a_sweep(job_type) or run_id
     identity = {"id": run_id, "name": name, "group": row, "job_type": job_type, "notes": notes, "tags": all_tags}
     all_config = {**config, **_dvc_config(), **_data_config(root, row)}
     opening = None if mode == "disabled" else partial(open_run, mode, root, **identity, config=all_config)
@@ -230,6 +231,18 @@ def start_run(
         raise
     finally:
         run.close(exit_code=exit_code)
+
+
+def _trial_of_a_sweep(job_type: str) -> str | None:
+    """In a sweep the id of its trial, which is the evaluation's run: the sweep is over its scores.
+
+    For a process of another stage the sweep is forgotten, so that its runs are ones of their own.
+    """
+    if job_type != "evaluate_5runs":
+        for variable in ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID"):
+            os.environ.pop(variable, None)
+        return None
+    return os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
 
 
 def _data_config(root: Path, row: str) -> dict[str, Any]:
