@@ -133,7 +133,9 @@ class Run:
         """Send what waits and end the run, within limits; a silent server is not waited for."""
         if not self._tracks:
             return
-        self._waiting.put(lambda: finish_run(self._wandb_run, exit_code=exit_code))
+        self._waiting.put(
+            lambda: finish_run(self._wandb_run, exit_code=exit_code) if self._wandb_run is not None else None
+        )
         self._waiting.put(None)
         self._closed.wait()
 

@@ -31,8 +31,8 @@ FINISH_GRACE_S = 5.0
 # How often wandb's file is brought up to date: who follows a run on disk, and a run that is killed, lose no more.
 FLUSH_S = 2.0
 # At the end of a run: how long the server has to say anything, and what is left to a run whose server did not.
-PROBE_S = 2.0
-SILENT_FINISH_S = 0.5
+PROBE_S = 1.0
+SILENT_FINISH_S = 1.5
 
 
 def open_run(mode: str, root: Path, **arguments: Any) -> Any:
@@ -99,14 +99,22 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
     import wandb
 
     timeout_s = float(os.environ["WANDB_FINISH_TIMEOUT"])
+    limit_s = timeout_s + FINISH_GRACE_S if timeout_s > 0 else None  # 0 is wandb's word for no limit
+    silent = wandb_run is not None and not wandb_run.offline and not _answers(wandb_run.settings.base_url)
+    if silent:
+        folder = Path(wandb_run.settings.sync_dir).name
+        log.warning("W&B: the server no longer answers; the run is on disk: wandb sync wandb/%s", folder)
+        limit_s = SILENT_FINISH_S
     if wandb_run is not None:
-        if not wandb_run.offline and not _answers(wandb_run.settings.base_url):
-            timeout_s = SILENT_FINISH_S
-            folder = Path(wandb_run.settings.sync_dir).name
-            log.warning("W&B: the server no longer answers; the run is on disk: wandb sync wandb/%s", folder)
-        _within_limit(lambda: wandb_run.finish(exit_code=exit_code), timeout_s)
+        error = _within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
+        _warn_unless(silent, error)
     # Also after a run that did not close: this takes back wandb's wait at exit, which has no limit either.
-    _within_limit(wandb.teardown, timeout_s)
+    _warn_unless(silent, _within_limit(wandb.teardown, limit_s))
+
+
+def _warn_unless(silent: bool, error: BaseException | None) -> None:
+    if error is not None and not silent:
+        log.warning("W&B: the run may be incomplete, closing it failed: %s", one_line(error))
 
 
 def _answers(address: str) -> bool:
@@ -123,8 +131,8 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _within_limit(close: Callable[[], object], timeout_s: float) -> None:
-    """Call `close` for at most `timeout_s` and a grace, without limit if it is 0; what goes wrong is a warning.
+def _within_limit(close: Callable[[], object], limit_s: float | None) -> BaseException | None:
+    """Call `close` for at most `limit_s`, None for no limit; gives what went wrong.
 
     In a thread, because wandb waits without limit for a process of its own that has stopped answering.
     """
@@ -136,14 +144,12 @@ def _within_limit(close: Callable[[], object], timeout_s: float) -> None:
         except (Exception, SystemExit) as error:  # SystemExit: wandb's own process ended badly
             errors.append(error)
 
-    limit_s = timeout_s + FINISH_GRACE_S if timeout_s > 0 else None  # 0 is wandb's word for no limit
     thread = threading.Thread(target=work, name="close wandb", daemon=True)
     thread.start()
     thread.join(limit_s)
     if thread.is_alive():
-        errors.append(TimeoutError(f"no answer in {limit_s} s"))
-    if errors:
-        log.warning("W&B: the run may be incomplete, closing it failed: %s", one_line(errors[0]))
+        return TimeoutError(f"no answer in {limit_s} s")
+    return errors[0] if errors else None
 
 
 def one_line(error: BaseException) -> str:
