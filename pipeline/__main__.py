@@ -55,9 +55,12 @@ def evaluate_5runs(
 ) -> None:
     """Trained runs and the test split -> metrics."""
     from pipeline.evaluate_5runs import evaluate_5runs
-    from pipeline.params import load_params
+    from pipeline.params import load_params, read_yaml
+    from pipeline.tracked_looks import track_looks
 
     evaluate_5runs(prepared, checkpoints, seeds=load_params(params).seeds, reports=reports, work_folder=_work_folder())
+    row = read_yaml(prepared / "evaluation.json")["row"]
+    track_looks(row, reports=reports, folder=_work_folder().parent)
 
 
 @app.command("report")

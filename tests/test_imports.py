@@ -21,6 +21,7 @@ LAYERS = (
     ("sources", "refilming", "model_input", "upright", "smoothing", "video_keypoints"),
     ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie", "shown_clips"),
     ("streaming", "lift_input", "keypoint_files", "conditions", "results_page", "training_runs"),
+    ("tracked_looks",),
     ("batches",),
     ("engine",),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
