@@ -55,9 +55,12 @@ def evaluate_5runs(
 ) -> None:
     """Trained runs and the test split -> metrics."""
     from pipeline.evaluate_5runs import evaluate_5runs
-    from pipeline.params import load_params
+    from pipeline.params import load_params, read_yaml
+    from pipeline.tracked_looks import track_looks
 
     evaluate_5runs(prepared, checkpoints, seeds=load_params(params).seeds, reports=reports, work_folder=_work_folder())
+    row = read_yaml(prepared / "evaluation.json")["row"]
+    track_looks(row, reports=reports, folder=_work_folder().parent)
 
 
 @app.command("report")
@@ -179,6 +182,25 @@ def publish(remote: Annotated[str | None, typer.Option(help="Of DVC; the default
 
     for line in publish(Path().resolve(), remote):
         print(line, flush=True)
+
+
+@app.command("dashboard")
+def dashboard(
+    entity: Annotated[str | None, typer.Option(envvar="WANDB_ENTITY", help="The user or team in W&B.")] = None,
+    project: Annotated[str, typer.Option(envvar="WANDB_PROJECT", help="The project in W&B.")] = "poselift",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; needs no account.")] = False,
+    results: Path = Path("reports/results.md"),
+) -> None:
+    """Make the project's workspace and a report of the result in Weights & Biases."""
+    from pipeline.dashboard import dashboard_spec, save_dashboard
+
+    if dry_run:
+        print(dashboard_spec(results, entity=entity or "ENTITY", project=project))
+        return
+    if entity is None:
+        raise UserError("--entity: expected the user or team in W&B, or $WANDB_ENTITY, found none")
+    for address in save_dashboard(results, entity=entity, project=project):
+        print(address)
 
 
 @app.command("generalise")

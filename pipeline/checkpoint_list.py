@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from pipeline.checkpoint import WEIGHTS
 from pipeline.errors import UserError
-from pipeline.files import sha256_of
+from pipeline.files import md5_as_dvc, sha256_of
 from pipeline.params import read_yaml
 from pipeline.report import ROW_NAMES_IT, plain
 
@@ -113,22 +112,11 @@ def _run(root: Path, path: str, recorded: dict[str, Any] | None) -> Entry:
     if not folder.is_dir():
         size_bytes = 0 if recorded is None else int(recorded["size"])
         return Entry(known.parent.name, int(seed), MISSING, size_bytes, md5, None, None, None)
-    found, size_bytes = md5_of_folder(folder), sum(file.stat().st_size for file in folder.rglob("*"))
+    found, size_bytes = md5_as_dvc(folder), sum(file.stat().st_size for file in folder.rglob("*"))
     state = UNKNOWN if recorded is None else HERE if found == md5 else CHANGED
     weights = folder / WEIGHTS
     sha256 = sha256_of(weights) if weights.is_file() else None
     return Entry(known.parent.name, int(seed), state, size_bytes, found, sha256, None, None)
-
-
-def md5_of_folder(folder: Path) -> str:
-    """The hash that DVC gives a folder, without its suffix: of the sorted list of its files and their hashes."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [
-        {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(folder).as_posix()}
-        for path in files
-    ]
-    entries.sort(key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def _scores(
@@ -139,12 +127,12 @@ def _scores(
     own = [run for run in runs if run.row == row]
     if scored is None or name not in outs or not (root / name).is_file():
         return {}
-    if hashlib.md5((root / name).read_bytes()).hexdigest() != outs[name]["md5"]:
+    if md5_as_dvc(root / name) != outs[name]["md5"]:
         return {}
     if any(run.state == MISSING for run in own):  # their sizes are all that can be compared
         same = sum(run.size_bytes for run in own) == scored["size"] and all(run.state in (HERE, MISSING) for run in own)
     else:
-        same = md5_of_folder(root / FOLDER / row) == scored["md5"].removesuffix(".dir")
+        same = md5_as_dvc(root / FOLDER / row) == scored["md5"].removesuffix(".dir")
     result = _metrics(root, row)
     return dict(zip(result["protocol"]["seeds"], result["mpjpe_mm"]["runs"], strict=True)) if same else {}
 

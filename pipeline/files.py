@@ -69,6 +69,17 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def md5_as_dvc(path: Path) -> str:
+    """The hash that DVC gives a file, or a folder: there of the sorted list of its files and hashes; no suffix."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = sorted(
+        (file for file in path.rglob("*") if file.is_file()), key=lambda file: file.relative_to(path).as_posix()
+    )
+    entries = [{"md5": md5_as_dvc(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from browser import PHONE, opened
@@ -23,6 +24,7 @@ from pipeline.__main__ import main
 from pipeline.board import board_server, write_board
 from pipeline.evaluate_5runs import evaluate_5runs
 from pipeline.experiments import differences, experiments
+from pipeline.tracked_looks import track_looks
 from pipeline.tracking import start_run
 from pipeline.train import train
 from pipeline.wandb_files import of_kind, read_config, read_history, read_summary
@@ -102,6 +104,22 @@ def test_a_score_is_the_same_in_the_metrics_in_wandb_and_on_the_page(project, pa
     assert [value["error"] for value in specs[0]["data"]["values"]] == [
         pytest.approx(error, abs=5e-4) for error in metrics["mpjpe_mm"]["runs"]
     ]
+
+
+def test_wandb_gets_the_distribution_of_each_joint_and_every_clip_as_a_page(project, tmp_path):
+    track_looks(ROW, reports=project / "reports", folder=tmp_path)
+    (path,) = wandb_files(tmp_path)
+    runs = list(json_of(project, "distributions")["runs"].values())
+    history = {key: value for row in read_history(path) for key, value in row.items()}
+    joints = list(runs[0]["joint_error_mm"])
+    assert len(joints) == 17
+    for joint in joints:
+        pooled = np.sum([run["joint_error_mm"][joint]["counts"] for run in runs], 0)
+        assert history[f"test/joint_error_mm/{joint}/values"] == pooled.tolist()
+    pages = list(path.parent.glob("files/media/html/clips/*.html"))
+    assert len(pages) == len(json_of(project, "scenes")["clips"])
+    with opened(pages[0]) as shown:
+        assert shown.locator(".poselift-viewer canvas").count() >= 1
 
 
 @pytest.mark.parametrize(("scheme", "viewport"), [("light", None), ("dark", PHONE)])

@@ -19,9 +19,9 @@ from pipeline.checkpoint_list import (
     checkpoint_entries,
     checkpoint_lines,
     entries_as_json,
-    md5_of_folder,
 )
 from pipeline.errors import UserError
+from pipeline.files import md5_as_dvc
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_folders_hash_is_the_one_that_dvc_recorded(made):
     recorded = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"] if "nfiles" in out}
     assert len(recorded) == 2
     for path, md5 in recorded.items():
-        assert f"{md5_of_folder(made / path)}.dir" == md5
+        assert f"{md5_as_dvc(made / path)}.dir" == md5
 
 
 def test_each_run_has_its_own_score_size_and_hashes(made):

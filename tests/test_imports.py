@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 # Each module may import those of the lines above its own. A new module gets its place here.
 LAYERS = (
-    ("errors", "files", "progress", "skeleton", "charts", "results_tex", "wandb_files", "experiments"),
+    ("errors", "files", "progress", "skeleton", "charts", "results_tex", "wandb_files", "experiments", "wandb_service"),
     ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device", "stop_signals"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people", "ranks"),
     ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
@@ -21,13 +21,14 @@ LAYERS = (
     ("sources", "refilming", "model_input", "upright", "smoothing", "video_keypoints"),
     ("checkpoint", "optimization", "working_state", "tracking", "figures", "viewer", "rig", "movie", "shown_clips"),
     ("streaming", "lift_input", "keypoint_files", "conditions", "results_page", "training_runs"),
+    ("tracked_looks",),
     ("batches",),
     ("engine",),
     ("prepare_data", "train", "evaluate_5runs", "report", "doctor", "import_checkpoint"),
     ("evaluate", "bvh", "gltf", "show", "lift", "generalise", "generalisation_report"),
     ("training_cost", "ablation_report"),
     ("export_onnx", "lift_recording", "board_page", "bench", "checkpoint_list"),
-    ("board", "publish"),
+    ("board", "publish", "dashboard"),
     ("__main__",),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
@@ -76,7 +77,7 @@ def test_every_module_has_a_level():
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
-        ("wandb", {"pipeline.tracking", "pipeline.wandb_files"}),
+        ("wandb", {"pipeline.tracking", "pipeline.wandb_files", "pipeline.wandb_service"}),
         ("typer", {"pipeline.__main__"}),
         # To write the state of this machine's own runs, and to read what others wrote without executing it.
         ("pickle", {"pipeline.working_state", "pipeline.untrusted"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -19,7 +20,7 @@ from unittest.mock import patch
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline import tracking
+from pipeline import wandb_service
 from pipeline.tracking import Run, start_run
 from pipeline.wandb_files import of_kind, read_config, read_history, read_records, read_summary
 
@@ -62,7 +63,7 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name == "pipeline.tracking"]
+    return [record for record in caplog.records if record.name in ("pipeline.tracking", "pipeline.wandb_service")]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_epoch_is_the_x_axis_of_every_chart(recorded: SimpleNamespace) -> None:
     assert {metric.name or metric.glob_name: metric.step_metric for metric in metrics} == {
         "epoch": "",
         "*": "epoch",
-        **dict.fromkeys(tracking.BEST_IS_LOWEST, "epoch"),
+        **dict.fromkeys(wandb_service.BEST_IS_LOWEST, "epoch"),
     }
 
 
@@ -120,7 +121,12 @@ def test_the_summary_has_the_best_and_the_last_validation_error(recorded: Simple
 def test_a_run_is_found_by_its_row_stage_name_and_project(recorded: SimpleNamespace) -> None:
     (run,) = of_kind(recorded.file, "run")
     assert (run.run_group, run.job_type, run.display_name) == ("cmu-gt-f27", "train", "cmu-gt-f27/seed0")
-    assert (run.run_id, run.project, list(run.tags), run.notes) == ("0f1e2d", "poselift", ["gt"], "a note")
+    assert (run.run_id, run.project, list(run.tags), run.notes) == (
+        "0f1e2d",
+        "poselift",
+        ["gt", "cmu", "f27", "ultra-boon"],
+        "a note",
+    )
 
 
 def test_the_config_has_the_parameters_and_what_dvc_says(recorded: SimpleNamespace) -> None:
@@ -141,11 +147,14 @@ def test_a_figure_is_kept_as_a_picture(recorded: SimpleNamespace) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_artifact_is_the_checkpoint_as_it_was_when_logged(recorded: SimpleNamespace) -> None:
+def test_an_artifact_is_a_reference_to_the_checkpoint_as_it_was_when_logged(recorded: SimpleNamespace) -> None:
     (artifact,) = (record for record in of_kind(recorded.file, "artifact") if record.type == "model")
     (entry,) = artifact.manifest.contents
-    assert (artifact.name, json.loads(artifact.metadata)) == ("cmu-gt-f27-seed0", {"epoch": 2})
-    assert (entry.path, Path(entry.local_path).read_bytes()) == ("weights.bin", b"first")
+    metadata = json.loads(artifact.metadata)
+    weights = [{"md5": hashlib.md5(b"first").hexdigest(), "relpath": "weights.bin"}]
+    md5 = hashlib.md5(json.dumps(weights).encode()).hexdigest()
+    assert (artifact.name, metadata["epoch"], metadata["dvc_md5"]) == ("cmu-gt-f27-seed0", 2, md5)
+    assert (entry.path, entry.ref) == ("checkpoint", f"dvc://{md5}/checkpoint")
 
 
 def test_everything_lies_in_the_repository_and_nothing_in_the_copy_or_the_home_folder(
@@ -315,12 +324,28 @@ def test_a_server_that_accepts_and_says_nothing_means_offline_with_one_warning(
     assert read_history(wandb_files(tmp_path)[0]) == EPOCHS[:1]
 
 
-def test_a_server_that_falls_silent_in_the_training_does_not_hold_up_its_end(
+def test_a_server_that_says_nothing_is_waited_for_beside_the_training_and_not_before_it(
     server: type[StandIn], tmp_path: Path
 ) -> None:
+    server.hang_at = "Viewer"
     with start_run(**RUN, config={}, folder=tmp_path) as run:
+        assert server.hang.wait(30)
+        for values in EPOCHS:
+            run.log(values)
+        assert not run._opened.is_set()
+    assert read_history(wandb_files(tmp_path)[0]) == EPOCHS
+
+
+def test_a_server_that_falls_silent_in_the_training_does_not_hold_up_its_end(
+    server: type[StandIn], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start_run(**RUN, config={}, folder=tmp_path) as run:
+        assert run.where
         server.hang.set()
         run.log(EPOCHS[0])
+    (folder,) = (tmp_path / "wandb").glob("run-*")
+    expected = f"W&B: the server no longer answers; the run is on disk: wandb sync wandb/{folder.name}"
+    assert warnings_in(caplog) == [expected]
     assert read_history(wandb_files(tmp_path, "run-*")[0]) == EPOCHS[:1]
 
 
@@ -367,7 +392,7 @@ def test_a_folder_that_cannot_be_made_means_nothing_is_tracked_with_one_warning(
 def test_a_folder_that_cannot_be_written_means_nothing_is_tracked_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.tracking.os.access", lambda *_: False)  # chmod does not stop root
+    monkeypatch.setattr("pipeline.wandb_service.os.access", lambda *_: False)  # chmod does not stop root
     with start_run(**RUN, config={}, folder=tmp_path) as run:
         use_every_method(run, tmp_path)
     assert warnings_in(caplog) == [f"W&B: nothing is tracked: PermissionError: {tmp_path / 'wandb'} cannot be written"]
@@ -406,9 +431,9 @@ def test_a_wandb_that_never_closes_does_not_hold_up_the_training(
 ) -> None:
     released = threading.Event()
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "0.1")
-    monkeypatch.setattr(tracking, "FINISH_GRACE_S", 0.0)
+    monkeypatch.setattr(wandb_service, "FINISH_GRACE_S", 0.0)
     monkeypatch.setattr("wandb.teardown", released.wait)
-    tracking._finish(None, exit_code=0)
+    wandb_service.finish_run(None, exit_code=0)
     released.set()
     assert "closing it failed: TimeoutError" in warnings_in(caplog)[0]
 
@@ -419,12 +444,12 @@ def test_an_error_while_closing_is_a_warning(
     def fail() -> None:
         raise SystemExit(3)
 
-    tracking._set_environment(tmp_path)
+    wandb_service._set_environment(tmp_path)
     monkeypatch.setattr("wandb.teardown", fail)
-    tracking._finish(None, exit_code=0)
+    wandb_service.finish_run(None, exit_code=0)
     assert warnings_in(caplog) == ["W&B: the run may be incomplete, closing it failed: SystemExit: 3"]
 
 
 def test_no_wait_is_without_limit_unless_the_user_says_so() -> None:
     waits = ("WANDB_INIT_TIMEOUT", "WANDB_HTTP_TIMEOUT", "WANDB_FINISH_TIMEOUT")
-    assert all(0 < float(tracking.ENVIRONMENT[wait]) <= 60 for wait in waits)
+    assert all(0 < float(wandb_service.ENVIRONMENT[wait]) <= 60 for wait in waits)

@@ -1,0 +1,157 @@
+"""Opens and closes wandb's runs in the first way that works, within limits of time, and says once what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+log = logging.getLogger(__name__)
+
+# wandb's own settings, each left alone where the user has set it. Error reporting off: its last report is sent at
+# exit and holds a process up for 10 s more when the server accepts connections and then says nothing.
+ENVIRONMENT = {
+    "WANDB_PROJECT": "poselift",
+    "WANDB_INIT_TIMEOUT": "10",
+    "WANDB_HTTP_TIMEOUT": "10",
+    "WANDB_FINISH_TIMEOUT": "60",
+    "WANDB_SILENT": "true",
+    "WANDB_CONSOLE": "off",
+    "WANDB_ERROR_REPORTING": "false",
+}
+# wandb globs end in "*", so the errors whose best epoch is shown are listed one by one.
+BEST_IS_LOWEST = ("val/mpjpe_mm", "val/p_mpjpe_mm", "val/n_mpjpe_mm")
+# Added to wandb's own limit: only a wandb process that no longer answers gets this far.
+FINISH_GRACE_S = 5.0
+# How often wandb's file is brought up to date: who follows a run on disk, and a run that is killed, lose no more.
+FLUSH_S = 2.0
+# At the end of a run: how long the server has to say anything, and what is left to a run whose server did not.
+PROBE_S = 1.0
+SILENT_FINISH_S = 1.5
+
+
+def open_run(mode: str, root: Path, **arguments: Any) -> Any:
+    """A wandb run in the first way that works: as `mode` says, offline, or not at all (None)."""
+    try:
+        _set_environment(root)
+        import wandb
+    except ImportError:
+        log.info("W&B: wandb is not installed, nothing is tracked")
+        return None
+    except Exception as error:  # a folder that cannot be written, a bad $WANDB_..., a wandb that is broken
+        log.warning("W&B: nothing is tracked: %s", one_line(error))
+        return None
+    if mode not in ("offline", "dryrun"):
+        try:
+            # Asks the server before a run exists: one that fails later would keep its id and leave a folder behind.
+            if wandb.login(prompt=False, verify=True):
+                return _init(root, "shared" if mode == "shared" else "online", **arguments)
+            (log.warning if mode else log.info)("W&B: no API key found, so this run is offline")
+        except Exception as error:  # CommError, AuthenticationError, UsageError, TimeoutError, ...
+            log.warning("W&B: cannot go online, so this run is offline: %s", one_line(error))
+            finish_run(None, exit_code=1)
+    try:
+        return _init(root, "offline", **arguments)
+    except Exception as error:  # a full disk, a wandb process that does not start
+        log.warning("W&B: nothing is tracked, cannot start even offline: %s", one_line(error))
+        finish_run(None, exit_code=1)
+        return None
+
+
+def _set_environment(root: Path) -> None:
+    """Give wandb our defaults, and folders under `root` where it would else use the home folder or the temporary one.
+
+    Raises OSError if `root/wandb` cannot be made or written, and ValueError if $WANDB_FINISH_TIMEOUT is no number.
+    """
+    home = root / "wandb"
+    home.mkdir(parents=True, exist_ok=True)
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise PermissionError(f"{home} cannot be written")
+    paths = {"WANDB_DATA_DIR": str(home), "WANDB_CACHE_DIR": str(home / "cache")}
+    for variable, value in {**ENVIRONMENT, **paths}.items():
+        os.environ.setdefault(variable, value)
+    float(os.environ["WANDB_FINISH_TIMEOUT"])  # read again at the end, where it is too late to complain
+
+
+def _init(root: Path, mode: Literal["online", "offline", "shared"], **arguments: Any) -> Any:
+    """A started wandb run whose charts have "epoch" as their x axis."""
+    import wandb
+
+    settings = wandb.Settings(x_transaction_log_flush_interval=FLUSH_S)
+    # "create_new": no global run, which would make a later login be refused.
+    wandb_run = wandb.init(
+        mode=mode, dir=str(root), resume="allow", reinit="create_new", settings=settings, **arguments
+    )
+    wandb_run.define_metric("epoch")
+    wandb_run.define_metric("*", step_metric="epoch")
+    for metric in BEST_IS_LOWEST:
+        wandb_run.define_metric(metric, step_metric="epoch", summary="min,last")
+    return wandb_run
+
+
+def finish_run(wandb_run: Any, *, exit_code: int) -> None:
+    """Close the run, if there is one, and wandb's own process, so that the next run here starts from nothing."""
+    import wandb
+
+    timeout_s = float(os.environ["WANDB_FINISH_TIMEOUT"])
+    limit_s = timeout_s + FINISH_GRACE_S if timeout_s > 0 else None  # 0 is wandb's word for no limit
+    silent = wandb_run is not None and not wandb_run.offline and not _answers(wandb_run.settings.base_url)
+    if silent:
+        folder = Path(wandb_run.settings.sync_dir).name
+        log.warning("W&B: the server no longer answers; the run is on disk: wandb sync wandb/%s", folder)
+        limit_s = SILENT_FINISH_S
+    if wandb_run is not None:
+        error = _within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
+        _warn_unless(silent, error)
+    # Also after a run that did not close: this takes back wandb's wait at exit, which has no limit either.
+    _warn_unless(silent, _within_limit(wandb.teardown, limit_s))
+
+
+def _warn_unless(silent: bool, error: BaseException | None) -> None:
+    if error is not None and not silent:
+        log.warning("W&B: the run may be incomplete, closing it failed: %s", one_line(error))
+
+
+def _answers(address: str) -> bool:
+    """Whether the server says anything at all, and soon."""
+    request = urllib.request.Request(
+        f"{address}/graphql", b'{"query": "{ __typename }"}', {"Content-Type": "application/json"}
+    )
+    try:
+        urllib.request.urlopen(request, timeout=PROBE_S).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _within_limit(close: Callable[[], object], limit_s: float | None) -> BaseException | None:
+    """Call `close` for at most `limit_s`, None for no limit; gives what went wrong.
+
+    In a thread, because wandb waits without limit for a process of its own that has stopped answering.
+    """
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            close()
+        except (Exception, SystemExit) as error:  # SystemExit: wandb's own process ended badly
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="close wandb", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if thread.is_alive():
+        return TimeoutError(f"no answer in {limit_s} s")
+    return errors[0] if errors else None
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, whatever line breaks its message has."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

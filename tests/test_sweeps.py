@@ -1,0 +1,81 @@
+"""A sweep's trial is one DVC experiment of the sweep's parameters, and its score is that of the evaluation's run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_repository import write_repository
+from test_tracking import clean_environment, wandb_files
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+from pipeline.evaluate_5runs import METRICS
+from pipeline.experiments import differences, experiments, flat
+from pipeline.tracking import start_run
+from pipeline.wandb_files import of_kind
+
+REPOSITORY = Path(__file__).parents[1]
+SWEEPS = sorted((REPOSITORY / "sweeps").glob("*.yaml"))
+TARGET = "evaluate_5runs@cmu-gt-f27-rayformer"
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path) -> Iterator[None]:
+    with clean_environment(tmp_path / "home", WANDB_MODE="offline", WANDB_SWEEP_ID="sweep1", WANDB_RUN_ID="trial1"):
+        yield
+
+
+def read_sweep(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+def command_of_trial(sweep: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    """As wandb's agent puts it together."""
+    macros = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
+    command: list[str] = []
+    for part in create_sweep_command(list(sweep["command"])):
+        command += macros[part[2:-1]] if part.startswith("${") and part.endswith("}") else [part]
+    return command
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_is_over_parameters_that_there_are_for_a_score_that_is_logged(path):
+    sweep = read_sweep(path)
+    params = flat(yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")))
+    for name, own in sweep["parameters"].items():
+        assert params[name] not in own["values"], "a trial of the values as they are runs nothing and has no score"
+    assert sweep["metric"]["name"] in {f"test/{metric}" for metric in METRICS}
+    rows = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["prepare_data"]["matrix"][
+        "row"
+    ]
+    assert TARGET.partition("@")[2] in rows
+    assert TARGET in sweep["command"][2]
+
+
+def test_a_trial_is_one_experiment_with_the_trials_values(tmp_path):
+    root = write_repository(tmp_path)
+    command = command_of_trial(read_sweep(SWEEPS[0]), {"datasets.cmu.lr": 0.5, "seeds": "[0,1]"})
+    command = [part.replace(TARGET, "evaluate_5runs") for part in command]  # this repository has one row
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, cwd=root, env={**os.environ, "PATH": programs}, check=True, capture_output=True)
+    _, commit, trial = experiments(root)[0]
+    assert differences(commit.params, trial.params) == {"datasets.cmu.lr": (2.0, 0.5)}
+    assert list(trial.metrics.values()) == [10.5]
+
+
+def test_in_a_sweep_the_evaluation_is_the_trial_and_the_trainings_are_runs_of_their_own(tmp_path):
+    for job_type in ("evaluate_5runs", "train"):  # a training forgets the sweep
+        with start_run(row="cmu-gt-f27", name=job_type, job_type=job_type, run_id="own", config={}, folder=tmp_path):
+            pass
+    found = {}
+    for path in wandb_files(tmp_path):
+        (run,) = of_kind(path, "run")
+        found[run.job_type] = (run.run_id, run.sweep_id)
+    assert found == {"train": ("own", ""), "evaluate_5runs": ("trial1", "sweep1")}
