@@ -177,7 +177,7 @@ def _epochs(params_path: Path, device_type: str, threads: int, name: str, frames
     device = torch.device(device_type)
     settings = settings_of(params_path, device)
     own = job(name, settings, frames=frames, batch_windows=32 if name == "poseformer" else None)
-    table = large_table(2000, device)
+    table = large_table(8 * 1000, device)
     batches, after_mb = endless_batches(own, table), []
     wanted = torch.arange(len(table), device=device) % 32 == 0
     for _ in range(EPOCHS):

@@ -149,11 +149,13 @@ def phases_of(work: Callable[[Callable[[str], None]], object], device: torch.dev
 
 
 def endless_batches(job: Job, table: FrameTable) -> Iterator[Windows]:
-    """Batches of the recipe's size, epoch after epoch."""
+    """Batches of the recipe's size, epoch after epoch. Raises ValueError if the table has not the windows of one."""
     generator = torch.Generator().manual_seed(0)
     size = job.training.batch_windows
     while True:
         windows = windows_of_epoch(job, table, generator)
+        if len(windows) < size:
+            raise ValueError(f"expected at least {size} windows, found {len(windows)}")
         for first in range(0, len(windows) - size + 1, size):
             yield windows[first : first + size]
 
