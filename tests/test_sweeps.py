@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 from small_repository import write_repository
 from test_tracking import clean_environment, wandb_files
@@ -71,6 +72,7 @@ def test_a_trial_is_one_experiment_with_the_trials_values(tmp_path):
 
 
 def test_in_a_sweep_the_evaluation_is_the_trial_and_the_trainings_are_runs_of_their_own(tmp_path):
+    wandb.teardown()  # a session that another test left open would keep its own environment
     for job_type in ("evaluate_5runs", "train"):  # a training forgets the sweep
         with start_run(row="cmu-gt-f27", name=job_type, job_type=job_type, run_id="own", config={}, folder=tmp_path):
             pass
