@@ -157,7 +157,7 @@ def _page(shown: Sequence[Comparison], scored: Mapping[str, Any], seconds: Mappi
     first = next(iter(scored.values()))["protocol"]
     parts = [
         "# What each part buys, and the peers",
-        f"Written by `dvc repro ablation/dvc.yaml`; do not edit. MPJPE on the test split in mm: mean ± sample standard "
+        f"Written by the stage ablation_report of `dvc.yaml`; do not edit. MPJPE on the test split in mm: mean ± sample standard "
         f"deviation over {len(first['seeds'])} seeds. The runs are short, so the errors are above those of the results "
         f"table, and what pays off only in long training does not show. Scored: {first['scored_frames']}. Differences "
         "are taken seed by seed; one stands out if its mean is larger than its own deviation and than those of both "
