@@ -115,8 +115,8 @@ def large_report(rows: Sequence[str], *, results: Path, reports: Path, out: Path
             lines.append([name, str(len(record["mpjpe_mm"]["runs"])), *figures])
     parts = [
         "# Long runs",
-        "Written by the stage large_report of `dvc.yaml`; do not edit. Test split, in mm, by the protocol of the results table; "
-        "mean ± sample standard deviation where there are several runs.",
+        "Written by the stage large_report of `dvc.yaml`; do not edit. Test split, in mm, by the protocol of "
+        "the results table; mean ± sample standard deviation where there are several runs.",
         _table(["row", "runs", "MPJPE", "P-MPJPE", "N-MPJPE", "MPJVE"], lines),
     ]
     write_text(out / "README.md", "\n\n".join(parts) + "\n")
@@ -157,8 +157,8 @@ def _page(shown: Sequence[Comparison], scored: Mapping[str, Any], seconds: Mappi
     first = next(iter(scored.values()))["protocol"]
     parts = [
         "# What each part buys, and the peers",
-        f"Written by `dvc repro ablation/dvc.yaml`; do not edit. MPJPE on the test split in mm: mean ± sample standard "
-        f"deviation over {len(first['seeds'])} seeds. The runs are short, so the errors are above those of the results "
+        f"Written by the stage ablation_report of `dvc.yaml`; do not edit. MPJPE on the test split in mm: mean ± "
+        f"sample standard deviation over {len(first['seeds'])} seeds. The runs are short, so the errors are above those of the results "
         f"table, and what pays off only in long training does not show. Scored: {first['scored_frames']}. Differences "
         "are taken seed by seed; one stands out if its mean is larger than its own deviation and than those of both "
         "rows. CPU seconds are those of the training steps of one run on one thread, measured in turns "
