@@ -2,7 +2,14 @@
 
 project = "Poselift"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-include_patterns = ["docs/**", "README.md", "generalisation/README.md", "ablation/README.md", "reports/results.md"]
+include_patterns = [
+    "docs/**",
+    "README.md",
+    "generalisation/README.md",
+    "ablation/README.md",
+    "large/README.md",
+    "reports/results.md",
+]
 exclude_patterns = ["docs/site"]
 root_doc = "docs/index"
 html_theme = "furo"
