@@ -157,12 +157,12 @@ def _page(shown: Sequence[Comparison], scored: Mapping[str, Any], seconds: Mappi
     first = next(iter(scored.values()))["protocol"]
     parts = [
         "# What each part buys, and the peers",
-        f"Written by the stage ablation_report of `dvc.yaml`; do not edit. MPJPE on the test split in mm: mean ± "
-        f"sample standard deviation over {len(first['seeds'])} seeds. The runs are short, so the errors "
-        f"are above those of the results table, and what pays off only in long training does not show. Scored: {first['scored_frames']}. Differences "
-        "are taken seed by seed; one stands out if its mean is larger than its own deviation and than those of both "
-        "rows. CPU seconds are those of the training steps of one run on one thread, measured in turns "
-        "(`cost.json`); a dash where they were not.",
+        "Written by the stage ablation_report of `dvc.yaml`; do not edit. MPJPE on the test split in mm: mean ± sample "
+        f"standard deviation over {len(first['seeds'])} seeds. The runs are short, so the errors are above those of "
+        "the results table, and what pays off only in long training does not show. Scored: "
+        f"{first['scored_frames']}. Differences are taken seed by seed; one stands out if its mean is larger than its "
+        "own deviation and than those of both rows. CPU seconds are those of the training steps of one run on one "
+        "thread, measured in turns (`cost.json`); a dash where they were not.",
         "![Differences from the reference](figures/ablation.svg)",
     ]
     for comparison in shown:
