@@ -140,7 +140,7 @@ def _ms(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _ratio(found: Mapping[str, float]) -> str:
+def _ratio(found: Mapping[str, Any]) -> str:
     return f"{found['ratio']:.2f} ({found['lowest']:.2f} to {found['highest']:.2f}), {found['by_processor_time']:.2f}"
 
 
