@@ -55,6 +55,7 @@ fixtures: setup
 
 torture: data
 	python tests/torture.py
+	python tests/reliability_page.py
 
 check: setup
 	ruff check .
