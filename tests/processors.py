@@ -124,8 +124,8 @@ def section(record: dict[str, Any]) -> list[str]:
         f"What the limits cost the training of the default model: `one_vendor` {cost['one_vendor']:+.0f} %, `x86` "
         f"{cost['x86']:+.0f} % of the CPU time without any (medians of {TURNS}, in turns). The default is",
         "`one_vendor`: what one processor made, another of the same vendor makes again, to the bit. For small matrices",
-        "MKL takes another order of sums on Intel's processors than on AMD's; the last bit differs, and training carries",
-        "that on. Processors without AVX2, other architectures and GPUs have bits of their own.",
+        "MKL takes another order of sums on Intel's processors than on AMD's; the last bit differs, and training",
+        "carries that on. Processors without AVX2, other architectures and GPUs have bits of their own.",
     ]
 
 
