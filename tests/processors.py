@@ -1,7 +1,8 @@
 """Which processors compute the same bits, and what that costs: `python tests/processors.py`, some ten minutes.
 
-A small row is prepared and trained on this processor and, under QEMU's user emulation (`qemu-x86_64`), on others; then the default
-model is trained on this one with and without limits, in turns. The record goes to docs/reliability/processors.json.
+A small row is prepared and trained on this processor and, under QEMU's user emulation (`qemu-x86_64`), on others; then
+the default model is trained on this one with and without limits, in turns. The record is
+docs/reliability/processors.json.
 """
 
 from __future__ import annotations
