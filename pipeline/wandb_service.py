@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import threading
@@ -100,10 +101,14 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
 
     timeout_s = float(os.environ["WANDB_FINISH_TIMEOUT"])
     limit_s = timeout_s + FINISH_GRACE_S if timeout_s > 0 else None  # 0 is wandb's word for no limit
-    silent = wandb_run is not None and not wandb_run.offline and not _answers(wandb_run.settings.base_url)
-    if silent:
+    answer = "offline" if wandb_run is None or wandb_run.offline else _answer(wandb_run.settings)
+    silent = answer == "silent"
+    if answer in ("silent", "refused"):
+        # Of what it could not send with a key that was good when the run began, wandb itself says nothing.
+        what = "no longer answers" if silent else "no longer takes the key"
         folder = Path(wandb_run.settings.sync_dir).name
-        log.warning("W&B: the server no longer answers; the run is on disk: wandb sync wandb/%s", folder)
+        log.warning("W&B: the server %s; the run is on disk: wandb sync wandb/%s", what, folder)
+    if silent:
         limit_s = SILENT_FINISH_S
     if wandb_run is not None:
         error = _within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
@@ -117,18 +122,20 @@ def _warn_unless(silent: bool, error: BaseException | None) -> None:
         log.warning("W&B: the run may be incomplete, closing it failed: %s", one_line(error))
 
 
-def _answers(address: str) -> bool:
-    """Whether the server says anything at all, and soon."""
-    request = urllib.request.Request(
-        f"{address}/graphql", b'{"query": "{ __typename }"}', {"Content-Type": "application/json"}
-    )
+def _answer(settings: Any) -> Literal["answered", "refused", "silent"]:
+    """Whether the run's server says anything at all, and soon, and whether it takes the run's key."""
+    address, headers = f"{settings.base_url}/graphql", {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, b'{"query": "{ __typename }"}', headers)
+    if settings.api_key:
+        key = base64.b64encode(f"api:{settings.api_key}".encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {key}")
     try:
         urllib.request.urlopen(request, timeout=PROBE_S).close()
-    except urllib.error.HTTPError:
-        return True
+    except urllib.error.HTTPError as error:
+        return "refused" if settings.api_key and error.code in (401, 403) else "answered"
     except (OSError, ValueError):
-        return False
-    return True
+        return "silent"
+    return "answered"
 
 
 def _within_limit(close: Callable[[], object], limit_s: float | None) -> BaseException | None:

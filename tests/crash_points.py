@@ -28,6 +28,7 @@ from pipeline.train import train
 ROW = "cmu-gt-f9-rayformer"
 KINDS = ("before", "in the write after")
 TORN_BYTES = 64
+ELSEWHERE = ".of_dvc"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 Work = Callable[[Path], object]
 
@@ -166,10 +167,10 @@ def results(stage: Stage, folder: Path) -> dict[str, bytes]:
 
 
 def places(files: list[str]) -> list[int]:
-    """The numbers of the first and the last change of every file."""
+    """The numbers of the first and the last change of every file, but for those that DVC keeps elsewhere."""
     first = {file: number for number, file in reversed(list(enumerate(files)))}
     last = {file: number for number, file in enumerate(files)}
-    return sorted({*first.values(), *last.values()})
+    return sorted({number for each in (first, last) for file, number in each.items() if not file.startswith(ELSEWHERE)})
 
 
 def begin(stage: Stage, folder: Path) -> None:
@@ -237,7 +238,7 @@ def repeated_with_dvc(folder: Path) -> Stage:
 
     def repro(own: Path) -> None:
         os.chdir(own)
-        os.environ |= {"DVC_SITE_CACHE_DIR": str(own / ".of_dvc"), "DVC_NO_ANALYTICS": "1"}
+        os.environ |= {"DVC_SITE_CACHE_DIR": str(own / ELSEWHERE), "DVC_NO_ANALYTICS": "1"}
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         if code := dvc(["repro"]):
             sys.exit(code)

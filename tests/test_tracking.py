@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -259,9 +260,12 @@ class StandIn(BaseHTTPRequestHandler):
     """As much of a W&B server as a run without artifacts asks for, until it hangs: from `hang_at` on, or when told."""
 
     protocol_version = "HTTP/1.1"
+    refuse = threading.Event()  # set: the key is no longer good
+    delay_s = 0.0
     hang = threading.Event()  # set: nothing is answered any more
     close = threading.Event()  # set: those that hang may end
     hang_at: str | None = None
+    listener: ThreadingHTTPServer
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -275,8 +279,11 @@ class StandIn(BaseHTTPRequestHandler):
             self.close.wait(60)
             self.close_connection = True
             return
-        answer = json.dumps({"data": ANSWERS.get(operation, {})} if self.path == "/graphql" else {}).encode()
-        self.send_response(200)
+        time.sleep(self.delay_s)
+        refused = self.refuse.is_set()
+        body = {"errors": [{"message": "unauthorized"}]} if refused else {"data": ANSWERS.get(operation, {})}
+        answer = json.dumps(body if self.path == "/graphql" else {}).encode()
+        self.send_response(401 if refused else 200)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
@@ -287,12 +294,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
     class Handler(StandIn):
         hang = threading.Event()
         close = threading.Event()
+        refuse = threading.Event()
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=listener.serve_forever, daemon=True)
     thread.start()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listener.server_port}")
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+    Handler.listener = listener
     yield Handler
     Handler.close.set()
     listener.shutdown()
@@ -347,6 +356,45 @@ def test_a_server_that_falls_silent_in_the_training_does_not_hold_up_its_end(
     expected = f"W&B: the server no longer answers; the run is on disk: wandb sync wandb/{folder.name}"
     assert warnings_in(caplog) == [expected]
     assert read_history(wandb_files(tmp_path, "run-*")[0]) == EPOCHS[:1]
+
+
+def test_a_server_that_goes_away_in_the_training_does_not_hold_up_its_end(
+    server: type[StandIn], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start_run(**RUN, config={}, folder=tmp_path) as run:
+        assert run.where
+        server.listener.shutdown()
+        server.listener.server_close()
+        run.log(EPOCHS[0])
+    (message,) = warnings_in(caplog)
+    assert message.startswith("W&B: the server no longer answers; the run is on disk: wandb sync wandb/run-")
+    assert read_history(wandb_files(tmp_path, "run-*")[0]) == EPOCHS[:1]
+
+
+def test_a_key_that_is_revoked_in_the_training_costs_the_upload_alone_and_that_is_said(
+    server: type[StandIn], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start_run(**RUN, config={}, folder=tmp_path) as run:
+        assert run.where
+        server.refuse.set()
+        for values in EPOCHS:
+            run.log(values)
+    (folder,) = (tmp_path / "wandb").glob("run-*")
+    (message,) = warnings_in(caplog)
+    assert message == (f"W&B: the server no longer takes the key; the run is on disk: wandb sync wandb/{folder.name}")
+    assert read_history(wandb_files(tmp_path, "run-*")[0]) == EPOCHS
+
+
+def test_a_server_that_is_slow_is_waited_for_and_has_it_all(
+    server: type[StandIn], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.delay_s = 0.3
+    with start_run(**RUN, config={}, folder=tmp_path) as run:
+        for values in EPOCHS:
+            run.log(values)
+        assert run.where == f"{os.environ['WANDB_BASE_URL']}/somebody/poselift/runs/0f1e2d"
+    assert warnings_in(caplog) == []
+    assert read_history(wandb_files(tmp_path, "run-*")[0]) == EPOCHS
 
 
 def test_without_wandb_the_training_runs_with_one_line_of_log(
