@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from test_tracking import clean_environment
 from walker import write_prepared
 
 from pipeline.checkpoint import load_checkpoint
@@ -21,10 +22,7 @@ def followed(tmp_path_factory):
     """The folder of a run of six epochs that is tracked, and its prepared data."""
     folder = tmp_path_factory.mktemp("followed")
     prepared = write_prepared(folder / "prepared", epochs=6)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("WANDB_MODE", "offline")
-        patched.setenv("HOME", str(folder))
-        patched.delenv("DVC_ROOT", raising=False)
+    with clean_environment(folder / "home", WANDB_MODE="offline"):
         train(prepared, folder / "run", seed=0, work_folder=folder / "work")
     return folder
 
