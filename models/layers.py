@@ -28,6 +28,11 @@ def check_last_axes(name: str, values: Tensor, expected: tuple[int, ...]) -> Non
         raise ValueError(f"{name}: expected shape (..., {', '.join(map(str, expected))}), found {found}")
 
 
+def square_root(values: Tensor) -> Tensor:
+    """Of values from 0 on, to about the last bit. torch.sqrt is MKL's, whose last bit depends on the processor."""
+    return values * values.clamp(min=1e-30).rsqrt()
+
+
 def growing_rates(last: float, depth: int) -> list[float]:
     """Drop rates of `depth` blocks, evenly spaced from 0 to `last`; a single block has rate 0."""
     return [last * index / max(depth - 1, 1) for index in range(depth)]

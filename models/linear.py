@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.layers import check_last_axes
+from models.layers import check_last_axes, square_root
 
 # Added in quadrature to a person's size on the screen (half a pixel at 1000 pixels' width), so that joints which all
 # coincide give finite features.
@@ -27,7 +27,7 @@ def shape_and_place(screen: Float[Tensor, "*N J C"]) -> Float[Tensor, "*N D"]:
     """
     points = screen[..., :2]
     centre = reduce(points, "... j c -> ... 1 c", "mean")
-    size = (reduce((points - centre) ** 2, "... j c -> ... 1 1", "mean") + SMALLEST_SIZE**2).sqrt()
+    size = square_root(reduce((points - centre) ** 2, "... j c -> ... 1 1", "mean") + SMALLEST_SIZE**2)
     scaled = torch.cat([(points - centre) / size, screen[..., 2:]], -1)
     parts = [rearrange(part, "... j c -> ... (j c)") for part in (scaled, centre, size.log())]
     return torch.cat(parts, -1)
@@ -98,7 +98,7 @@ class Linear(nn.Module):
         for rows in regression_rows(screen, targets_m, chunk_frames=chunk_frames):
             covariance += einsum(rows - mean, rows - mean, "n i, n j -> i j") / len(screen)
 
-        deviation = covariance.diagonal()[:inputs].sqrt()
+        deviation = square_root(covariance.diagonal()[:inputs])
         # A feature that does not vary but for rounding (a confidence of 1 in every frame) gets no weight.
         scale = torch.where(deviation > 1e-9, deviation, math.inf)
         correlation = covariance[:inputs, :inputs] / (scale[:, None] * scale)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.layers import Mlp, check_last_axes
+from models.layers import Mlp, check_last_axes, square_root
 
 # Root mean square of the joints' offsets from their mean across the line of sight, in metres, of a grown person: the
 # distance at which he has the size seen is the start that the network corrects.
@@ -92,7 +92,7 @@ class RayFormer(nn.Module):
         seen, person_from_camera = turn_to_person(points / self.focal, centre / self.focal)
         offsets = seen - reduce(seen, "b t j c -> b t 1 c", "mean")
         size = reduce(offsets**2, "b t j c -> b 1 1 1", "sum") / (points.shape[1] * points.shape[2])
-        size = (size + SMALLEST_SIZE**2).sqrt()
+        size = square_root(size + SMALLEST_SIZE**2)
 
         shape = torch.cat([0.5 * seen / size, confidence], -1)
         place = torch.cat([centre, (size.log() + 2.5).expand(*centre.shape[:2], 1, 1)[..., 0]], -1)

@@ -11,3 +11,7 @@ features, C channels; the last is 2 or 3 coordinates. Units: metres, pixels, sec
 alone. Frames: world Z up; camera x right, y down, z forward. Poses are relative to the root, which is the first output
 joint.
 """
+
+from pipeline.processor import limit_instructions
+
+limit_instructions()  # before numpy and torch are loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -383,6 +384,21 @@ def main() -> None:
             raise
         print(f"poselift: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
         raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        asked = re.search(r"(tried|unable) to allocate \S+ \w+", str(error), flags=re.IGNORECASE)
+        said = f" ({asked[0]})" if asked else ""
+        hint = "micro_batches in params.yaml takes the batches of a training in parts"
+        print(f"poselift: out of memory{said}; {hint}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory was refused: torch has an error of its own for a GPU, and words for the CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.figures import new_figure
-from pipeline.files import new_folder, write_text
+from pipeline.files import new_file, new_folder, write_text
 from pipeline.rows import parse_row
 
 
@@ -202,7 +202,8 @@ def _figure(shown: Sequence[Comparison], scored: Mapping[str, Any], path: Path) 
     axes.set_xscale("symlog", linthresh=5)
     axes.set(xlabel="difference of the MPJPE from the reference, mm (dots: seeds; grey: within the spread)")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    with new_file(path) as partial:
+        figure.savefig(partial, metadata={"Date": None})
 
 
 def _value(value: Mapping[str, Any]) -> str:

@@ -193,6 +193,8 @@ def ahead(batch_of: Callable[[int], Batch], steps: range, device: torch.device) 
     """The batches of the steps, each made in the background, on a stream of its own, while the one before is used."""
     on_gpu = device.type == "cuda"
     stream = torch.cuda.Stream(device) if on_gpu else None
+    if stream:  # what it reads was written on this one
+        stream.wait_stream(torch.cuda.current_stream(device))
 
     def make(step: int) -> Batch:
         with torch.cuda.stream(stream) if stream else nullcontext():

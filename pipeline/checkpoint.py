@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import StrictInt
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from models import MODELS, build
@@ -77,7 +77,8 @@ def build_model(card: Card) -> nn.Module:
 
 def write_checkpoint(folder: Path, weights: dict[str, torch.Tensor], card: Card) -> None:
     """Write weights and card into the existing folder `folder`."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    (folder / WEIGHTS).write_bytes(content)  # its own way to write a file hides that the disk is full
     write_json(folder / CARD, card.model_dump())
 
 

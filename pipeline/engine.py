@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,10 +89,18 @@ class Run:
 
 
 def fit(
-    model: nn.Module, data: Data, config: TrainingConfig, *, seed: int, folder: Path, tracked: tracking.Run
+    model: nn.Module,
+    data: Data,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    folder: Path,
+    tracked: tracking.Run,
+    look: Callable[..., None],
 ) -> tuple[Best | None, list[Record]]:
     """Train over all epochs, going on from the state in `folder` if there is one; rank 0 alone gets the result.
 
+    After each epoch rank 0 calls `look(epoch=...)`, counted from 1, which may use the model.
     Raises UserError when a loss or gradient is not finite. On SIGTERM or SIGINT the state is saved and SystemExit
     raised, with the exit code that shells give to the signal.
     """
@@ -125,6 +134,7 @@ def fit(
             _save(run, state)
             if ranks.rank() == 0:
                 tracked.log(named_for_tracking(record) | {"frames_per_s": frames_per_s})
+                look(epoch=state.epoch)
                 show(float(state.epoch), record, frames_per_s)
     return None if state.best is None else Best(**state.best), state.history
 
@@ -182,7 +192,7 @@ def _train_epoch(run: Run, state: State, generator: torch.Generator, show: ShowP
     )
     started_at = saved_at = time.monotonic()
     poses = 0
-    unread: list[tuple[Tensor, Batch]] = []  # losses and gradient norms that the host does not know yet
+    unread: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm that the host does not know yet, and the clips
     run.model.train()
     for batch in batches(state.step):
         step = state.epoch * steps + state.step
@@ -190,7 +200,7 @@ def _train_epoch(run: Run, state: State, generator: torch.Generator, show: ShowP
             torch.manual_seed(seed_of_step(run.seed, step, ranks.rank() + 1))
         numbers = _step(run, batch, lr_factor=schedule(training, step, steps))
         state.sums = state.sums + numbers
-        unread.append((numbers, batch))
+        unread.append((numbers, batch.clips))
         poses += batch.poses
         state.step += 1
         show(state.epoch + state.step / steps, None, poses / (time.monotonic() - started_at))
@@ -237,12 +247,12 @@ def _loss_m(run: Run, part: Part, batch: Batch) -> Float[Tensor, ""]:
     return losses.mpjpe(pose_m.float(), part.pose_m, frame_weights=part.counted, weights_of_all=batch.counted)
 
 
-def _check_finite(run: Run, state: State, unread: list[tuple[Tensor, Batch]]) -> None:
+def _check_finite(run: Run, state: State, unread: list[tuple[Tensor, Tensor]]) -> None:
     """Raises UserError naming the first step whose loss or gradient norm is not finite, and its clips."""
     numbers = torch.stack([of_step for of_step, _ in unread]).tolist()
     for place, (loss_m, grad_norm) in enumerate(numbers):
         if not math.isfinite(loss_m + grad_norm):
-            clips = ", ".join(run.data.clip_names[clip] for clip in torch.unique(unread[place][1].clips).tolist())
+            clips = ", ".join(run.data.clip_names[clip] for clip in torch.unique(unread[place][1]).tolist())
             where = f"epoch {state.epoch + 1}, step {state.step - len(unread) + place + 1}"
             found = f"{loss_m} and {grad_norm}; try a smaller lr or clip_grad_norm"
             raise UserError(f"{where}: expected a finite loss and gradient norm, found {found}; clips: {clips}")

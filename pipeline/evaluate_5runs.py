@@ -29,6 +29,7 @@ from pipeline.distributions import EDGES_MM, error_distribution
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.params import Evaluation, EvaluationConfig, read_yaml, validated
+from pipeline.processor import limit_further
 from pipeline.rows import parse_row
 from pipeline.shown_clips import compact_json, shown_clips
 from pipeline.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
@@ -107,6 +108,7 @@ def evaluated(
     """
     path = prepared / "evaluation.json"
     config = validated(EvaluationConfig, read_yaml(path), where=str(path))
+    limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     device = torch_device(config.device)
     runs = [load_checkpoint(folder, device=device) for folder in checkpoints]

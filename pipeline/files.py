@@ -19,7 +19,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        yield partial
+        with _named(folder):
+            yield partial
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -39,8 +40,9 @@ def new_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        yield partial
-        _flush(partial)
+        with _named(path):
+            yield partial
+            _flush(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -48,11 +50,8 @@ def new_file(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write the file whole or not at all, its folder too if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    _flush(partial)
-    partial.replace(path)
+    with new_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -78,6 +77,17 @@ def md5_as_dvc(path: Path) -> str:
     )
     entries = [{"md5": md5_as_dvc(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Within the block a full disk, which says not what it is full of, is an error that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _flush(path: Path) -> None:

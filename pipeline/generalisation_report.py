@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from pipeline.errors import UserError
 from pipeline.figures import new_figure
-from pipeline.files import new_folder, write_text
+from pipeline.files import new_file, new_folder, write_text
 from pipeline.rows import parse_row
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
@@ -157,7 +157,8 @@ def _factor_figure(name: str, measured: Results, path: Path) -> None:
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.suptitle(words.title, x=0.02, ha="left", fontsize=12, fontweight="bold")
     axes.set_title("; ".join(_worst_in_words(row, name, measured) for row in measured), loc="left", fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    with new_file(path) as partial:
+        figure.savefig(partial, metadata={"Date": None})
 
 
 def _line(axes: Axes, points: Sequence[Any], labels: list[str], *, colour: str, line: str, label: str) -> None:
@@ -221,7 +222,8 @@ def _group_figure(group: str, title: str, scored: Results, path: Path) -> None:
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
     axes.set_title(f"from {order[0]}, the easiest, to {order[-1]}", loc="left", fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    with new_file(path) as partial:
+        figure.savefig(partial, metadata={"Date": None})
 
 
 def _page(measured: Results, scored: Results) -> str:

@@ -34,6 +34,7 @@ from pipeline.device import torch_device
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.params import CmuRecipe, load_params, recipe_for
+from pipeline.processor import limit_further
 from pipeline.rows import parse_row
 from pipeline.sources.cmu_mocap import KEYPOINTS, read_takes
 from pipeline.virtual_cameras import DISTANCE_M, HEIGHT_M, Take
@@ -121,6 +122,7 @@ def generalise(row_name: str, *, raw: Path, checkpoints: Path, params_path: Path
         raise UserError(f"row: expected cmu-gt or cmu-det, which can be filmed anew, found '{row_name}'")
     if recipe.rate_hz % SCORED_HZ:
         raise UserError(f"datasets.cmu.rate_hz: expected a multiple of {SCORED_HZ:g} Hz, found {recipe.rate_hz:g}")
+    limit_further(params.same_bits)
     torch.set_num_threads(params.threads)
     device = torch_device(params.device)
     runs = []

@@ -18,6 +18,7 @@ from pydantic import (
 
 from models import check_hyperparameters
 from pipeline.errors import UserError
+from pipeline.processor import SameBits
 from pipeline.rows import Row
 from pipeline.text_files import read_yaml
 
@@ -160,6 +161,7 @@ class Params(Values):
     model: str
     seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
     threads: Count
+    same_bits: SameBits  # of which processors
     device: Device
     precision: Precision
     compile: Compile
@@ -180,6 +182,7 @@ class TrainingConfig(Values):
     out_skeleton: str
     in_channels: Count
     threads: Count
+    same_bits: SameBits
     device: Device
     precision: Precision  # of the products of matrices in training; weights and sums are float32
     compile: Compile  # by torch.compile, and in which mode
@@ -200,6 +203,7 @@ class EvaluationConfig(Values):
     out_skeleton: str
     frames: Count
     threads: Count
+    same_bits: SameBits
     device: Device
     selection: str
     pck_joints: tuple[StrictInt, ...]  # of the output; empty where the dataset has no PCK of its own

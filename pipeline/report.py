@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.figures import new_figure
-from pipeline.files import write_text
+from pipeline.files import new_file, write_text
 from pipeline.metrics import mean_std
 from pipeline.params import load_params
 from pipeline.results_page import Group, Published, RowRecord, results_page
@@ -351,8 +351,8 @@ def _write_per_action_figure(path: Path, results: Sequence[Result]) -> None:
     axes.set_xticks(range(len(actions)), actions, rotation=30, ha="right")
     axes.set_ylabel("MPJPE in mm, test split")
     axes.legend(title="average as in the table ± std over runs", fontsize=8, title_fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with new_file(path) as partial:
+        figure.savefig(partial, dpi=120, metadata={"Software": None})
 
 
 README_START, README_END = (

@@ -48,7 +48,7 @@ def shown_clips(
         clip, kept = clips[place], np.flatnonzero(scored[place])
         frames, rate_hz = _thinned(kept, clip.rate_hz or ASSUMED_HZ)
         root_m = true_m[place][:, skeleton.root, None]
-        world_from_camera = _upright(clip, true_m[place])
+        world_from_camera = upright(clip, true_m[place])
         entries.append(
             {
                 "rank": rank,
@@ -135,7 +135,7 @@ def _thinned(kept: Int[np.ndarray, " K"], rate_hz: float) -> tuple[Int[np.ndarra
     return frames[first : first + count], round(scored_hz / step, 4)
 
 
-def _upright(clip: Clip, joints_camera_m: Float[np.ndarray, "F J 3"]) -> RigidTransform:
+def upright(clip: Clip, joints_camera_m: Float[np.ndarray, "F J 3"]) -> RigidTransform:
     """The world from the clip's camera; where its place is unknown, its frame taken as level over its lowest feet."""
     known, camera_from_world = RigidTransform(), clip.camera.camera_from_world
     if not np.array_equal(camera_from_world.rotation, known.rotation) or camera_from_world.translation_m.any():

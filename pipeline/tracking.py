@@ -36,7 +36,7 @@ class Run:
         self._wandb_run: Any = None
         self._opened, self._closed = threading.Event(), threading.Event()
         self._waiting: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._tracks = opening is not None
+        self.tracks = opening is not None  # whether anything that is sent goes anywhere
         if opening is None:
             self._opened.set()
         else:
@@ -74,8 +74,8 @@ class Run:
 
         self._send("histogram", send)
 
-    def figure(self, key: str, figure: Any) -> None:
-        """A picture of a matplotlib Figure; the figure stays open."""
+    def figure(self, key: str, figure: Any, *, epoch: int | None = None) -> None:
+        """A picture of a matplotlib Figure; the figure stays open. `epoch`: by then it had learned what is shown."""
 
         def draw() -> Any:
             from PIL import Image
@@ -85,17 +85,17 @@ class Run:
             figure.savefig(picture, format="png")
             return Image.open(picture)
 
-        if self._tracks:
+        if self.tracks:
             drawn = _done(draw)
-            self._send("figure", lambda wandb_run: wandb_run.log({key: _wandb_image(drawn())}))
+            self._send("figure", lambda wandb_run: wandb_run.log({key: _wandb_image(drawn()), **_at(epoch)}))
 
-    def page(self, key: str, html: str) -> None:
-        """A page to look at, such as moving skeletons; it needs nothing else."""
+    def page(self, key: str, html: str, *, epoch: int | None = None) -> None:
+        """A page to look at, such as moving skeletons; it needs nothing else. `epoch` as in `figure`."""
 
         def send(wandb_run: Any) -> None:
             import wandb
 
-            wandb_run.log({key: wandb.Html(html, inject=False)})
+            wandb_run.log({key: wandb.Html(html, inject=False), **_at(epoch)})
 
         self._send("page", send)
 
@@ -109,7 +109,7 @@ class Run:
             size_bytes = sum(file.stat().st_size for file in files)
             return {"dvc_md5": md5_as_dvc(path), "size_bytes": size_bytes, "path": os.path.relpath(path, self._root)}
 
-        if self._tracks:
+        if self.tracks:
             looked, known = _done(look), dict(metadata)
             self._send(
                 "artifact", lambda wandb_run: _log_reference(wandb_run, name, type, path.name, {**known, **looked()})
@@ -132,7 +132,7 @@ class Run:
 
     def close(self, *, exit_code: int) -> None:
         """Send what waits and end the run, within limits; a silent server is not waited for."""
-        if not self._tracks:
+        if not self.tracks:
             return
         self._waiting.put(
             lambda: finish_run(self._wandb_run, exit_code=exit_code) if self._wandb_run is not None else None
@@ -155,7 +155,7 @@ class Run:
             self._closed.set()
 
     def _send(self, what: str, send: Callable[[Any], object]) -> None:
-        if self._tracks:
+        if self.tracks:
             self._waiting.put(lambda: self._attempt(what, send) if self._wandb_run is not None else None)
 
     def _attempt(self, what: str, send: Callable[[Any], object]) -> None:
@@ -179,6 +179,10 @@ def _done(work: Callable[[], R]) -> Callable[[], R]:
 
         return fail
     return lambda: result
+
+
+def _at(epoch: int | None) -> dict[str, int]:
+    return {} if epoch is None else {"epoch": epoch}
 
 
 def _wandb_image(picture: Any) -> Any:

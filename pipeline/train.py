@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from models import build
@@ -19,12 +19,12 @@ from models.linear import Linear
 from pipeline import ranks, tracking
 from pipeline.batches import Data, read_data
 from pipeline.checkpoint import CARD, Card, Record, read_card, write_checkpoint, write_history
-from pipeline.engine import Best, fit, named_for_tracking, predicted, validate
+from pipeline.engine import Best, fit, named_for_tracking, validate
 from pipeline.errors import UserError
-from pipeline.figures import pose_figure
 from pipeline.files import new_folder
 from pipeline.params import TrainingConfig, read_yaml, validated
-from pipeline.windows import FrameTable
+from pipeline.processor import limit_further
+from pipeline.training_looks import track_look
 from pipeline.working_state import locked, remove_state, run_key
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
     fit the configuration, or if a loss is not finite.
     """
     config = validated(TrainingConfig, read_yaml(prepared / "training.json"), where=str(prepared / "training.json"))
+    limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     key = run_key(config.model_dump(), seed=seed, files=_files_a_run_depends_on(prepared))
     folder = work_folder / key
@@ -75,7 +76,8 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
             if isinstance(model, Linear):
                 best, history = _fit_in_closed_form(model, data, config, run=run)
             else:
-                best, history = fit(model, data, config, seed=seed, folder=folder, tracked=run)
+                look = partial(track_look, run, model, data, config)
+                best, history = fit(model, data, config, seed=seed, folder=folder, tracked=run, look=look)
             if best is None or ranks.rank() > 0:
                 return
             card = Card(
@@ -92,12 +94,10 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
                 run_key=key,
                 torch=torch.__version__.split("+")[0],
             )
-            with new_folder(out) as partial:
-                write_checkpoint(partial, best.weights, card)
-                write_history(partial, history)
+            with new_folder(out) as unfinished:
+                write_checkpoint(unfinished, best.weights, card)
+                write_history(unfinished, history)
             run.summarise({"epoch_of_weights": best.epoch, "val/mpjpe_mm_of_weights": best.val_mpjpe_mm})
-            if data.validation is not None:
-                run.figure("prediction", _example_figure(model, best, data, data.validation, config))
             run.artifact(f"{config.row}-run{seed}", type="checkpoint", path=out, metadata=card.model_dump())
         remove_state(folder)
 
@@ -133,15 +133,3 @@ def _fit_in_closed_form(
     record = {"epoch": 1, "train_mpjpe_mm": train_mpjpe_mm, **scores, "lr": 0.0, "grad_norm": 0.0}
     run.log(named_for_tracking(record))
     return Best(1, scores["val_mpjpe_mm"], model.state_dict()), [record]
-
-
-def _example_figure(model: nn.Module, best: Best, data: Data, table: FrameTable, config: TrainingConfig) -> Figure:
-    """The middle frame of the first validation clip, predicted and true."""
-    model.load_state_dict(best.weights)
-    frame = len(data.validation_clips[0]) // 2
-    wanted = torch.zeros(len(table), dtype=torch.bool, device=table.screen.device)
-    wanted[frame] = True
-    poses_m = predicted(model, table, data, config, wanted)
-    title = f"{data.validation_clips[0].name}, frame {frame}"
-    predicted_m, true_m = poses_m[frame].cpu().numpy(), table.pose_m[frame].cpu().numpy()
-    return pose_figure(predicted_m, true_m, data.out_skeleton, title=title)

@@ -7,9 +7,11 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from walker import write_prepared
 
@@ -119,10 +121,42 @@ def test_python_m_pipeline_ends_with_code_2_and_one_line_too(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_cannot_be_written_is_one_line(number, capsys, monkeypatch, tmp_path):
-    def full(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number), "data/run0/state.partial")
-
-    monkeypatch.setattr("pipeline.train.train", full)
+    error = OSError(number, os.strerror(number), "data/run0/state.partial")
+    monkeypatch.setattr("pipeline.train.train", raising(error))
     (tmp_path / "prepared").mkdir()
     assert run("train", "prepared", "run0") == 1
     assert capsys.readouterr().err == f"poselift: {os.strerror(number)}: data/run0/state.partial\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), ""),
+        (MemoryError("Unable to allocate 3.50 GiB for an array with shape (1,)"), " (Unable to allocate 3.50 GiB)"),
+        (RuntimeError("can't allocate memory: you tried to allocate 96 bytes."), " (tried to allocate 96 bytes)"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB. GPU 0"),
+            " (Tried to allocate 2.00 MiB)",
+        ),
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_what_helps(error, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.train.train", raising(error))
+    (tmp_path / "prepared").mkdir()
+    assert run("train", "prepared", "run0") == 1
+    hint = "micro_batches in params.yaml takes the batches of a training in parts"
+    assert capsys.readouterr().err == f"poselift: out of memory{said}; {hint}\n"
+
+
+def test_an_error_of_the_program_is_not_taken_for_too_little_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.train.train", raising(RuntimeError("shapes differ")))
+    (tmp_path / "prepared").mkdir()
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run("train", "prepared", "run0")
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail

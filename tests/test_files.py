@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,35 @@ def test_json_with_a_number_that_is_not_finite_is_not_written(tmp_path):
         write_json(tmp_path / "metrics.json", {"mpjpe_mm": math.nan})
     assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == {"mpjpe_mm": 1.0}
     assert names_in(tmp_path) == ["metrics.json"]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Files of more than 100 bytes cannot be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_leaves_the_old_file_and_nothing_else_and_is_an_error_that_names_it(tmp_path):
+    write_text(tmp_path / "metrics.json", "old")
+    with pytest.raises(OSError, match=r"too large: .*/metrics.json'$"):
+        write_text(tmp_path / "metrics.json", "new" * 100)
+    assert (tmp_path / "metrics.json").read_text(encoding="utf-8") == "old"
+    assert names_in(tmp_path) == ["metrics.json"]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_leaves_no_half_a_folder_and_is_an_error_that_names_it(tmp_path):
+    def fill() -> None:
+        with new_folder(tmp_path / "run0") as folder:
+            (folder / "weights").write_bytes(bytes(1000))
+
+    with pytest.raises(OSError, match=r"too large: .*/run0'$"):
+        fill()
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("size", [0, 3, (1 << 20) + 7])

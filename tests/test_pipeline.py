@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from tiny_archive import VALIDATION_TAKE
+from small_project import REPOSITORY, ROW, SEEDS, environment, hashes, stages_run, write_project, write_python
 from walker import contents
 
 from pipeline.evaluate_5runs import evaluate_5runs
 from pipeline.prepare_data import prepare_data
 from pipeline.train import train
 
-REPOSITORY = Path(__file__).parents[1]
-COPIED = ("pipeline", "models", "dvc.yaml", ".dvcignore", ".gitignore", "reports/published.csv", "reports/rows.yaml")
-ROW = "cmu-gt-f9-rayformer"
-SEEDS = (0, 1)
+TRAINING = {"epochs": 2, "windows_per_epoch": 64, "batch_windows": 32}
 MANIFEST = {"report": {"data/prepared"}}  # the manifest, which the page shows, has the hashes of all that is prepared
 
 # Stands in for `python`: the second run's process, when it has saved its state in mid-epoch, takes all of DVC with it.
@@ -54,18 +48,16 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def dvc(self, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-        """`dvc <arguments>`, with the folder `path` before all others that programs are looked for in."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "WANDB_"))}
-        own = {f"DVC_{name}_DIR": str(self.folder / ".of_dvc" / name) for name in ("SITE_CACHE", "GLOBAL_CONFIG")}
-        programs = os.pathsep.join(filter(None, [path, str(Path(sys.executable).parent), os.environ["PATH"]]))
+    def dvc(self, *arguments: str, umask: int = -1, **variables: str) -> subprocess.CompletedProcess[str]:
+        """`dvc <arguments>`, with these variables in its environment."""
         return subprocess.run(
             ["dvc", *arguments],
             cwd=self.folder,
-            env={**kept, **own, "PATH": programs, "DVC_NO_ANALYTICS": "1", "WANDB_MODE": "disabled"},
+            env=environment(self.folder) | variables,
             capture_output=True,
             text=True,
             start_new_session=True,
+            umask=umask,
             check=False,
         )
 
@@ -85,53 +77,21 @@ class Project:
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def stages_run(process: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line.split("'")[1] for line in process.stdout.splitlines() if line.startswith("Running stage ")]
-
-
-def tiny_params() -> dict[str, Any]:
-    content = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    content |= {"dataset": "cmu", "keypoints": "gt", "frames": 9, "model": "rayformer", "seeds": list(SEEDS)}
-    content |= {"threads": 1, "device": "cpu"}
-    content["models"]["rayformer"] = {"width": 16, "depth": 1, "heads": 2}
-    content["datasets"]["cmu"] |= {
-        "validation_takes": [VALIDATION_TAKE],
-        "epochs": 2,
-        "windows_per_epoch": 64,
-        "batch_windows": 32,
-    }
-    return content
-
-
 @pytest.fixture(scope="module")
-def project(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(raw_cmu: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with one row in its table, a tiny archive and tiny parameters."""
     folder = tmp_path_factory.mktemp("project")
-    for name in COPIED:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(REPOSITORY / name, folder / name, follow_symlinks=False)
-    shutil.copytree(tiny_raw, folder / "data" / "raw")
-    dvc_yaml = folder / "dvc.yaml"
-    lines = dvc_yaml.read_text(encoding="utf-8").splitlines(keepends=True)
-    dvc_yaml.write_text("".join(line for line in lines if not line.lstrip().startswith("- cmu-")), encoding="utf-8")
-    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False), encoding="utf-8")
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-    made = Project(folder)
-    assert made.dvc("init", "--quiet").returncode == 0
-    return made
+    write_project(folder, **TRAINING)
+    return Project(folder)
 
 
 @pytest.fixture(scope="module")
-def killed_and_resumed(project: Project, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def killed_and_resumed(project: Project) -> SimpleNamespace:
     """`dvc repro`, killed in the middle of the second run's training, then `dvc repro` again to the end."""
-    programs = tmp_path_factory.mktemp("bin")
-    (programs / "python").write_text(DEADLY_PYTHON.format(executable=sys.executable), encoding="utf-8")
-    (programs / "python").chmod(0o755)
-    killed = project.dvc("repro", path=str(programs))
+    write_python(project.folder, DEADLY_PYTHON)
+    killed = project.dvc("repro")
     left = {str(path.relative_to(project.folder)) for path in project.folder.rglob("*")}
+    shutil.rmtree(project.folder / ".programs")
     return SimpleNamespace(killed=killed, left=left, resumed=project.dvc("repro"))
 
 
@@ -145,7 +105,7 @@ def test_a_power_cut_in_mid_training_leaves_no_half_run(killed_and_resumed):
 def test_the_pipeline_goes_on_after_it_and_repeats_no_finished_run(killed_and_resumed):
     resumed = killed_and_resumed.resumed
     assert resumed.returncode == 0, resumed.stderr
-    assert stages_run(resumed) == [f"train@{ROW}-1", f"evaluate_5runs@{ROW}", "report"]
+    assert stages_run(resumed.stdout) == [f"train@{ROW}-1", f"evaluate_5runs@{ROW}", "report"]
     assert "run 1 goes on in epoch 2, step 1" in resumed.stderr
 
 
@@ -177,19 +137,29 @@ def test_the_table_is_made_of_the_metrics(project, killed_and_resumed):
 
 
 def test_a_second_repro_runs_nothing_and_changes_no_byte(project, killed_and_resumed):
-    before = hashed(project.folder)
+    before = hashes(project.folder)
     again = project.dvc("repro")
     assert again.returncode == 0
-    assert stages_run(again) == []
+    assert stages_run(again.stdout) == []
     assert "Data and pipelines are up to date." in again.stdout
-    assert hashed(project.folder) == before
+    assert hashes(project.folder) == before
 
 
-def hashed(folder: Path) -> dict[str, str]:
-    """Every file that a person would look at."""
-    parts = [folder / "data", folder / "reports", folder / "dvc.lock", folder / "params.yaml"]
-    files = [path for part in parts for path in ([part] if part.is_file() else sorted(part.rglob("*")))]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+def test_in_another_folder_time_zone_language_and_umask_it_writes_the_same_bytes(project, killed_and_resumed, tmp_path):
+    elsewhere = Project(tmp_path / "Übung 2, späte Läufe")
+    write_project(elsewhere.folder, **TRAINING)
+    language = turkish(tmp_path / "languages")
+    ran = elsewhere.dvc("repro", umask=0o077, TZ="Pacific/Chatham", PYTHONHASHSEED="7", COLUMNS="40", **language)
+    assert ran.returncode == 0, ran.stderr
+    assert hashes(elsewhere.folder) == hashes(project.folder)
+
+
+def turkish(folder: Path) -> dict[str, str]:
+    """Variables for a language of other decimal points and capitals; of plain ASCII where the system has no sources."""
+    folder.mkdir()
+    command = ["localedef", "-i", "tr_TR", "-f", "UTF-8", str(folder / "tr_TR.UTF-8")]
+    made = shutil.which("localedef") and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return {"LOCPATH": str(folder), "LC_ALL": "tr_TR.UTF-8"} if made else {"LC_ALL": "C"}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +173,7 @@ def test_a_changed_parameter_makes_stale_what_it_touches(key, value, stale, proj
     before = (project.folder / "params.yaml").read_text(encoding="utf-8")
     project.change(key, value)
     prepared = project.dvc("repro", f"prepare_data@{ROW}")
-    assert stages_run(prepared) == [f"prepare_data@{ROW}"]
+    assert stages_run(prepared.stdout) == [f"prepare_data@{ROW}"]
     assert project.status() == stale
     (project.folder / "params.yaml").write_text(before, encoding="utf-8")
 

@@ -2,13 +2,12 @@
 
 `python tests/torture.py` runs a small full pipeline undisturbed, then kills it at seeded random instants and runs
 `dvc repro` once more each time; then training is run out of disk, stopped, started twice. The record goes to
-docs/reliability.json, the page to docs/reliability.md.
+docs/reliability/crashes.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -26,14 +25,12 @@ from typing import Any
 
 import torch
 import yaml
-from tiny_archive import VALIDATION_TAKE, write_tiny_archive
+from small_project import REPOSITORY, environment, hashes, stages_run, write_project, write_python
 from walker import contents, write_prepared
 
-REPOSITORY = Path(__file__).parents[1]
-COPIED = ("pipeline", "models", "dvc.yaml", ".dvcignore", ".gitignore", "reports/published.csv", "reports/rows.yaml")
-ROW = "cmu-gt-f9-rayformer"
+RECORD = REPOSITORY / "docs" / "reliability" / "crashes.json"
 KINDS = ("stage", "dvc", "both")
-COMPARED = ("data/prepared", "data/checkpoints", "reports")
+TRAINING = {"epochs": 10, "windows_per_epoch": 128, "batch_windows": 16}
 
 # Stands in for `python`: training saves its state after every step, so that kills fall into that too.
 SAVING_PYTHON = """#!{executable}
@@ -45,41 +42,6 @@ if sys.argv[1:2] == ["train"]:
     engine.SAVE_EVERY_S = -1.0
 runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
 """
-
-
-def write_project(folder: Path) -> None:
-    """The project with a tiny archive and tiny parameters, nothing of which has run."""
-    for name in COPIED:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(REPOSITORY / name, folder / name, follow_symlinks=False)
-    write_tiny_archive(REPOSITORY / "data" / "raw" / "cmu_mocap", folder / "data" / "raw" / "cmu_mocap")
-    lines = (folder / "dvc.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = "".join(line for line in lines if not line.lstrip().startswith("- cmu-"))
-    (folder / "dvc.yaml").write_text(kept, encoding="utf-8")
-    content = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    content |= {"dataset": "cmu", "keypoints": "gt", "frames": 9, "model": "rayformer", "seeds": [0, 1]}
-    content |= {"threads": 1, "device": "cpu"}
-    content["models"]["rayformer"] = {"width": 16, "depth": 1, "heads": 2}
-    small = {"validation_takes": [VALIDATION_TAKE], "epochs": 10, "windows_per_epoch": 128, "batch_windows": 16}
-    content["datasets"]["cmu"] |= small
-    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    programs = folder / ".programs"
-    programs.mkdir()
-    (programs / "python").write_text(SAVING_PYTHON.format(executable=sys.executable), encoding="utf-8")
-    (programs / "python").chmod(0o755)
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-    subprocess.run(["dvc", "init", "--quiet"], cwd=folder, env=environment(folder), check=True)
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """For programs of the project in `folder`: nothing tracked, nothing shared with other folders."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "WANDB_"))}
-    own = {f"DVC_{name}_DIR": str(folder / ".of_dvc" / name) for name in ("SITE_CACHE", "GLOBAL_CONFIG")}
-    paths = [str(folder / ".programs"), str(Path(sys.executable).parent), os.environ["PATH"]]
-    return {**kept, **own, "PATH": os.pathsep.join(paths), "DVC_NO_ANALYTICS": "1", "WANDB_MODE": "disabled"}
 
 
 def start_repro(folder: Path) -> subprocess.Popen[str]:
@@ -95,23 +57,12 @@ def start_repro(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def stages_run(log: str) -> list[str]:
-    """Names of the stages that a `dvc repro` ran, in order."""
-    return [line.split("'")[1] for line in log.splitlines() if line.startswith("Running stage ")]
-
-
 def recorded(folder: Path) -> set[str]:
     """Names of the stages that DVC knows to be finished."""
     try:
         return set(yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"])
     except FileNotFoundError:
         return set()
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file that the pipeline wrote."""
-    files = [path for part in COMPARED for path in sorted((folder / part).rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def stage_process(session: int) -> tuple[int, str] | None:
@@ -169,7 +120,8 @@ def killed_at(folder: Path, instant_s: float, kind: str) -> dict[str, Any]:
 
 def undisturbed(folder: Path) -> float:
     """Make the projects `template`, in which nothing has run, and `calm`, in which all has; seconds that took."""
-    write_project(folder / "template")
+    write_project(folder / "template", **TRAINING)
+    write_python(folder / "template", SAVING_PYTHON)
     calm = shutil.copytree(folder / "template", folder / "calm", symlinks=True)
     started = time.monotonic()
     log, _ = start_repro(calm).communicate()
@@ -298,20 +250,18 @@ def all_records(tries: int, seed: int, jobs: int) -> dict[str, Any]:
     return {"date": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count(), **versions, "kill -9": killed, "others": others}
 
 
-def page(record: dict[str, Any]) -> str:
-    """docs/reliability.md."""
+def section(record: dict[str, Any]) -> list[str]:
+    """Of docs/reliability.md."""
     killed = record["kill -9"]
     tries = killed["tries"]
     survived = sum(one["survived"] for one in tries)
     repeated = sum(bool(one["repeated"]) for one in tries)
     orphans = sum(one["orphan_ran_on"] for one in tries)
     lines = [
-        "# What survives what",
+        "## Kills and other mishaps",
         "",
-        f"Written by `make torture` on {record['date']} ({record['cpus']} CPUs, Python {record['python']}, torch "
-        f"{record['torch']}) from reliability.json, which has every try.",
-        "",
-        "## kill -9",
+        f"`make torture`, {record['date']}: {record['cpus']} CPUs, Python {record['python']}, torch {record['torch']}.",
+        "Every try is in [crashes.json](reliability/crashes.json).",
         "",
         f"A small pipeline from raw files to the table, {killed['undisturbed_s']} s undisturbed, was killed at "
         f"{len(tries)} random instants (seed {killed['seed']}), and `dvc repro` was typed once more. "
@@ -328,28 +278,26 @@ def page(record: dict[str, Any]) -> str:
             one["finished_before"], len(one["repeated"]), "yes" if one["survived"] else "NO",
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += ["", "## Other mishaps", "", "| mishap | what happened |", "| --- | --- |"]
+    lines += ["", "| mishap | what happened |", "| --- | --- |"]
     for name, found in record["others"].items():
         said = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found.items())
         lines.append(f"| {name} | {said} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main() -> None:
-    """Run it all, or the short form, and write the record and the page."""
+    """Run it all, or the short form, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tries", type=int, default=20, help="how many kills")
     parser.add_argument("--seed", type=int, default=0, help="of their instants")
     parser.add_argument("--jobs", type=int, default=1, help="kills at the same time, each in a project of its own")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs", help="folder for the record and the page")
+    parser.add_argument("--out", type=Path, default=RECORD, help="the record")
     options = parser.parse_args()
     record = all_records(options.tries, options.seed, options.jobs)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "reliability.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (options.out / "reliability.md").write_text(page(record), encoding="utf-8")
+    options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     tries = record["kill -9"]["tries"]
     if not all(one["survived"] and not one["repeated"] for one in tries):
-        raise SystemExit("torture: not every kill was survived, see reliability.md")
+        raise SystemExit(f"torture: not every kill was survived, see {options.out}")
 
 
 if __name__ == "__main__":
