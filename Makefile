@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup data results small board docs test fixtures torture processors check
+.PHONY: help setup lock data results small board docs test fixtures torture fuzz processors check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make small     the same with a small experiment, in a minute or two"
@@ -11,6 +11,7 @@ help:
 	@echo "make test      set up and run the tests"
 	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
 	@echo "make torture   kill the pipeline at 20 instants and see what survives; half an hour"
+	@echo "make fuzz      feed every reader with damaged files; MINUTES=2 is for each, an hour in all"
 	@echo "make processors  which processors compute the same bits; needs qemu-user; ten minutes"
 	@echo "make check     lint and types"
 
@@ -61,6 +62,11 @@ torture: data
 processors: data
 	python tests/processors.py
 	python tests/reliability_page.py
+
+MINUTES = 2
+fuzz: data
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	python tests/fuzz.py --minutes $(MINUTES)
 
 check: setup
 	ruff check .

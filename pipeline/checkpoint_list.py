@@ -11,8 +11,8 @@ from typing import Any
 from pipeline.checkpoint import WEIGHTS
 from pipeline.errors import UserError
 from pipeline.files import md5_as_dvc, sha256_of
-from pipeline.params import read_yaml
 from pipeline.report import ROW_NAMES_IT, plain
+from pipeline.text_files import BAD_VALUE, read_json, read_yaml, reason
 
 FOLDER = "data/checkpoints"
 HERE, CHANGED, MISSING, UNKNOWN = "here", "changed since", "dvc pull", "not of DVC"
@@ -97,7 +97,7 @@ def _recorded(content: Any, *, where: Path) -> tuple[dict[str, Any], dict[str, A
             outs |= {out["path"]: out for out in stage.get("outs", ())}
             deps = {PurePosixPath(dep["path"]): dep for dep in stage.get("deps", ())}
             scored |= {path.name: dep for path, dep in deps.items() if str(path.parent) == FOLDER}
-    except (KeyError, TypeError, AttributeError) as error:
+    except BAD_VALUE as error:
         raise UserError(f"{where}: expected the stages as DVC records them, found {error!r}") from error
     return outs, scored
 
@@ -143,9 +143,9 @@ def _protocol(root: Path, run: Entry, scores: dict[str, dict[int, float]]) -> di
 
 def _metrics(root: Path, row: str) -> dict[str, Any]:
     path = root / "reports" / "metrics" / f"{row}.json"
+    content: dict[str, Any] = read_json(path, "the metrics of a row")
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["protocol"]["seeds"], content["mpjpe_mm"]["runs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected the metrics of a row, found {type(error).__name__}: {error}") from error
+    except BAD_VALUE as error:
+        raise UserError(f"{path}: expected the metrics of a row, found {reason(error)}") from error
     return content

@@ -19,6 +19,8 @@ from jaxtyping import Bool, Float32
 from pipeline.errors import UserError
 from pipeline.geometry import Camera, RigidTransform
 from pipeline.skeleton import Skeleton
+from pipeline.text_files import BAD_VALUE, read_json, reason
+from pipeline.untrusted import HEADER_ERRORS, reason_of_header
 
 SPLITS = ("train", "validation", "test")
 DESCRIPTION = ("take", "subset", "subject", "action", "rate_hz", "first_frame")  # what clips.json says in plain values
@@ -159,14 +161,14 @@ def read_split(folder: Path) -> list[Clip]:
     Raises UserError if a file is missing, damaged or does not fit the others.
     """
     table = folder / "clips.json"
+    entries = read_json(table, "the list of clips")
     try:
-        entries = json.loads(table.read_text(encoding="utf-8"))
         lengths = [int(entry["frames"]) for entry in entries]
         cameras = [_camera_from_dict(entry["camera"]) for entry in entries]
         described = [{key: entry[key] for key in DESCRIPTION} for entry in entries]
         activities = [tuple((int(start), str(name)) for start, name in e.get("activities", ())) for e in entries]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{table}: expected the list of clips, found {type(error).__name__}: {error}") from error
+    except BAD_VALUE as error:
+        raise UserError(f"{table}: expected the list of clips, found {reason(error)}") from error
     if not entries:
         return []
     frames = sum(lengths)
@@ -199,9 +201,10 @@ def read_split(folder: Path) -> list[Clip]:
 
 def _read_array(path: Path, frames: int, *, ndim: int, dtype: str = "float32") -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: expected a numpy array, found {type(error).__name__}: {error}") from error
+        with np.errstate(over="ignore"):  # of a shape that nothing has
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, *HEADER_ERRORS) as error:
+        raise UserError(f"{path}: expected a numpy array, found {reason_of_header(error)}") from error
     if array.dtype != dtype or array.ndim != ndim or len(array) != frames:
         expected = f"{dtype} with {frames} frames in {ndim} dimensions"
         raise UserError(f"{path}: expected {expected}, found {array.dtype} {array.shape}")

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cdflib
 import numpy as np
 from einops import rearrange
 from jaxtyping import Float32, Float64
@@ -23,7 +22,7 @@ from pipeline.errors import UserError
 from pipeline.files import new_folder
 from pipeline.geometry import Camera, project
 from pipeline.human36m_cameras import LENSES, PLACEMENTS, cameras_of
-from pipeline.raw_arrays import READ_ERRORS, numbers, read_hdf5_mat, read_mat
+from pipeline.raw_arrays import numbers, read_cdf, read_hdf5_mat, read_mat
 from pipeline.skeleton import COCO_17, H36M_17, MPII_16, Skeleton
 from pipeline.untrusted import read_object_npz
 
@@ -145,12 +144,10 @@ def _checked_pose(value: object, take: str, *, where: str) -> Float32[np.ndarray
 
 
 def _read_cdf(path: Path) -> np.ndarray:
-    try:
-        pose_mm = np.asarray(cdflib.CDF(path).varget("Pose"))
-        return rearrange(pose_mm, "... (j c) -> (...) j c", c=3) / 1000
-    except READ_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: expected a CDF file with 'Pose', found {type(error).__name__}: {reason}") from error
+    pose_mm = read_cdf(path, "Pose")
+    if pose_mm.ndim < 2 or pose_mm.shape[-1] != 96:
+        raise UserError(f"{path}: 'Pose': expected rows of 96 numbers, found {pose_mm.shape}")
+    return rearrange(pose_mm, "... (j c) -> (...) j c", c=3) / 1000
 
 
 def _read_cdf_mat(path: Path) -> Any:

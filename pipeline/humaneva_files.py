@@ -118,7 +118,7 @@ def _unlabelled_keypoints(array: object, joints: int, *, where: str) -> Float32[
 
 def _layout(metadata: dict[Any, Any], path: Path) -> Skeleton:
     name = metadata.get("layout_name")
-    if name not in LAYOUTS:
+    if not isinstance(name, str) or name not in LAYOUTS:
         raise UserError(f"{path}: expected the keypoint layout {', '.join(LAYOUTS)}, found {name!r}")
     skeleton = LAYOUTS[name]
     for key, value in _described(skeleton).items():

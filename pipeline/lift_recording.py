@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,11 +12,11 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.files import new_folder, write_json
 from pipeline.geometry import Camera
-from pipeline.keypoint_files.detectors import read_json
 from pipeline.lift import Lifter
 from pipeline.lifted_files import about, write_csv, write_npz, write_poses_json
 from pipeline.model_input import calibrated_camera
 from pipeline.people import Lifted, Recording
+from pipeline.text_files import BAD_VALUE, read_json
 
 OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html", "mp4", "gif", "png")
 DEFAULT_OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html")
@@ -104,8 +103,8 @@ def check_replaceable(out: Path) -> None:
     if not out.is_dir():
         raise UserError(f"{out}: expected a folder, found a file")
     try:
-        own = {ABOUT, *json.loads((out / ABOUT).read_text(encoding="utf-8"))["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        own = {ABOUT, *read_json(out / ABOUT)["files"]}
+    except (UserError, *BAD_VALUE):
         own = set()
     foreign = sorted(path.name for path in out.iterdir() if path.name not in own)
     if foreign or out.resolve() == Path.cwd():
@@ -169,4 +168,4 @@ def summary(lifted: Lifted, recording: Recording, out: Path) -> str:
 
 
 def _file_name(person: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", person)
+    return re.sub(r"[^A-Za-z0-9_-]", "_", person)[:60]

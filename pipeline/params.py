@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,6 +20,7 @@ from models import check_hyperparameters
 from pipeline.errors import UserError
 from pipeline.processor import SameBits
 from pipeline.rows import Row
+from pipeline.text_files import read_yaml
 
 Count = Annotated[StrictInt, Field(ge=1)]
 
@@ -299,14 +299,3 @@ def validated(kind: type[V], values: Any, *, where: str) -> V:
         if expected.startswith(("greater", "less")):
             expected = f"a number {expected}"
         raise UserError(f"{where}: {key}: expected {expected}, found {first['input']!r}") from error
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML (or JSON) file. Raises UserError if it cannot be read."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: expected a YAML file, found no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: expected a readable YAML file, found {type(error).__name__}: {reason}") from error

@@ -1,27 +1,28 @@
-"""Arrays out of raw files: MATLAB's two formats read without executing anything, shapes and numbers checked."""
+"""Arrays out of raw files: MATLAB's two formats and CDF read without executing anything, shapes and numbers checked."""
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cdflib
 import h5py
 import numpy as np
 import scipy.io
 from jaxtyping import Bool, Float32
 from scipy.io.matlab import MatReadError
 
+from pipeline.confined import confined
 from pipeline.errors import UserError
 from pipeline.geometry import Camera
 
-MAX_NUMBERS = 1 << 28  # of one variable; the largest published one has 18 million
+MAX_RATIO = 200  # of the arrays to the file that they are in, where the arrays are over 64 MiB
 READ_ERRORS = (
-    *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, RuntimeError),
-    *(NotImplementedError, AttributeError, MatReadError, struct.error, zlib.error),
+    *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError),
+    *(NotImplementedError, AttributeError, AssertionError, MatReadError, struct.error, zlib.error),
 )
 
 
@@ -32,18 +33,31 @@ def read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: expected a MATLAB file, found no such file")
+    content: dict[str, Any] = confined(_read_mat, path, variables)
+    return content
+
+
+def _read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
     try:
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-        known = [name for name in variables if name in shapes]
-        for name in known:
-            _check_size(name, shapes[name], path)
-        content = scipy.io.loadmat(path, variable_names=known)
+        content = scipy.io.loadmat(path, variable_names=[name for name in variables if name in shapes])
         _check_there(variables, list(shapes), path)  # last: of a file that was cut off, the rest seems not to be there
-        return {name: content[name] for name in variables}
-    except UserError:
-        raise
+        found = {name: content[name] for name in variables}
     except READ_ERRORS as error:
         raise UserError(f"{path}: expected a whole MATLAB file of version 5 to 7, found {_reason(error)}") from error
+    _check_size(path, sum(_byte_count(array, path) for array in found.values()))
+    return found
+
+
+def _byte_count(value: object, path: Path) -> int:
+    """Of numbers, or of a cell of numbers. Raises UserError for what else MATLAB has."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiubcU":
+        return value.nbytes
+    if type(value) is np.ndarray and value.dtype == object:
+        return sum(item.nbytes for item in value.flat if isinstance(item, np.ndarray))
+    raise UserError(
+        f"{path}: expected numbers and cells of them, found {getattr(value, 'dtype', type(value).__name__)}"
+    )
 
 
 def read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]:
@@ -54,6 +68,11 @@ def read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]
     """
     if not path.is_file():
         raise UserError(f"{path}: expected a MATLAB file of version 7.3, found no such file")
+    content: dict[str, np.ndarray] = confined(_read_hdf5_mat, path, variables)
+    return content
+
+
+def _read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             links = {name: file.get(name, getlink=True) for name in variables if name in file.keys()}  # noqa: SIM118
@@ -62,14 +81,29 @@ def read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]
                     raise UserError(f"{path}: '{name}': expected an array in the file, found {type(link).__name__}")
             _check_there(variables, list(file.keys()), path)
             for name in variables:
-                _check_size(name, file[name].shape, path)
                 if file[name].external or file[name].is_virtual or file[name].dtype.kind not in "fiub":
                     raise UserError(f"{path}: '{name}': expected numbers in the file itself, found {file[name].dtype}")
+            _check_size(path, sum(file[name].size * file[name].dtype.itemsize for name in variables))
             return {name: file[name][()] for name in variables}
-    except UserError:
-        raise
     except READ_ERRORS as error:
         raise UserError(f"{path}: expected a whole MATLAB file of version 7.3, found {_reason(error)}") from error
+
+
+def read_cdf(path: Path, variable: str) -> np.ndarray:
+    """A variable of numbers in a CDF file. Raises UserError if it is not there, damaged or absurdly large."""
+    array: np.ndarray = confined(_read_cdf, path, variable)
+    return array
+
+
+def _read_cdf(path: Path, variable: str) -> np.ndarray:
+    try:
+        array = np.asarray(cdflib.CDF(path).varget(variable))
+    except READ_ERRORS as error:
+        raise UserError(f"{path}: expected a CDF file with '{variable}', found {_reason(error)}") from error
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"{path}: '{variable}': expected numbers, found {array.dtype}")
+    _check_size(path, array.nbytes)
+    return array
 
 
 def _check_there(variables: Sequence[str], found: Sequence[str], path: Path) -> None:
@@ -78,9 +112,10 @@ def _check_there(variables: Sequence[str], found: Sequence[str], path: Path) -> 
             raise UserError(f"{path}: expected the variable '{name}', found {', '.join(found) or 'none'}")
 
 
-def _check_size(name: str, shape: tuple[int, ...], path: Path) -> None:
-    if math.prod(shape) > MAX_NUMBERS:
-        raise UserError(f"{path}: '{name}': expected at most {MAX_NUMBERS} numbers, found the shape {shape}")
+def _check_size(path: Path, content_bytes: int) -> None:
+    packed = path.stat().st_size
+    if content_bytes > 64 << 20 and content_bytes > MAX_RATIO * packed:
+        raise UserError(f"{path}: expected a file of data, found {packed} bytes that unpack to {content_bytes}")
 
 
 def numbers(value: object, shape: tuple[int | None, ...], *, where: str) -> Float32[np.ndarray, "..."]:

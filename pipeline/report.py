@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from pipeline.params import load_params
 from pipeline.results_page import Group, Published, RowRecord, results_page
 from pipeline.results_tex import tex_table
 from pipeline.rows import listed_rows, parse_row
+from pipeline.text_files import BAD_VALUE, csv_lines, read_json, reason
 
 METRICS = {"mpjpe_mm": "MPJPE", "p_mpjpe_mm": "P-MPJPE", "n_mpjpe_mm": "N-MPJPE", "mpjve_mm": "MPJVE"}
 SHARES = {"pck150": "PCK@150 (%)", "auc": "AUC (%)"}  # of the datasets that have them
@@ -91,24 +91,23 @@ def read_record(row: str, *, reports: Path, prepared: Path) -> RowRecord:
 
 
 def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    expected = f"JSON with {', '.join(keys)}"
+    content: dict[str, Any] = read_json(path, expected)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         for key in keys:
             content[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        keyed = ", ".join(keys)
-        raise UserError(f"{path}: expected JSON with {keyed}, found {type(error).__name__}: {error}") from error
+    except BAD_VALUE as error:
+        raise UserError(f"{path}: expected {expected}, found {reason(error)}") from error
     return content
 
 
 def _read_curves(path: Path) -> tuple[dict[str, Any], ...]:
     columns = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm")
+    _, lines = csv_lines(path, "learning curves")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
         return tuple({name: float(line[name]) if line[name] else None for name in columns} for line in lines)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: expected learning curves, found {type(error).__name__}: {error}") from error
+    except BAD_VALUE as error:
+        raise UserError(f"{path}: expected learning curves, found {reason(error)}") from error
 
 
 def groups_of(records: Sequence[RowRecord]) -> list[Group]:
@@ -140,23 +139,18 @@ def _headline(rows: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 
 
 def _read_result(path: Path) -> Result:
+    result: Result = read_json(path, "the metrics of a row")
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
         for key in ("row", "protocol", "per_action", "per_joint", *METRICS):
             result[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected the metrics of a row, found {type(error).__name__}: {error}") from error
+    except BAD_VALUE as error:
+        raise UserError(f"{path}: expected the metrics of a row, found {reason(error)}") from error
     return result
 
 
 def _read_published(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.DictReader(file)
-            published, columns = list(lines), tuple(lines.fieldnames or ())
-    except OSError as error:
-        raise UserError(f"{path}: expected the published results, found {type(error).__name__}: {error}") from error
-    if columns != PUBLISHED:
+    columns, published = csv_lines(path, "the published results")
+    if tuple(columns) != PUBLISHED:
         raise UserError(f"{path}: expected the columns {', '.join(PUBLISHED)}, found {', '.join(columns)}")
     return published
 

@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from pipeline.errors import UserError
+from pipeline.text_files import BAD_VALUE, read_yaml, reason
 
 PATTERN = re.compile(
     r"(?P<dataset>[a-z0-9_]+)-(?P<keypoints>[a-z0-9_]+)-f(?P<frames>0|-?[1-9][0-9]*)-(?P<model>[a-z0-9_]+)"
@@ -47,10 +46,10 @@ def listed_rows(dvc_yaml: Path, selection: dict[str, object]) -> list[str]:
 
     Raises UserError if the file has no such list, or a row asks for a name that `selection` does not have.
     """
+    content = read_yaml(dvc_yaml)
     try:
-        listed = yaml.safe_load(dvc_yaml.read_text(encoding="utf-8"))["stages"]["evaluate_5runs"]["matrix"]["row"]
+        listed = content["stages"]["evaluate_5runs"]["matrix"]["row"]
         rows = [re.sub(r"\$\{(\w+)\}", lambda name: str(selection[name[1]]), row) for row in listed]
-    except (OSError, KeyError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(repr(error).split())
-        raise UserError(f"{dvc_yaml}: expected stages.evaluate_5runs.matrix.row, found {reason}") from error
+    except BAD_VALUE as error:
+        raise UserError(f"{dvc_yaml}: expected stages.evaluate_5runs.matrix.row, found {reason(error)}") from error
     return list(dict.fromkeys(rows))

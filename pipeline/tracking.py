@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -225,7 +226,7 @@ def start_run(
     all_tags = list(dict.fromkeys([*tags, *row.split("-"), *filter(None, [experiment])]))
     run_id = _trial_of_a_sweep(job_type) or run_id
     identity = {"id": run_id, "name": name, "group": row, "job_type": job_type, "notes": notes, "tags": all_tags}
-    all_config = {**config, **_dvc_config(), **_data_config(root, row)}
+    all_config = {**config, **_code_config(folder), **_dvc_config(), **_data_config(root, row)}
     opening = None if mode == "disabled" else partial(open_run, mode, root, **identity, config=all_config)
     run = Run(opening, root)
     exit_code = 1
@@ -249,6 +250,16 @@ def _trial_of_a_sweep(job_type: str) -> str | None:
             os.environ.pop(variable, None)
         return None
     return os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+
+
+def _code_config(folder: Path) -> dict[str, Any]:
+    """The commit that the folder is at, if it is in a repository of git."""
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return {}
+    return {"code": {"commit": answer.stdout.strip()}} if answer.returncode == 0 else {}
 
 
 def _data_config(root: Path, row: str) -> dict[str, Any]:

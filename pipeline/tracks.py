@@ -37,6 +37,16 @@ class Found:
     camera: Camera | None = None
 
 
+def in_order(frames: dict[int, list[Detection]]) -> list[list[Detection]]:
+    """From the first number to the last; a frame that is not listed has nobody in it."""
+    if not frames:
+        return []
+    first, last = min(frames), max(frames)
+    if last - first > 1000 + 100 * len(frames):
+        raise UserError(f"frames: expected numbers that follow each other, found {first} to {last} for {len(frames)}")
+    return [frames.get(number, []) for number in range(first, last + 1)]
+
+
 def tracks_of(found: Found, *, source: str) -> tuple[Track, ...]:
     """Each person's detections from the first to the last, those in between that are missing as not seen.
 

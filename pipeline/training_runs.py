@@ -7,7 +7,6 @@ end goes on is told by its lock in `.work/`, which dies with its process.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -19,7 +18,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.checkpoint import CARD, HISTORY
+from pipeline.errors import UserError
 from pipeline.experiments import flat
+from pipeline.text_files import BAD_VALUE, csv_lines, read_json
 from pipeline.wandb_files import read_items, records_by_kind
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def _sameness(run: TrainingRun) -> str:
 
 
 def _told_apart_by(run: TrainingRun) -> dict[str, Any]:
-    return {key: value for key, value in (run.config or {}).items() if key not in ("seed", "dvc")}
+    return {key: value for key, value in (run.config or {}).items() if key not in ("seed", "dvc", "code")}
 
 
 def _labels(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
@@ -153,7 +154,7 @@ def _read_again(path: Path, parsed: Parsed, read: Any) -> TrainingRun | None:
         if path not in parsed or parsed[path][0] != mark:
             parsed[path] = (mark, read(path))
         return parsed[path][1]
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except (UserError, OSError, ImportError, *BAD_VALUE) as error:
         if path not in parsed:
             log.warning("%s is left out: %s: %s", path, type(error).__name__, error)
         parsed[path] = (mark, None) if path.exists() else ((0, 0), None)
@@ -179,7 +180,7 @@ def _tracked_run(path: Path) -> TrainingRun | None:
         source=path,
         state=state,
         config=config,
-        commit=next((record.git.commit for record in records.get("environment", [])), ""),
+        commit=str(config.get("code", {}).get("commit", "")),
         experiment=str(config.get("dvc", {}).get("experiment", "")),
         started_s=run.start_time.seconds + run.start_time.nanos / 1e9,
         logged_s=tuple(float(row["_timestamp"]) for row in logged.values()),
@@ -188,7 +189,7 @@ def _tracked_run(path: Path) -> TrainingRun | None:
 
 def _finished_run(path: Path) -> TrainingRun:
     """The run that a checkpoint is of."""
-    card = json.loads(path.read_text(encoding="utf-8"))
+    card = read_json(path)
     history = path.with_name(HISTORY)
     return TrainingRun(
         run_id=f"{card['run_key']}-{card['seed']}",
@@ -202,8 +203,7 @@ def _finished_run(path: Path) -> TrainingRun:
 
 def _reported_runs(path: Path) -> Iterator[TrainingRun]:
     """The runs in the learning curves of a row's report."""
-    with path.open(newline="", encoding="utf-8") as file:
-        seeds = list(dict.fromkeys(line["run"] for line in csv.DictReader(file)))
+    seeds = list(dict.fromkeys(line["run"] for line in csv_lines(path, "learning curves")[1]))
     for seed in seeds:
         curve = tuple(_read_curve(path, seed))
         yield TrainingRun(f"{path.stem}/run{seed}", path.stem, int(seed), curve, path, "finished")
@@ -211,10 +211,9 @@ def _reported_runs(path: Path) -> Iterator[TrainingRun]:
 
 def _read_curve(path: Path, run: str | None = None) -> Iterator[Record]:
     """The epochs in a file of one run, or of the one called `run` of several."""
-    with path.open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            if run is None or line["run"] == run:
-                yield {column: _finite(line[column] or None) for column in CURVE}
+    for line in csv_lines(path, "a learning curve")[1]:
+        if run is None or line["run"] == run:
+            yield {column: _finite(line[column] or None) for column in CURVE}
 
 
 def _finite(value: Any) -> float | None:

@@ -11,9 +11,11 @@ import io
 import math
 import pickle
 import pickletools
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,11 +26,23 @@ from pipeline.errors import UserError
 MAX_BYTES = 4 << 30  # of all arrays of an archive; the largest published file holds 0.7 GB
 MAX_RATIO = 200  # of an archive's content to the archive, where the content is over 64 MiB
 MAX_MEMBERS = 1024
-MAX_OPCODES = 4_000_000  # of one pickle; Human3.6M takes 30,000
+MAX_OPCODES = 2_000_000  # of one pickle; Human3.6M takes 30,000
+MAX_SCALAR_BYTES = 256
 MAX_DEPTH = 32
 MAX_DIMENSIONS = 8
 ADMITTED = "arrays, dicts, lists, numbers and strings"
-READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError)
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+# Of numpy for the header of an array, which is in Python's notation.
+HEADER_ERRORS = (ValueError, SyntaxError, TypeError, MemoryError, RuntimeError, OverflowError, tokenize.TokenError)
 UNPICKLING_ERRORS = (
     *READ_ERRORS,
     pickle.UnpicklingError,
@@ -103,13 +117,15 @@ class _Array:
     Memory is taken for the bytes that are in the file alone: a shape that they do not fill is refused.
     """
 
-    __slots__ = ("shape", "value")
+    __slots__ = ("column_major", "dtype", "shape", "value")
 
     def __init__(self, kind: object, shape: object, code: object) -> None:
         if not isinstance(kind, Admitted) or kind.name != "numpy.ndarray":
             raise UserError(f"expected a numpy array, found one of the kind {_shown(kind)}")
-        self.value: np.ndarray | list[Any] | None = None
+        self.value: np.ndarray | list[Any] | str | None = None
+        self.dtype = np.dtype("b")
         self.shape: tuple[int, ...] = ()
+        self.column_major = False
 
     def __setstate__(self, state: object) -> None:
         if type(state) is not tuple or len(state) != 5:
@@ -130,14 +146,30 @@ class _Array:
                 raise UserError(f"expected {size} objects in an array of shape {shape}, found {found}")
             self.value = data
             return
-        if isinstance(data, str):  # protocol 2 as written by Python 2
-            data = data.encode("latin1")
+        if isinstance(data, _Text):
+            data = data.text
         expected = size * dtype.dtype.itemsize
-        if not isinstance(data, (bytes, bytearray)) or len(data) != expected:
-            found = f"{len(data)} bytes" if isinstance(data, (bytes, bytearray)) else type(data).__name__
+        if not isinstance(data, (bytes, bytearray, str)) or len(data) != expected:
+            found = f"{len(data)} bytes" if isinstance(data, (bytes, bytearray, str)) else type(data).__name__
             raise UserError(f"expected {expected} bytes for an array {dtype.dtype} of shape {shape}, found {found}")
-        flat = np.frombuffer(data, dtype=dtype.dtype) if size else np.zeros(0, dtype=dtype.dtype)
-        self.value = flat.reshape(shape, order="F" if order == "F" else "C")
+        self.dtype, self.column_major = dtype.dtype, order == "F"
+        self.value = data if isinstance(data, str) else self.of(data)
+
+    def of(self, data: bytes | bytearray) -> np.ndarray:
+        """The array of these bytes, which it shares."""
+        flat = np.frombuffer(data, dtype=self.dtype) if math.prod(self.shape) else np.zeros(0, dtype=self.dtype)
+        return flat.reshape(self.shape, order="F" if self.column_major else "C")
+
+
+class _Text:
+    """Bytes as protocol 2 writes them: as text, which is turned into bytes once, when it is known whose they are."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: object, encoding: object) -> None:
+        if type(text) is not str or encoding not in ("latin1", "latin-1"):
+            raise UserError(f"expected bytes in latin1, found {_shown(encoding)}")
+        self.text = text
 
 
 def _size(shape: object) -> int:
@@ -157,17 +189,11 @@ def _array_from_buffer(data: object, dtype: object, shape: object, order: str) -
 
 
 def _scalar(dtype: object, data: object) -> Any:
-    array = _array_from_buffer(data, dtype, (), "C").value
-    if not isinstance(array, np.ndarray):
-        raise UserError("expected a number, found an object as one")
-    return array[()]
-
-
-def _encode(text: object, encoding: object) -> bytes:
-    """How protocol 2 writes bytes."""
-    if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise UserError(f"expected bytes in latin1, found {_shown(encoding)}")
-    return text.encode("latin1")
+    array = _array_from_buffer(data, dtype, (), "C")
+    if isinstance(array.value, list) or array.dtype.itemsize > MAX_SCALAR_BYTES:
+        raise UserError(f"expected a number or at most {MAX_SCALAR_BYTES} bytes of text, found something else as one")
+    value = array.of(array.value.encode("latin1")) if isinstance(array.value, str) else array.value
+    return None if value is None else value[()]
 
 
 def _no_bytes(*args: object) -> bytes:
@@ -180,7 +206,7 @@ def _no_bytes(*args: object) -> bytes:
 NUMPY: dict[str, Callable[..., Any] | None] = {
     "numpy.ndarray": None,
     "numpy.dtype": _Dtype,
-    "_codecs.encode": _encode,
+    "_codecs.encode": _Text,
     "__builtin__.bytes": _no_bytes,
 }
 for core in ("core", "_core"):  # of numpy 1 and of numpy 2
@@ -201,7 +227,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def __init__(self, file: Stream, *, where: str) -> None:
         super().__init__(file, encoding="latin1")
-        self.where = where
+        self.file, self.where = file, where
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name. Raises UserError for a name that is not admitted."""
@@ -217,11 +243,13 @@ class RestrictedUnpickler(pickle.Unpickler):
     def read(self) -> Any:
         """The pickle's plain value. Raises UserError, naming `where`, for whatever is not admitted or is damaged."""
         try:
-            return _plain(self.load(), self.plain_object, depth=0, done={})
+            value = _plain(self.load(), self.plain_object, depth=0, done={})
         except UserError as error:
             raise UserError(f"{self.where}: {error}") from None
         except UNPICKLING_ERRORS as error:
             raise UserError(f"{self.where}: expected a whole pickle, found {_reason(error)}") from error
+        check_weight(value, items=MAX_OPCODES, array_bytes=max(64 << 20, self.file.tell()), where=self.where)
+        return value
 
     def plain_object(self, value: Any) -> Any:
         """What an instance made by a stand-in means. Raises UserError for others."""
@@ -318,7 +346,7 @@ def _plain(value: Any, plain_object: Callable[[Any], Any], *, depth: int, done: 
     elif type(value) is tuple:
         result = tuple(plain(item) for item in value)
     elif isinstance(value, _Array):
-        result = _plain_array(value, plain)
+        result = _plain_array(value, plain, done)
     else:
         result = plain_object(value)
     done[id(value)] = result
@@ -328,19 +356,53 @@ def _plain(value: Any, plain_object: Callable[[Any], Any], *, depth: int, done: 
 _UNFINISHED = object()
 
 
-def _plain_array(array: _Array, plain: Callable[[Any], Any]) -> np.ndarray:
+def _plain_array(array: _Array, plain: Callable[[Any], Any], done: dict[int, Any]) -> np.ndarray:
     if array.value is None:
         raise UserError("expected the data of an array, found none")
     if isinstance(array.value, np.ndarray):
         return array.value
+    if isinstance(array.value, str):
+        if len(array.value) > MAX_SCALAR_BYTES and done.setdefault(id(array.value), array) is not array:
+            raise UserError("expected the data of one array in a text, found those of two")  # each would take memory
+        return array.of(array.value.encode("latin1"))
     objects = np.empty(len(array.value), dtype=object)
     for index, item in enumerate(array.value):
         objects[index] = plain(item)
     return objects.reshape(array.shape)
 
 
-def read_object_npz(path: Path) -> dict[str, Any]:
-    """The arrays of an npz archive by name; a 0-d object array as the dict (or whatever) it holds.
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, np.ndarray):
+        return value.flat if value.dtype == object else ()
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def check_weight(
+    value: Any, *, items: int, array_bytes: int, where: str, parts: Callable[[Any], Iterable[Any]] = _parts
+) -> None:
+    """Raises UserError if `value`, what it has in many places written out each time, has more items or bytes of arrays.
+
+    A few lists, each twice in the next, are more than any memory for whoever goes through them.
+    """
+    known: dict[int, tuple[int, int]] = {}
+
+    def weight(value: Any) -> tuple[int, int]:
+        if id(value) not in known:
+            own = [weight(part) for part in parts(value)]
+            size = value.nbytes if isinstance(value, np.ndarray) and value.dtype != object else 0
+            known[id(value)] = (1 + sum(count for count, _ in own), size + sum(size for _, size in own))
+        return known[id(value)]
+
+    found_items, found_bytes = weight(value)
+    if found_items > items or found_bytes > array_bytes:
+        expected = f"at most {items} values and {array_bytes} bytes of arrays"
+        raise UserError(f"{where}: expected {expected}, found more when what is shared is written out")
+
+
+def read_object_npz(path: Path, *, only: str | None = None) -> dict[str, Any]:
+    """The arrays of an npz archive by name, or `only` the one of that name; a 0-d object array as what it holds.
 
     Raises UserError if the file is missing, is no npz archive, is cut off, unpacks to an absurd size, or holds other
     things than arrays, dicts, lists, tuples, numbers, strings, bools and None.
@@ -348,7 +410,9 @@ def read_object_npz(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             members = _checked_members(archive, path)
-            return {member.filename.removesuffix(".npy"): _read_member(archive, member, path) for member in members}
+            named = {member.filename.removesuffix(".npy"): member for member in members}
+            chosen = named if only is None else {only: named[only]} if only in named else {}
+            return {name: _read_member(archive, member, path) for name, member in chosen.items()}
     except FileNotFoundError:
         raise UserError(f"{path}: expected an npz archive, found no such file") from None
     except READ_ERRORS as error:
@@ -370,7 +434,9 @@ def _checked_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipIn
     content = sum(member.file_size for member in members)
     if content > MAX_BYTES:
         raise UserError(f"{path}: expected at most {MAX_BYTES} bytes of arrays, found {content}")
-    packed = sum(member.compress_size for member in members)
+    packed, size = sum(member.compress_size for member in members), path.stat().st_size
+    if packed > size:
+        raise UserError(f"{path}: expected at most the archive's own {size} bytes in it, found {packed}")
     if content > 64 << 20 and content > MAX_RATIO * packed:
         raise UserError(f"{path}: expected an archive of data, found {packed} bytes that unpack to {content}")
     return members
@@ -396,8 +462,13 @@ def _read_header(file: Stream, where: str) -> tuple[tuple[int, ...], bool, np.dt
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return read(file)
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise UserError(f"{where}: expected a numpy array, found {_reason(error)}") from error
+    except HEADER_ERRORS as error:
+        raise UserError(f"{where}: expected a numpy array, found {reason_of_header(error)}") from error
+
+
+def reason_of_header(error: BaseException) -> str:
+    """What is wrong with the header of a numpy array, which numpy reads as Python's own notation."""
+    return "a header nested too deep" if isinstance(error, (MemoryError, RecursionError)) else _reason(error)
 
 
 def _read_numbers(file: Stream, shape: tuple[int, ...], column_major: bool, dtype: np.dtype, where: str) -> np.ndarray:

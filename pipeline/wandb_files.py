@@ -19,6 +19,7 @@ def read_records(path: Path) -> Iterator[Any]:
 
     Raises ValueError if the file does not begin as wandb's do, and ImportError where wandb is not installed.
     """
+    from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
     record_type: Any = wandb_internal_pb2.__dict__["Record"]  # protobuf makes its classes at import
@@ -41,7 +42,10 @@ def read_records(path: Path) -> Iterator[Any]:
         position += CHUNK_HEADER.size + length
         record_bytes = chunk if kind in (WHOLE, FIRST) else record_bytes + chunk
         if kind not in (FIRST, MIDDLE):
-            yield record_type.FromString(record_bytes)
+            try:
+                yield record_type.FromString(record_bytes)
+            except DecodeError as error:
+                raise ValueError(f"{path}: expected a record of W&B, found {error}") from error
 
 
 def records_by_kind(path: Path) -> dict[str, list[Any]]:

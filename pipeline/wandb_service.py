@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -24,6 +25,10 @@ ENVIRONMENT = {
     "WANDB_SILENT": "true",
     "WANDB_CONSOLE": "off",
     "WANDB_ERROR_REPORTING": "false",
+    # The machine's name, its folders and the address of git's remote stay here; the commit is in the run's config.
+    "WANDB_X_DISABLE_META": "true",
+    "WANDB_DISABLE_GIT": "true",
+    "WANDB_HOST": "private",
 }
 # wandb globs end in "*", so the errors whose best epoch is shown are listed one by one.
 BEST_IS_LOWEST = ("val/mpjpe_mm", "val/p_mpjpe_mm", "val/n_mpjpe_mm")
@@ -114,7 +119,21 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
         error = _within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
         _warn_unless(silent, error)
     # Also after a run that did not close: this takes back wandb's wait at exit, which has no limit either.
-    _warn_unless(silent, _within_limit(wandb.teardown, limit_s))
+    torn = _within_limit(wandb.teardown, limit_s)
+    _warn_unless(silent, torn)
+    if wandb_run is not None and not silent and error is None and torn is None:
+        _remove_logs(Path(wandb_run.settings.sync_dir))
+
+
+def _remove_logs(folder: Path) -> None:
+    """Take wandb's own logs of a run that closed well out of its folder: they name folders of this machine."""
+    service = folder / "logs" / "debug-core.log"
+    if service.is_symlink():
+        service.resolve().unlink(missing_ok=True)
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    for link in folder.parent.glob("debug*.log"):
+        if link.is_symlink() and not link.exists():
+            link.unlink(missing_ok=True)
 
 
 def _warn_unless(silent: bool, error: BaseException | None) -> None:

@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import os
-import pickle
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -81,11 +80,15 @@ def load_state(folder: Path) -> dict[str, Any] | None:
             continue
         try:
             with zipfile.ZipFile(path) as archive:  # torch itself reads on over a wrong checksum
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise zipfile.BadZipFile("compressed content, which torch does not write")
                 if (wrong := archive.testzip()) is not None:
                     raise zipfile.BadZipFile(f"a wrong checksum of {wrong}")
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            log.warning("%s: expected a saved state, found %s; trying the one before", path, error)
+        except Exception as error:  # torch raises whatever comes of the bytes
+            log.warning(
+                "%s: expected a saved state, found %s; trying the one before", path, " ".join(str(error).split())
+            )
     return None
 
 

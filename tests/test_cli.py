@@ -75,7 +75,7 @@ def test_the_stages_of_dvc_yaml_are_commands_of_the_same_name():
         ("evaluate_5runs nowhere nowhere", "nowhere/evaluation.json: expected a "),
         ("evaluate_5runs nowhere nowhere --params nowhere.yaml", "nowhere.yaml: expected a "),
         ("report", "json: expected the metrics of a row, found FileNotFoundError"),
-        ("report --dvc-yaml nowhere.yaml", "nowhere.yaml: expected stages.evaluate_5runs.matrix.row, found "),
+        ("report --dvc-yaml nowhere.yaml", "nowhere.yaml: expected a YAML file, found no such file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, complaint, capsys):

@@ -286,9 +286,9 @@ def test_an_unknown_person_is_called_so(takes):
 @pytest.mark.parametrize(
     ("file", "found"),
     [
-        ("sequences.csv", "expected the table of sequences, found no such file"),
-        ("skeletons.json", "expected the skeletons li and daz, found no such file"),
-        ("li_walking.npz", "expected a readable npz archive with '.*', found no such file"),
+        ("sequences.csv", "expected the table of sequences, found FileNotFoundError"),
+        ("skeletons.json", "expected the skeletons li and daz, found FileNotFoundError"),
+        ("li_walking.npz", "expected an npz archive, found no such file"),
     ],
 )
 def test_a_missing_file_is_named(file, found, own_raw):
@@ -302,7 +302,7 @@ def test_a_missing_file_is_named(file, found, own_raw):
 def test_a_truncated_archive_is_named(bytes_left, own_raw):
     path = own_raw / "cmu_mocap" / "li_walking.npz"
     path.write_bytes(path.read_bytes()[:bytes_left])
-    with refuses(path.parent, "li_walking.npz: expected a readable npz archive with 'test_walking_1'"):
+    with refuses(path.parent, "li_walking.npz: expected a whole npz archive, found "):
         read_all(path.parent)
 
 
@@ -314,7 +314,7 @@ def test_an_archive_with_flipped_bytes_is_named(save, own_raw):
     content = bytearray(path.read_bytes())
     content[1000:1400] = bytes(255 - byte for byte in content[1000:1400])
     path.write_bytes(content)
-    with refuses(path.parent, "daz_martial.npz: expected a readable npz archive with 'martial_0"):
+    with refuses(path.parent, "daz_martial.npz: expected a whole npz archive, found "):
         read_all(path.parent)
 
 
@@ -325,7 +325,7 @@ def test_a_pickle_in_an_archive_is_not_opened(own_raw):
         motions["martial_03"] = np.array([{"a": 1}], dtype=object)
 
     edit_motion(folder, "daz_martial.npz", pickle)
-    with refuses(folder, "daz_martial.npz: expected a readable npz archive", "Object arrays cannot be loaded"):
+    with refuses(folder, r"daz_martial.npz: 'martial_03': expected float32 \(40, 132\), found object"):
         read_all(folder)
 
 
@@ -376,8 +376,8 @@ def test_a_number_that_is_not_finite_is_named_with_its_row(number, own_raw):
         ("60,40,1.0376", "60,40.5,1", "frames: expected a number over 0, found '40.5'"),
         ("60,40,1.0376", "60,0,1", "frames: expected a number over 0, found '0'"),
         ("60,40,1.0376,0", "60,40,1,inf", "floor_mm: expected a number, found 'inf'"),
-        ("60,40,1.0376,0", "60,40", "expected the columns name, .* floor_mm, found "),
-        ("60,40,1.0376,0", "60,40,1,0,0", "expected the columns name, .* floor_mm, found "),
+        ("60,40,1.0376,0", "60,40", "expected 10 values, found 8"),
+        ("60,40,1.0376,0", "60,40,1,0,0", "expected 10 values, found 11"),
     ],
 )
 def test_a_bad_line_of_the_table_is_named(old, new, found, own_raw):
@@ -390,15 +390,15 @@ def test_a_bad_line_of_the_table_is_named(old, new, found, own_raw):
 def test_a_column_of_another_name_is_refused(own_raw):
     folder = own_raw / "cmu_mocap"
     edit_table(folder, "body_scale", "bodyscale")
-    with refuses(folder, "sequences.csv: line 2: expected the columns name, "):
+    with refuses(folder, "sequences.csv: expected the columns name, "):
         read_all(folder)
 
 
-@pytest.mark.parametrize("lines", [0, 1])
-def test_a_table_without_sequences_is_refused(lines, own_raw):
+@pytest.mark.parametrize(("lines", "found"), [(0, "expected the columns "), (1, "expected one line per sequence, ")])
+def test_a_table_without_sequences_is_refused(lines, found, own_raw):
     path = own_raw / "cmu_mocap" / "sequences.csv"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]), encoding="utf-8")
-    with refuses(path.parent, "sequences.csv: expected one line per sequence, found none"):
+    with refuses(path.parent, "sequences.csv: ", found):
         read_all(path.parent)
 
 

@@ -14,7 +14,9 @@ REPOSITORY = Path(__file__).parents[1]
 LAYERS = (
     ("processor",),
     ("errors", "files", "progress", "skeleton", "charts", "results_tex", "wandb_files", "experiments", "wandb_service"),
-    ("geometry", "rows", "metrics", "losses", "untrusted", "raw_files", "device", "stop_signals"),
+    ("untrusted",),
+    ("confined", "text_files"),
+    ("geometry", "rows", "metrics", "losses", "raw_files", "device", "stop_signals"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people", "ranks"),
     ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
     ("root_path", "keypoint_layouts"),
@@ -81,8 +83,8 @@ def test_every_module_has_a_level():
     [
         ("wandb", {"pipeline.tracking", "pipeline.wandb_files", "pipeline.wandb_service"}),
         ("typer", {"pipeline.__main__"}),
-        # To write the state of this machine's own runs, and to read what others wrote without executing it.
-        ("pickle", {"pipeline.working_state", "pipeline.untrusted"}),
+        # To read what others wrote without executing it, and to pass plain values between two own processes.
+        ("pickle", {"pipeline.untrusted", "pipeline.confined"}),
     ],
 )
 def test_a_package_comes_in_by_its_doors_alone(package, doors):

@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.keypoint_files import arrays, detectors
 from pipeline.keypoint_layouts import LAYOUTS
 from pipeline.people import Recording
+from pipeline.text_files import BAD_VALUE, reason
 from pipeline.tracks import Found, tracks_of
 
 FORMATS = ("npz", "csv", *detectors.READERS, "ultralytics-labels", "mediapipe")
@@ -39,9 +40,9 @@ def read_recording(
         raise UserError(f"{path}: expected a keypoint file or folder, found none")
     try:
         found = _read(path, format or _recognised(path), layout, image_size_px)
-    except (KeyError, IndexError, StopIteration, TypeError, ValueError, AttributeError, OSError) as error:
+    except (StopIteration, OSError, *BAD_VALUE) as error:
         expected = f"keypoints as {format} has them" if format else "the keypoints of a detector"
-        raise UserError(f"{path}: expected {expected}, found {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}: expected {expected}, found {reason(error)}") from error
     found = _checked(found, layout, path)
     tracks = tracks_of(found, source=str(path))
     size = image_size_px or found.image_size_px

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.keypoint_layouts import LAYOUTS
 from pipeline.model_input import calibrated_camera
-from pipeline.tracks import Detection, Found
+from pipeline.text_files import BAD_VALUE, csv_lines
+from pipeline.tracks import Detection, Found, in_order
 from pipeline.untrusted import read_object_npz
 
 OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
@@ -88,8 +88,7 @@ def read_csv(path: Path, layout: str | None) -> Found:
     """People of a CSV file with a line per joint (frame, joint, x, y; person and confidence where there are any) or per
     person and frame (frame, <joint>_x, <joint>_y, <joint>_confidence). Joints are named as in the layout or numbered.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = list(csv.DictReader(file))
+    _, lines = csv_lines(path, "keypoints")
     name = layout or (lines[0].get("layout") if lines else None) or "none"
     if name not in LAYOUTS:
         raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)} (--layout), found '{name}'")
@@ -106,15 +105,15 @@ def read_csv(path: Path, layout: str | None) -> Found:
                     float(line[f"{prefix}y"] or "nan"),
                     float(line.get(f"{prefix}confidence") or 1),
                 ]
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except BAD_VALUE as error:
             columns = "frame, joint, x, y, or frame and <joint>_x, <joint>_y for each joint"
             raise UserError(f"{path}: line {number}: expected {columns} of '{name}', found {error!r}") from error
     if any(frame < 0 for frame, _ in people):
         raise UserError(f"{path}: frame: expected numbers from 0, found {min(frame for frame, _ in people)}")
-    frames: list[list[Detection]] = [[] for _ in range(max((frame for frame, _ in people), default=-1) + 1)]
+    frames: dict[int, list[Detection]] = {0: []} if people else {}
     for (frame, person), keypoints in people.items():
-        frames[frame].append(Detection(keypoints, person))
-    return Found(name, frames)
+        frames.setdefault(frame, []).append(Detection(keypoints, person))
+    return Found(name, in_order(frames))
 
 
 def _prefixes(joints: tuple[str, ...]) -> list[tuple[int, str]]:

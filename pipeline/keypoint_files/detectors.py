@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import UserError
-from pipeline.tracks import Detection, Found
+from pipeline.text_files import read_json
+from pipeline.tracks import Detection, Found, in_order
 
 # Layouts by number of joints; of COCO's 133 the first 17 are the body, of Halpe's 136 the first 26.
 BY_JOINTS = {17: "coco17", 16: "mpii16", 18: "openpose18", 25: "body25", 26: "halpe26", 133: "coco17", 136: "halpe26"}
@@ -33,7 +33,7 @@ def read_openpose(path: Path) -> Found:
             name = next(iter(person.get("person_id", [-1])), -1)
             frames[number].append(Detection(_triples(flat), None if name in (-1, None) else str(name)))
             sizes.add(len(flat) // 3)
-    return Found(_layout(sizes, path), _in_order(frames))
+    return Found(_layout(sizes, path), in_order(frames))
 
 
 def read_coco(path: Path) -> Found:
@@ -64,7 +64,7 @@ def read_coco(path: Path) -> Found:
             name = name[0] if name else None
         body = keypoints[: BODY_JOINTS.get(len(keypoints), len(keypoints))]
         frames.setdefault(number, []).append(Detection(body, None if name is None else f"{float(name):g}"))
-    return Found(_layout(sizes, path), _in_order(frames), size)
+    return Found(_layout(sizes, path), in_order(frames), size)
 
 
 def read_mmpose(path: Path) -> Found:
@@ -89,7 +89,7 @@ def read_mmpose(path: Path) -> Found:
     layout = _layout(sizes, path)
     if "h36m" in str(about.get("dataset_name", "")).lower():
         layout = "h36m17"
-    return Found(layout, _in_order(frames))
+    return Found(layout, in_order(frames))
 
 
 def read_ultralytics(path: Path) -> Found:
@@ -109,7 +109,7 @@ def read_ultralytics(path: Path) -> Found:
             own.append(Detection(np.stack([marks["x"], marks["y"], marks.get("visible", ones)], 1).astype(float),
                                  str(person["track_id"]) if "track_id" in person else None))  # fmt: skip
             sizes.add(len(marks["x"]))
-    return Found(_layout(sizes, path), _in_order(frames))
+    return Found(_layout(sizes, path), in_order(frames))
 
 
 def read_ultralytics_labels(path: Path, image_size_px: tuple[int, int] | None) -> Found:
@@ -128,7 +128,7 @@ def read_ultralytics_labels(path: Path, image_size_px: tuple[int, int] | None) -
             more = values[56:]
             name = f"{more[-1]:g}" if len(more) == 2 or (more and more[0] >= 1 and more[0].is_integer()) else None
             own.append(Detection(_triples(values[5:56]) * [width, height, 1], name))
-    return Found("coco17", _in_order(frames), image_size_px)
+    return Found("coco17", in_order(frames), image_size_px)
 
 
 def read_mediapipe(path: Path, image_size_px: tuple[int, int] | None) -> Found:
@@ -212,15 +212,6 @@ def recognised(path: Path) -> str:
     raise UserError(f"{path}: expected the JSON of a detector that is known (or --format), found {found}")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises UserError if it is missing, cut off or nested absurdly deep."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{path}: expected whole JSON, found {type(error).__name__}: {reason}") from error
-
-
 def _numbered(path: Path, pattern: str, ending: str) -> dict[int, Path]:
     """The files of a folder by the number their names end with."""
     files = sorted(path.glob(pattern)) if path.is_dir() else [path]
@@ -236,16 +227,6 @@ def _numbered(path: Path, pattern: str, ending: str) -> dict[int, Path]:
     if not numbered:
         raise UserError(f"{path}: expected a file per frame, found none")
     return numbered
-
-
-def _in_order(frames: dict[int, list[Detection]]) -> list[list[Detection]]:
-    """From the first number to the last; a frame that is not listed has nobody in it."""
-    if not frames:
-        return []
-    first, last = min(frames), max(frames)
-    if last - first > 1000 + 100 * len(frames):
-        raise UserError(f"frames: expected numbers that follow each other, found {first} to {last} for {len(frames)}")
-    return [frames.get(number, []) for number in range(first, last + 1)]
 
 
 def _ending_number(image_id: Any, path: Path) -> int:

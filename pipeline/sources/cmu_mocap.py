@@ -6,11 +6,7 @@ three defects of the public benchmark they mend, and the source of the data.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -21,6 +17,8 @@ from jaxtyping import Float
 from pipeline.clips import Dropped, Prepared
 from pipeline.errors import UserError
 from pipeline.skeleton import H36M_17
+from pipeline.text_files import BAD_VALUE, csv_lines, read_json, reason
+from pipeline.untrusted import read_object_npz
 from pipeline.virtual_cameras import Take, film
 
 COLUMNS = ("name", "file", "subset", "action", "split", "subject", "fps", "frames", "body_scale", "floor_mm")
@@ -92,16 +90,14 @@ def read_takes(folder: Path) -> Iterator[Take]:
 
 
 def _read_sequence_table(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: expected the table of sequences, found {_reason(error)}") from error
+    columns, rows = csv_lines(path, "the table of sequences")
+    if tuple(columns) != COLUMNS:
+        raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(columns)}")
     if not rows:
         raise UserError(f"{path}: expected one line per sequence, found none")
     for line, row in enumerate(rows, start=2):
-        if tuple(row) != COLUMNS or None in row.values():
-            raise UserError(f"{path}: line {line}: expected the columns {', '.join(COLUMNS)}, found {dict(row)}")
+        if row["file"] != Path(row["file"]).name:
+            raise UserError(f"{path}: line {line}: file: expected the name of a file beside it, found '{row['file']}'")
         if row["subset"] not in SUBSETS or row["split"] not in ("train", "test"):
             found = f"subset '{row['subset']}', split '{row['split']}'"
             raise UserError(f"{path}: line {line}: expected subset li or daz and split train or test, found {found}")
@@ -117,8 +113,8 @@ def _read_sequence_table(path: Path) -> list[dict[str, str]]:
 
 
 def _read_skeletons(path: Path) -> dict[str, dict]:
+    skeletons: dict[str, dict] = read_json(path, "the skeletons li and daz")
     try:
-        skeletons = json.loads(path.read_text(encoding="utf-8"))
         for subset in SUBSETS:
             offsets = np.array(skeletons[subset]["offsets"], dtype=np.float64)
             if not offsets.shape == (len(skeletons[subset]["parents"]), 3) == (len(skeletons[subset]["names"]), 3):
@@ -127,19 +123,17 @@ def _read_skeletons(path: Path) -> dict[str, dict]:
         skeletons["li"]["corrected_offsets"] = dict(skeletons["li"]["corrected_offsets"])
         skeletons["li"]["width"] = 3 + 3 * len(skeletons["li"]["parents"])
         skeletons["daz"]["width"] = sum(len(channels) for channels in skeletons["daz"]["channels"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected the skeletons li and daz, found {_reason(error)}") from error
+    except BAD_VALUE as error:
+        raise UserError(f"{path}: expected the skeletons li and daz, found {reason(error)}") from error
     return skeletons
 
 
 def _read_motion(path: Path, name: str, frames: int, width: int) -> Float[np.ndarray, "F W"]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            motion = archive[name]
-    except KeyError as error:
-        raise UserError(f"{path}: expected an array '{name}', found none of that name") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: expected a readable npz archive with '{name}', found {_reason(error)}") from error
+    motion = read_object_npz(path, only=name).get(name)
+    if motion is None:
+        raise UserError(f"{path}: expected an array '{name}', found none of that name")
+    if not isinstance(motion, np.ndarray):
+        raise UserError(f"{path}: '{name}': expected numbers, found {type(motion).__name__}")
     if motion.shape != (frames, width) or motion.dtype != np.float32:
         found = f"{motion.dtype} {motion.shape}"
         raise UserError(f"{path}: '{name}': expected float32 {(frames, width)}, found {found}")
@@ -147,10 +141,6 @@ def _read_motion(path: Path, name: str, frames: int, width: int) -> Float[np.nda
         bad = int(np.flatnonzero(~np.isfinite(motion).all(1))[0])
         raise UserError(f"{path}: '{name}': expected finite numbers, found NaN or infinity in row {bad}")
     return motion.astype(np.float64)
-
-
-def _reason(error: Exception) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
 
 
 def _li_joints_mm(
