@@ -88,7 +88,8 @@ def _init(root: Path, mode: Literal["online", "offline", "shared"], **arguments:
     """A started wandb run whose charts have "epoch" as their x axis."""
     import wandb
 
-    settings = wandb.Settings(x_transaction_log_flush_interval=FLUSH_S)
+    # The project too: a wandb that this process has set up before no longer looks at the variable.
+    settings = wandb.Settings(x_transaction_log_flush_interval=FLUSH_S, project=os.environ["WANDB_PROJECT"])
     # "create_new": no global run, which would make a later login be refused.
     wandb_run = wandb.init(
         mode=mode, dir=str(root), resume="allow", reinit="create_new", settings=settings, **arguments
