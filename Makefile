@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup data results small board docs test fixtures torture check
+.PHONY: help setup data results small board docs test fixtures torture mutants check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make small     the same with a small experiment, in a minute or two"
@@ -11,6 +11,7 @@ help:
 	@echo "make test      set up and run the tests"
 	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
 	@echo "make torture   kill the pipeline at 20 instants and see what survives; half an hour"
+	@echo "make mutants   change the formulas, one at a time, and see whether the tests notice; an hour"
 	@echo "make check     lint and types"
 
 setup: .venv/installed
@@ -56,6 +57,14 @@ fixtures: setup
 torture: data
 	python tests/torture.py
 	python tests/reliability_page.py
+
+mutants: .venv/mutants-installed
+	python tests/mutants.py
+	python tests/reliability_page.py
+
+.venv/mutants-installed: .venv/installed requirements-mutants.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-mutants.txt -c requirements.txt
+	touch .venv/mutants-installed
 
 check: setup
 	ruff check .
