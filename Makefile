@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock data results small board docs test fixtures torture fuzz processors check
+.PHONY: help setup lock data results small board docs test fixtures torture fuzz processors mutants check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make small     the same with a small experiment, in a minute or two"
@@ -13,6 +13,7 @@ help:
 	@echo "make torture   kill the pipeline at 20 instants and see what survives; half an hour"
 	@echo "make fuzz      feed every reader with damaged files; MINUTES=2 is for each, an hour in all"
 	@echo "make processors  which processors compute the same bits; needs qemu-user; ten minutes"
+	@echo "make mutants   change the formulas, one at a time, and see whether the tests notice; an hour"
 	@echo "make check     lint and types"
 
 setup: .venv/installed
@@ -67,6 +68,14 @@ MINUTES = 2
 fuzz: data
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
 	python tests/fuzz.py --minutes $(MINUTES)
+
+mutants: .venv/mutants-installed
+	python tests/mutants.py
+	python tests/reliability_page.py
+
+.venv/mutants-installed: .venv/installed requirements-mutants.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-mutants.txt -c requirements.txt
+	touch .venv/mutants-installed
 
 check: setup
 	ruff check .

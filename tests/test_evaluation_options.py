@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,11 +9,8 @@ from pathlib import Path
 import fixtures_human36m as fixtures
 import numpy as np
 import pytest
-import torch
 import yaml
 from four_stages import PROJECT, four_stages, write_params
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipeline import metrics
 from pipeline.clips import Clip
@@ -23,7 +19,6 @@ from pipeline.evaluate_5runs import _with_scored_actions, evaluate_5runs
 from pipeline.geometry import Camera
 from pipeline.params import Evaluation, load_params
 from pipeline.report import report
-from pipeline.windows import every_nth, frame_table, stretch
 
 ROW = "h36m-gt-f9-linear"
 PROTOCOL = {
@@ -45,41 +40,6 @@ def clip(action: str, frames: int, **changes: object) -> Clip:
         "joints_camera_m": np.zeros((frames, 2, 3), dtype=np.float32),
     }
     return Clip(**(values | changes))  # type: ignore[arg-type]
-
-
-@given(frames=st.integers(1, 10_000), fraction=st.floats(0.001, 1))
-@settings(deadline=None)
-def test_a_stretch_is_the_wanted_part_of_the_clip(frames: int, fraction: float) -> None:
-    first, end = stretch(frames, fraction)
-    assert 0 <= first < end <= frames
-    assert end - first == max(1, round(frames * fraction))
-
-
-@pytest.mark.parametrize("frames", [1, 7, 100, 2478])
-def test_a_stretch_begins_where_the_hash_of_the_length_says(frames: int) -> None:
-    number = sum(byte << (8 * place) for place, byte in enumerate(hashlib.sha256(str(frames).encode()).digest()[:4]))
-    kept = max(1, round(frames / 10))
-    first, _ = stretch(frames, 0.1)
-    assert first == int(number / (2**32 - 1) * (frames - kept + 1))
-
-
-def test_a_fraction_of_every_clip_is_scored_in_one_stretch_with_steps_from_its_start() -> None:
-    clips = [clip("Walking", 100), clip("Sitting", 7)]
-    table = frame_table(clips, root=0, device=torch.device("cpu"))
-    for step in (1, 3):
-        marked = every_nth(table, step, fraction=0.2).numpy()
-        for start, length in ((0, 100), (100, 7)):
-            first, end = stretch(length, 0.2)
-            assert np.flatnonzero(marked[start : start + length]).tolist() == list(range(first, end, step))
-    assert every_nth(table, 1).all()
-
-
-def test_a_fraction_counts_the_frames_to_be_scored_alone() -> None:
-    scored = np.arange(30) % 3 == 0
-    table = frame_table([clip("Walking", 30, scored=scored)], root=0, device=torch.device("cpu"))
-    marked = np.flatnonzero(every_nth(table, 1, fraction=0.5).numpy())
-    first, end = stretch(10, 0.5)
-    assert marked.tolist() == [3 * index for index in range(first, end)]
 
 
 def test_actions_are_chosen_by_their_whole_names() -> None:

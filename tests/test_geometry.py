@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -95,18 +95,20 @@ def test_a_point_that_is_not_in_front_of_the_camera_is_refused(z):
         project(np.array([[0.0, 0.0, 2.0], [0.0, 0.0, z]]), PINHOLE)
 
 
-def test_a_camera_of_unknown_lens_does_not_project():
-    with pytest.raises(UserError, match="camera video: expected a focal length to project with, found none"):
-        project(np.array([[0.0, 0.0, 2.0]]), Camera("video", 1000, 1000))
+@pytest.mark.parametrize("missing", ["focal_px", "centre_px"])
+def test_a_camera_of_unknown_lens_does_not_project(missing):
+    with pytest.raises(UserError, match="camera pinhole: expected a focal length to project with, found none"):
+        project(np.array([[0.0, 0.0, 2.0]]), replace(PINHOLE, **{missing: None}))
 
 
 def test_a_frame_is_in_view_when_every_joint_is_inside_the_image():
     centre, left, right = (0.0, 0.0, 1.0), (-509 / 1100, 0.0, 1.0), (489 / 1100, 0.0, 1.0)
     beyond_left, beyond_right = (-511 / 1100, 0.0, 1.0), (491 / 1100, 0.0, 1.0)
-    above, below, behind = (0.0, -391 / 1200, 1.0), (0.0, 411 / 1200, 1.0), (0.0, 0.0, -1.0)
-    others = [centre, left, right, beyond_left, beyond_right, above, below, behind]
+    above, below, behind = (0.0, -391 / 1200, 1.0), (0.0, 411 / 1200, 1.0), (0.0, 0.0, -0.5)
+    beside_the_camera = (0.0, 0.0, 0.0)
+    others = [centre, left, right, beyond_left, beyond_right, above, below, behind, beside_the_camera]
     frames = np.array([[centre, other] for other in others])
-    assert frames_in_view(frames, PINHOLE).tolist() == [True, True, True, False, False, False, False, False]
+    assert frames_in_view(frames, PINHOLE).tolist() == [True, True, True, False, False, False, False, False, False]
     assert frames_in_view(frames[-1:], PINHOLE).tolist() == [False]
 
 
@@ -146,6 +148,19 @@ def test_a_transform_and_its_inverse_cancel(quaternion, translation, point):
     np.testing.assert_allclose(transform.apply(transform.inverse().apply(point)), point, atol=1e-12)
 
 
+@given(point=POINT)
+def test_a_transform_that_is_not_told_otherwise_leaves_points_where_they_are(point):
+    np.testing.assert_array_equal(RigidTransform().apply(point), point)
+    np.testing.assert_array_equal(PINHOLE.camera_from_world.apply(point), point)
+
+
+def test_a_camera_and_its_place_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        PINHOLE.width_px = 1
+    with pytest.raises(FrozenInstanceError):
+        RigidTransform().translation_m = np.ones(3)
+
+
 def test_a_transform_turns_and_then_shifts():
     quarter_turn_about_z = rotation_from_quaternion(np.array([np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)]))
     transform = RigidTransform(quarter_turn_about_z, np.array([0.0, 0.0, 5.0]))
@@ -165,6 +180,12 @@ def test_a_camera_that_looks_at_a_point_has_it_on_its_axis_and_the_world_upright
     up_camera = camera_from_world.rotation @ [0, 0, 1]
     assert up_camera[0] == pytest.approx(0, abs=1e-12)
     assert up_camera[1] < 0
+
+
+@pytest.mark.parametrize("distance_m", [1e-3, 1.0, 1e3])
+def test_a_camera_is_upright_at_any_distance(distance_m):
+    camera_from_world = camera_from_world_looking_at(np.zeros(3), distance_m * np.array([0.0, 1.0, 0.5]))
+    np.testing.assert_allclose(camera_from_world.rotation[0], [1.0, 0.0, 0.0], atol=1e-15)
 
 
 @pytest.mark.parametrize("target", [(1.0, 2.0, 9.0), (1.0, 2.0, 3.0)])

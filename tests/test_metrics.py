@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import jaxtyping
 import numpy as np
 import pytest
@@ -201,6 +203,8 @@ def test_poses_of_two_shapes_are_not_broadcast():
     predicted_m, target_m = golden_poses_m()
     with pytest.raises(ValueError, match=r"found \(3, 17, 3\) and \(1, 17, 3\)"):
         metrics.mpjpe_mm(predicted_m, target_m[:1])
+    with pytest.raises(ValueError, match=r"found \(1, 17, 3\) and \(3, 17, 3\)"):
+        metrics.mpjpe_mm(predicted_m[:1], target_m)
 
 
 def test_a_clip_without_frames_is_refused():
@@ -251,6 +255,16 @@ def test_clip_scores_are_sums_over_frames():
     assert clip["pck150"].mean == pytest.approx(66.66666666666666)
     assert clip["auc"].mean == pytest.approx(24.88479262672811)
     assert metrics.clip_scores(predicted_m, target_m).keys() == clip.keys() - {"pck150", "auc"}
+
+
+def test_a_clip_whose_joints_are_not_all_named_is_refused():
+    with pytest.raises(ValueError, match="is longer than"):
+        metrics.clip_scores(*golden_poses_m(), joint_names=["root"])
+
+
+def test_a_score_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        metrics.Score(1.0, 2).total = 3.0
 
 
 def test_velocity_error_counts_with_all_frames_of_its_clip():
@@ -315,6 +329,8 @@ def test_a_group_without_any_error_counts_in_the_average():
 def test_pooling_refuses_keys_that_do_not_fit_the_clips():
     with pytest.raises(ValueError, match="one key per clip and at least one clip, found 2 keys, 1 clips"):
         metrics.pooled([scores(1.0, 1)], ["a", "b"])
+    with pytest.raises(ValueError, match="one key per clip and at least one clip, found 1 keys, 2 clips"):
+        metrics.pooled([scores(1.0, 1), scores(2.0, 1)], ["a"])
     with pytest.raises(ValueError, match="at least one clip, found 0 keys, 0 clips"):
         metrics.average_over_actions([], [])
 
@@ -333,8 +349,9 @@ def test_runs_have_a_sample_deviation():
     assert metrics.mean_std([1.0, 2.0, 6.0]) == {"mean": 3.0, "std": pytest.approx(7.0**0.5), "runs": [1.0, 2.0, 6.0]}
 
 
-def test_one_run_has_no_deviation():
+def test_one_run_has_no_deviation_and_two_have():
     assert metrics.mean_std([4.5]) == {"mean": 4.5, "std": None, "runs": [4.5]}
+    assert metrics.mean_std([1.0, 3.0])["std"] == pytest.approx(2.0**0.5)
 
 
 def test_a_mean_over_runs_needs_a_run():

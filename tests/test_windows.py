@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +33,7 @@ from pipeline.windows import (
     mirror,
     predict_frames,
     scores_of_actions,
+    stretch,
     tile_windows,
     window_index,
 )
@@ -392,6 +395,50 @@ def test_every_nth_frame_is_counted_from_the_start_of_each_clip():
     marked: Bool[Tensor, " N"] = every_nth(numbered_table((5, 1, 4)), 3)
     assert marked.int().tolist() == [1, 0, 0, 1, 0, 1, 1, 0, 0, 1]
     assert every_nth(numbered_table((5, 1)), 1).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(frames=st.integers(1, 10_000), fraction=st.floats(0.001, 1))
+def test_a_stretch_is_the_wanted_part_of_the_clip(frames, fraction):
+    first, end = stretch(frames, fraction)
+    assert 0 <= first < end <= frames
+    assert end - first == max(1, round(frames * fraction))
+
+
+@pytest.mark.parametrize("frames", [1, 7, 100, 2478])
+def test_a_stretch_begins_where_the_hash_of_the_length_says(frames):
+    number = sum(byte << (8 * place) for place, byte in enumerate(hashlib.sha256(str(frames).encode()).digest()[:4]))
+    kept = max(1, round(frames / 10))
+    first, _ = stretch(frames, 0.1)
+    assert first == int(number / (2**32 - 1) * (frames - kept + 1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=lengths_of_clips, step=st.integers(1, 4), fraction=st.sampled_from([0.1, 0.5, 1.0]), data=st.data())
+def test_frames_to_score_are_those_that_a_loop_over_each_clips_scored_frames_picks(lengths, step, fraction, data):
+    scored = data.draw(st.lists(st.booleans(), min_size=sum(lengths), max_size=sum(lengths)))
+    for first in np.cumsum([0, *lengths[:-1]]):
+        scored[first] = True  # a clip has a frame to score
+    table = replace(numbered_table(lengths), scored=torch.tensor(scored))
+    expected, first = [], 0
+    for length in lengths:
+        own = [frame for frame in range(first, first + length) if scored[frame]]
+        begin, end = stretch(len(own), fraction) if fraction < 1 else (0, len(own))
+        expected += own[begin:end:step]
+        first += length
+    assert torch.nonzero(every_nth(table, step, fraction=fraction))[:, 0].tolist() == expected
+
+
+def test_a_table_in_files_has_the_frames_of_one_in_memory(tmp_path):
+    clips = walker_clips((4, 7, 1), with_confidence=True)
+    in_files = frame_table(clips, root=2, device=CPU, mapped_in=tmp_path / "mapped")
+    in_memory = frame_table(clips, root=2, device=CPU)
+    assert sorted(path.name for path in (tmp_path / "mapped").iterdir()) == ["pose_m.npy", "screen.npy"]
+    for name in ("screen", "pose_m", "scored", "clip_first", "clip_last"):
+        assert torch.equal(getattr(in_files, name), getattr(in_memory, name))
+    np.testing.assert_array_equal(np.load(tmp_path / "mapped" / "screen.npy"), in_memory.screen.numpy())
+    again = frame_table(clips[:1], root=2, device=CPU, mapped_in=tmp_path / "mapped")  # in the place of the other
+    assert torch.equal(again.screen, in_memory.screen[:4])
 
 
 def test_clips_are_scored_over_their_own_wanted_frames():
