@@ -37,7 +37,7 @@ CUDA = cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cu
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
-	$(LOCK) -o .venv/all.txt requirements.txt requirements-s3.txt requirements-docs.lock
+	$(LOCK) -o .venv/all.txt requirements.txt requirements-s3.txt requirements-docs.txt
 	for part in "" -s3 -docs; do $(LOCK) --generate-hashes -c .venv/all.txt -o requirements$$part.lock \
 		$(addprefix --no-emit-package=,torch $(CUDA)) requirements$$part.txt; done
 
