@@ -11,7 +11,7 @@ PAGE = REPOSITORY / "docs" / "licences.md"
 # Words of licences under which something may be used by everybody for everything, and linked with.
 ALLOWED = re.compile(
     r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla|HPND|Zlib|Unlicense|CC0|0BSD|"
-    r"LGPL|Lesser General Public|EPL|Zope|Public Domain",
+    r"LGPL|Lesser General Public|linking exception|EPL|Zope|Public Domain",
 )
 # Two that may be chosen between, which the metadata do not say in a way that can be read.
 STATED = {"asyncssh": "EPL-2.0 OR GPL-2.0-or-later", "grandalf": "GPL-2.0 OR EPL-1.0"}
