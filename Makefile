@@ -18,12 +18,29 @@ help:
 
 setup: .venv/installed
 
-.venv/installed: requirements.txt pyproject.toml
+# torch comes first and without a hash, so that a machine may have a build of its own (for CPUs alone, say); the last
+# line but two brings the CUDA packages that other builds ask for.
+PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
+HASHED = --no-deps --require-hashes
+.venv/installed: requirements.txt requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 10) else 'poselift needs Python 3.10 or newer')"
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) install --no-deps $$(grep '^torch==' requirements.txt)
+	$(PIP) install $(HASHED) -r requirements.lock
+	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) check
 	touch .venv/installed
+
+# All versions of all dependencies with their hashes, for every Python and system; torch and what it brings excepted.
+LOCK = uv pip compile --universal --python-version 3.10 --no-header --quiet
+CUDA = cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+lock:
+	$(LOCK) -o .venv/all.txt requirements.txt requirements-s3.txt requirements-docs.txt
+	for part in "" -s3 -docs; do $(LOCK) --generate-hashes -c .venv/all.txt -o requirements$$part.lock \
+		$(addprefix --no-emit-package=,torch $(CUDA)) requirements$$part.txt; done
 
 # From the store inside the repository: no network.
 data: setup
@@ -46,8 +63,8 @@ docs: .venv/docs-installed
 	sphinx-build --fail-on-warning --quiet --nitpicky -c docs . docs/site
 	@echo "docs/site/docs/index.html"
 
-.venv/docs-installed: .venv/installed requirements-docs.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+.venv/docs-installed: .venv/installed requirements-docs.lock
+	$(PIP) install $(HASHED) -r requirements-docs.lock
 	touch .venv/docs-installed
 
 test: data

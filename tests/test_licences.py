@@ -1,0 +1,28 @@
+"""What the project rests on may be used by everybody, and is the versions that were hashed."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+
+from licences import ALLOWED, PAGE, REPOSITORY, dependencies, licence_of
+
+
+def test_every_dependency_is_under_a_licence_that_is_allowed() -> None:
+    others = {name: licence for name in dependencies() if not ALLOWED.search(licence := licence_of(name))}
+    assert not others
+
+
+def test_every_dependency_is_on_the_page_with_its_licence() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    missing = [name for name in dependencies() if f"| {name} | {licence_of(name)} |" not in lines]
+    assert not missing, "python tests/licences.py writes the page anew"
+
+
+def test_every_direct_requirement_is_hashed_but_torch() -> None:
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    direct = re.findall(r"^([\w.-]+)==(\S+)", (REPOSITORY / "requirements.txt").read_text(encoding="utf-8"), re.M)
+    for name, pinned in direct:
+        line = f"\n{name.lower()}=={pinned} \\\n    --hash=sha256:"
+        assert (line in f"\n{lock}") == (name != "torch"), name
+    assert version("numpy") == dict(direct)["numpy"]
