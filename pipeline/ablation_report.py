@@ -196,11 +196,13 @@ def _figure(shown: Sequence[Comparison], scored: Mapping[str, Any], path: Path) 
         colour = "tab:red" if own.mean_mm > 0 else "tab:green"
         axes.barh(place, own.mean_mm, 0.7, color=colour if own.stands_out else "0.75")
         axes.plot(ours - theirs, [place] * len(ours), "o", color="0.2", markersize=3)
-    axes.set_yticks(range(len(pairs)), [row for _, row in pairs], fontsize=7)
+    labels = [f"{row} against {parse_row(comparison.reference).model}" for comparison, row in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=7)
     axes.invert_yaxis()
     axes.axvline(0, color="0.2", linewidth=0.8)
     axes.set_xscale("symlog", linthresh=5)
-    axes.set(xlabel="difference of the MPJPE from the reference, mm (dots: seeds; grey: within the spread)")
+    axes.set_xticks([-5, 0, 5, 20, 100], ["-5", "0", "5", "20", "100"], minor=False)
+    axes.set_xlabel("difference of the MPJPE, mm; dots: seeds, grey: within the spread", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     with new_file(path) as partial:
         figure.savefig(partial, metadata={"Date": None})
