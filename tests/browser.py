@@ -37,7 +37,7 @@ def opened(source: Path | str, *, scheme: str = "light", viewport: dict[str, int
             "request",
             lambda request: complaints.append(f"asked for {request.url}") if _leaves(request, address) else None,
         )
-        page.goto(address)
+        page.goto(address, timeout=120_000)  # a busy machine is not a fault of the page
         try:
             yield page
         finally:
