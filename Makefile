@@ -10,7 +10,7 @@ help:
 	@echo "make docs      the documentation as a site, in docs/site"
 	@echo "make test      set up and run the tests"
 	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
-	@echo "make torture   kill the pipeline at 20 instants and see what survives; half an hour"
+	@echo "make torture   kill the pipeline at 20 instants and see what survives, with other mishaps; an hour"
 	@echo "make fuzz      feed every reader with damaged files; MINUTES=2 is for each, an hour in all"
 	@echo "make processors  which processors compute the same bits; needs qemu-user; ten minutes"
 	@echo "make mutants   change the formulas, one at a time, and see whether the tests notice; an hour"
