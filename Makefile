@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock data results small board docs test fixtures torture fuzz processors mutants check
+.PHONY: help setup lock data results small board docs test fixtures torture fuzz processors pythons mutants check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make small     the same with a small experiment, in a minute or two"
@@ -13,6 +13,7 @@ help:
 	@echo "make torture   kill the pipeline at 20 instants and see what survives, with other mishaps; an hour"
 	@echo "make fuzz      feed every reader with damaged files; MINUTES=2 is for each, an hour in all"
 	@echo "make processors  which processors compute the same bits; needs qemu-user; ten minutes"
+	@echo "make pythons   run the tests on other Pythons; PYTHONS='python3.10 python3.13'; needs gigabytes of packages"
 	@echo "make mutants   change the formulas, one at a time, and see whether the tests notice; an hour"
 	@echo "make check     lint and types"
 
@@ -79,6 +80,11 @@ torture: data
 
 processors: data
 	python tests/processors.py
+	python tests/reliability_page.py
+
+PYTHONS = python3.10 python3.13
+pythons: data
+	python tests/pythons.py $(PYTHONS)
 	python tests/reliability_page.py
 
 MINUTES = 2

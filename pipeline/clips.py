@@ -202,7 +202,7 @@ def read_split(folder: Path) -> list[Clip]:
 def _read_array(path: Path, frames: int, *, ndim: int, dtype: str = "float32") -> np.ndarray:
     try:
         with np.errstate(over="ignore"):  # of a shape that nothing has
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.lib.format.open_memmap(path, mode="r")  # np.load would open archives too
     except (OSError, EOFError, *HEADER_ERRORS) as error:
         raise UserError(f"{path}: expected a numpy array, found {reason_of_header(error)}") from error
     if array.dtype != dtype or array.ndim != ndim or len(array) != frames:

@@ -27,6 +27,7 @@ import torch
 from readers import CARD_CONTENT, READERS, npz_of_pickle
 
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {}  # name -> reader, content, what the refusal says
+RAW_CMU = Path(__file__).parents[1] / "data" / "raw" / "cmu_mocap"
 READ = "read"  # in its place: nothing is refused, as what is read is left out with a warning
 PLAIN = "expected arrays, dicts, lists, numbers and strings, found"
 
@@ -488,6 +489,13 @@ hostile("clips: a camera that is none", "clips.json", "expected the list of clip
 hostile("clips: a camera of exabytes", "clips.json", "expected", lambda: clip_of(frames=float("inf")))
 hostile("clips: a pickle for an array", "clips npy", "expected a numpy array", lambda: call_of("os.system"))
 hostile("clips: an array of objects", "clips npy", "expected a numpy array", lambda: npy_of_object())
+hostile(
+    "clips: an archive for an array",
+    "clips npy",
+    "expected a numpy array",
+    lambda: b"PK\x03\x04" + bytes(100),
+)
+hostile("clips: an array in an archive", "clips npy", "expected a numpy array", lambda: zip_of({"a.npy": npy_of(5)}))
 hostile("clips: an array of exabytes", "clips npy", "expected", lambda: npy_of(2**60))
 hostile(
     "clips: a header of deep minus signs",
@@ -542,6 +550,26 @@ hostile("sequences: a folder", "sequences.csv", "expected", lambda: sequences(fi
 hostile("sequences: a take of another file", "sequences.csv", "expected an array", lambda: sequences(name="../../a"))
 hostile("sequences: frames without end", "sequences.csv", "expected", lambda: sequences(frames=str(10**15)))
 hostile("sequences: a rate that is none", "sequences.csv", "expected a number over 0", lambda: sequences(fps="nan"))
+
+
+def skeletons(**changes: Any) -> bytes:
+    """The skeletons, with other values of daz."""
+    content = json.loads((RAW_CMU / "skeletons.json").read_text(encoding="utf-8"))
+    content["daz"] |= changes
+    return json.dumps(content).encode()
+
+
+JOINTS = 57
+OF_DAZ = {
+    "parents that come later": ({"parents": [-1, *range(2, JOINTS), 0]}, "as the parent of joint 1"),
+    "a parent far away": ({"parents": [-1, 10**30, *[0] * (JOINTS - 2)]}, "as the parent of joint 1"),
+    "channels without a name": ({"channels": [[""]] * JOINTS}, "the channel ''"),
+    "channels of another axis": ({"channels": [["Wrotation"]] * JOINTS}, "the channel 'Wrotation'"),
+    "joints that are numbers": ({"names": [str(joint) for joint in range(JOINTS)]}, "no joint 'abdomen'"),
+    "offsets without end": ({"offsets": [[1e999, 0, 0]] * JOINTS}, "not finite"),
+}
+for what, (change, says) in OF_DAZ.items():
+    hostile(f"skeletons: {what}", "skeletons.json", says, lambda change=change: skeletons(**change))
 hostile("curves: an endless value", "learning curves", "expected learning curves", lambda: b"epoch\n" + b"1" * 200_000)
 hostile(
     "calibration: no numbers",

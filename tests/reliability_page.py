@@ -10,7 +10,13 @@ REPOSITORY = Path(__file__).parents[1]
 RECORDS = REPOSITORY / "docs" / "reliability"
 PAGE = REPOSITORY / "docs" / "reliability.md"
 # The record <name>.json and the module here that makes it; its `section` gives the lines of a section.
-MAKERS = {"crashes": "torture", "mutants": "mutants", "processors": "processors", "fuzzing": "fuzz"}
+MAKERS = {
+    "crashes": "torture",
+    "mutants": "mutants",
+    "processors": "processors",
+    "pythons": "pythons",
+    "fuzzing": "fuzz",
+}
 
 
 def page() -> str:

@@ -419,6 +419,18 @@ def test_a_table_that_is_not_text_is_refused(own_raw):
         lambda skeletons: skeletons["daz"].pop("channels"),
         lambda skeletons: skeletons["li"]["offsets"].pop(),
         lambda skeletons: skeletons["li"]["names"].pop(),
+        lambda skeletons: skeletons["li"]["names"].__setitem__(3, skeletons["li"]["names"][2]),
+        lambda skeletons: skeletons["daz"]["names"].__setitem__(50, "rfoot"),
+        lambda skeletons: skeletons["li"]["parents"].__setitem__(5, 5),
+        lambda skeletons: skeletons["daz"]["parents"].__setitem__(5, -1),
+        lambda skeletons: skeletons["daz"]["parents"].__setitem__(5, "4"),
+        lambda skeletons: skeletons["daz"]["parents"].append(0),
+        lambda skeletons: skeletons["daz"]["channels"].pop(),
+        lambda skeletons: skeletons["daz"]["channels"][4].__setitem__(0, "Wrotation"),
+        lambda skeletons: skeletons["daz"]["channels"][4].__setitem__(0, ""),
+        lambda skeletons: skeletons["daz"]["offsets"][0].__setitem__(0, math.nan),
+        lambda skeletons: skeletons["li"]["corrected_offsets"].update(Neck=[1.0, 2.0]),
+        lambda skeletons: skeletons["li"].update(unit_mm=0),
     ],
 )
 def test_a_damaged_skeleton_is_refused(change, own_raw):

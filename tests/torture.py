@@ -192,23 +192,28 @@ def pipelines(folder: Path) -> dict[str, Any]:
     return {"tried": found}
 
 
-def deaths(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Stages, and DVC with stages that take no time, killed at the first and last change to each file."""
+def deaths(folder: Path, names: Sequence[str], *, share: float, seed: int) -> dict[str, Any]:
+    """Stages, and DVC with stages that take no time, killed at the first and last change to each file.
+
+    Tried is a `share` of these ways to die, drawn from `seed`.
+    """
     (folder / "stages").mkdir()
     write_tiny_archive(REPOSITORY / "data" / "raw" / "cmu_mocap", folder / "raw" / "cmu_mocap")
     stages = four_stages(folder / "stages", folder / "raw") | {"dvc": repeated_with_dvc(folder)}
     records: dict[str, list[dict[str, Any]]] = {}
+    ways: dict[str, int] = {}
     for name in names:
         stage = stages[name]
         files, wanted = calm(stage, folder / "calm_stage")
+        all_ways = [(at, kind) for at in places(files) for kind in DEATHS]
+        drawn = sorted(random.Random(seed).sample(all_ways, round(share * len(all_ways))))
         tried = [
-            attempt(stage, folder / "killed_stage", wanted, at=at, file=files[at], kind=kind)
-            for at in places(files)
-            for kind in DEATHS
+            attempt(stage, folder / "killed_stage", wanted, at=at, file=files[at], kind=kind) for at, kind in drawn
         ]
         records[name] = [death._asdict() | {"survived": death.survived} for death in tried]
+        ways[name] = len(all_ways)
         print(name, len(tried), [death for death in tried if not death.survived or death.to_remove], flush=True)
-    return {"tried": records}
+    return {"seed": seed, "ways": ways, "tried": records}
 
 
 def mishaps(folder: Path) -> dict[str, Any]:
@@ -300,21 +305,24 @@ def killed_at_changes(part: dict[str, Any]) -> list[str]:
         "DVC, with stages that take no time, while it commits outputs and writes dvc.lock. Then the stage, or "
         "`dvc repro`, ran again."
     )
+    if any(len(tried) < part["ways"][name] for name, tried in part["tried"].items()):
+        said += f" Of these ways to die, those tried were drawn (seed {part['seed']})."
     lines = [
         "",
         "### kill -9 at each change to a file",
         "",
         *wrap(said, 118),
         "",
-        "| killed | kills | half-written files with a final name | same bytes in the end |",
-        "| --- | --- | --- | --- |",
+        "| killed | ways to die | tried | died | half-written files with a final name | same bytes in the end |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     by_hand = []
     for name, tried in part["tried"].items():
         died = [one for one in tried if one["died"]]
         half_written = sum(bool(one["half_written"]) for one in died)
         same = sum(one["same_bytes"] for one in died)
-        lines.append(f"| {name} | {len(died)} | {half_written} | {same} of {len(died)} |")
+        cells = (name, part["ways"][name], len(tried), len(died), half_written, f"{same} of {len(died)}")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
         by_hand += [one for one in died if one["to_remove"]]
     if by_hand:
         (file,) = {one["to_remove"] for one in by_hand}
@@ -331,14 +339,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["kills", "deaths", "mishaps", "pipelines"])
     parser.add_argument("--tries", type=int, default=20, help="how many kills at random instants")
-    parser.add_argument("--seed", type=int, default=0, help="of their instants")
+    parser.add_argument("--seed", type=int, default=0, help="of their instants, and of which deaths are tried")
+    parser.add_argument("--share", type=float, default=1.0, help="of all deaths that is tried")
     parser.add_argument("--jobs", type=int, default=1, help="kills at the same time, each in a project of its own")
     parser.add_argument("--out", type=Path, default=RECORD, help="the record; parts that are not run stay in it")
     parser.add_argument("--stages", nargs="*", default=STAGES, help="those whose deaths are tried; others stay")
     options = parser.parse_args()
     work: dict[str, Callable[[Path], dict[str, Any]]] = {
         "kills": lambda folder: kills(folder, tries=options.tries, seed=options.seed, jobs=options.jobs),
-        "deaths": lambda folder: deaths(folder, options.stages),
+        "deaths": lambda folder: deaths(folder, options.stages, share=options.share, seed=options.seed),
         "mishaps": mishaps,
         "pipelines": pipelines,
     }
@@ -348,10 +357,14 @@ def main() -> None:
             found = work[part](Path(name))
         machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__}
         if part == "deaths":
-            found = {"tried": record.get(part, {"tried": {}})["tried"] | found["tried"]}
+            before = record.get(part, {})
+            found |= {key: before.get(key, {}) | found[key] for key in ("ways", "tried")}
         record[part] = {"date": time.strftime("%Y-%m-%d"), **machine, **found}
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     tries = record.get("kills", {"tries": []})["tries"]
+    tries += [
+        one | {"repeated": []} for tried in record.get("deaths", {"tried": {}})["tried"].values() for one in tried
+    ]
     if not all(one["survived"] and not one["repeated"] for one in tries):
         raise SystemExit(f"torture: not every kill was survived, see {options.out}")
 

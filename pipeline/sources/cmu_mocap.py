@@ -25,6 +25,7 @@ COLUMNS = ("name", "file", "subset", "action", "split", "subject", "fps", "frame
 NUMBERS: dict[str, type[int] | type[float]] = {"fps": float, "frames": int, "body_scale": float, "floor_mm": float}
 SUBSETS = ("li", "daz")
 KEYPOINTS = ("gt", "det")
+CHANNELS = tuple(axis + kind for kind in ("position", "rotation") for axis in "XYZ")
 NOT_IN_VIEW = "a joint out of the image or behind the camera"
 
 # For each Human3.6M joint the source joint it is, or the two whose middle it is.
@@ -33,9 +34,10 @@ H36M_FROM_LI: tuple[tuple[str, ...], ...] = (
     ("LeftFoot",), ("Spine",), ("Neck", "Neck1"), ("Head",), ("Head_End",), ("LeftArm",), ("LeftForeArm",),
     ("LeftFingerBase",), ("RightArm",), ("RightForeArm",), ("RightFingerBase",),
 )  # fmt: skip
+HEAD_TOP = "head_top"  # a joint that the skeleton has not
 H36M_FROM_DAZ: tuple[tuple[str, ...], ...] = (
     ("lThigh", "rThigh"), ("rThigh",), ("rShin",), ("rFoot",), ("lThigh",), ("lShin",), ("lFoot",), ("abdomen",),
-    ("lCollar", "rCollar"), ("head",), ("head_top",), ("lShldr",), ("lForeArm",), ("lHand",), ("rShldr",),
+    ("lCollar", "rCollar"), ("head",), (HEAD_TOP,), ("lShldr",), ("lForeArm",), ("lHand",), ("rShldr",),
     ("rForeArm",), ("rHand",),
 )  # fmt: skip
 DAZ_HEAD_TOP_CM = (0.0, 13.0, 0.0)  # from the head joint, in the head's frame
@@ -115,17 +117,44 @@ def _read_sequence_table(path: Path) -> list[dict[str, str]]:
 def _read_skeletons(path: Path) -> dict[str, dict]:
     skeletons: dict[str, dict] = read_json(path, "the skeletons li and daz")
     try:
-        for subset in SUBSETS:
-            offsets = np.array(skeletons[subset]["offsets"], dtype=np.float64)
-            if not offsets.shape == (len(skeletons[subset]["parents"]), 3) == (len(skeletons[subset]["names"]), 3):
-                raise ValueError(f"offsets of shape {offsets.shape} in '{subset}'")
-            skeletons[subset]["unit_mm"] = float(skeletons[subset]["unit_mm"])
-        skeletons["li"]["corrected_offsets"] = dict(skeletons["li"]["corrected_offsets"])
-        skeletons["li"]["width"] = 3 + 3 * len(skeletons["li"]["parents"])
-        skeletons["daz"]["width"] = sum(len(channels) for channels in skeletons["daz"]["channels"])
+        for subset, used in (("li", H36M_FROM_LI), ("daz", H36M_FROM_DAZ)):
+            _check_skeleton(skeletons[subset], {name for names in used for name in names} - {HEAD_TOP})
+        li, daz = (skeletons[subset] for subset in SUBSETS)
+        corrected = {name: _checked_offsets(offset, (3,)) for name, offset in dict(li["corrected_offsets"]).items()}
+        li["corrected_offsets"], li["width"] = corrected, 3 + 3 * len(li["names"])
+        daz["channels"] = [list(channels) for channels in daz["channels"]]
+        if len(daz["channels"]) != len(daz["names"]):
+            raise ValueError(f"channels of {len(daz['channels'])} joints of {len(daz['names'])}")
+        daz["width"] = sum(len(channels) for channels in daz["channels"])
+        unknown = next((name for channels in daz["channels"] for name in channels if name not in CHANNELS), None)
+        if unknown is not None:
+            raise ValueError(f"the channel {unknown!r}, which is none of {', '.join(CHANNELS)}")
     except BAD_VALUE as error:
         raise UserError(f"{path}: expected the skeletons li and daz, found {reason(error)}") from error
     return skeletons
+
+
+def _check_skeleton(skeleton: dict, used: Collection[str]) -> None:
+    """Turn the values that both skeletons have into lists and numbers. Raises one of BAD_VALUE if that cannot be."""
+    skeleton["names"], skeleton["parents"] = names, parents = list(skeleton["names"]), list(skeleton["parents"])
+    skeleton["offsets"] = _checked_offsets(skeleton["offsets"], (len(names), 3))
+    skeleton["unit_mm"] = float(skeleton["unit_mm"])
+    if not (math.isfinite(skeleton["unit_mm"]) and skeleton["unit_mm"] > 0):
+        raise ValueError(f"a unit of {skeleton['unit_mm']} mm")
+    if missing := sorted(set(used) - set(names)):
+        raise ValueError(f"no joint {missing[0]!r}")
+    if len(parents) != len(names) or len(set(names)) != len(names):
+        raise ValueError(f"{len(names)} names, {len(set(names))} of them different, and {len(parents)} parents")
+    for joint, parent in enumerate(parents[1:], start=1):
+        if type(parent) is not int or not 0 <= parent < joint:
+            raise ValueError(f"{parent!r} as the parent of joint {joint}, which is none before it")
+
+
+def _checked_offsets(offsets: object, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.array(offsets, dtype=np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"offsets of shape {array.shape}, or not finite, in place of {shape}")
+    return array
 
 
 def _read_motion(path: Path, name: str, frames: int, width: int) -> Float[np.ndarray, "F W"]:
@@ -148,8 +177,7 @@ def _li_joints_mm(
 ) -> Float[np.ndarray, "F 17 3"]:
     """Exponential maps of the benchmark of Li et al. 2018, its three published defects corrected."""
     names, parents = skeleton["names"], skeleton["parents"]
-    offsets = {name: np.array(offset) for name, offset in zip(names, skeleton["offsets"], strict=True)}
-    offsets |= {name: np.array(offset) for name, offset in skeleton["corrected_offsets"].items()}
+    offsets = dict(zip(names, skeleton["offsets"], strict=True)) | skeleton["corrected_offsets"]
     # The rows are for row vectors; the transposed rotation is that of the negated vector.
     local = _rotation_from_vector(-rearrange(motion[:, 3:], "f (j v) -> f j v", v=3))
     rotations = [_amc_root_rotation(local[:, 0])]
@@ -171,7 +199,7 @@ def _daz_joints_mm(motion: Float[np.ndarray, "F W"], skeleton: dict) -> Float[np
         values = dict(zip(channels, rearrange(motion[:, column : column + len(channels)], "f c -> c f"), strict=True))
         column += len(channels)
         local = np.broadcast_to(np.eye(3), (len(motion), 3, 3))
-        offset_cm = np.broadcast_to(np.array(skeleton["offsets"][joint]), (len(motion), 3))
+        offset_cm = np.broadcast_to(skeleton["offsets"][joint], (len(motion), 3))
         for channel, value in values.items():
             axis, kind = "XYZ".index(channel[0]), channel[1:]
             if kind == "rotation":
@@ -186,7 +214,7 @@ def _daz_joints_mm(motion: Float[np.ndarray, "F W"], skeleton: dict) -> Float[np
             moved = einsum(rotations[parent], offset_cm, "f row column, f column -> f row")
             positions[name] = positions[names[parent]] + moved
             rotations.append(rotations[parent] @ local)
-    positions["head_top"] = positions["head"] + rotations[names.index("head")] @ np.array(DAZ_HEAD_TOP_CM)
+    positions[HEAD_TOP] = positions["head"] + rotations[names.index("head")] @ np.array(DAZ_HEAD_TOP_CM)
     return _h36m_z_up_mm(positions, H36M_FROM_DAZ, unit_mm=skeleton["unit_mm"])
 
 
