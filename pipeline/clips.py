@@ -8,7 +8,8 @@ same order. Nothing in it is executed when it is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from pipeline.errors import UserError
+from pipeline.files import new_folder
 from pipeline.geometry import Camera, RigidTransform
 from pipeline.skeleton import Skeleton
 from pipeline.text_files import BAD_VALUE, read_json, reason
 from pipeline.untrusted import HEADER_ERRORS, reason_of_header
 
 SPLITS = ("train", "validation", "test")
+ARRAYS = ("pixels", "joints_camera_m", "confidence", "scored")  # of a clip, each in a file of the split
 DESCRIPTION = ("take", "subset", "subject", "action", "rate_hz", "first_frame")  # what clips.json says in plain values
 
 
@@ -83,6 +86,8 @@ class Prepared:
 
     `pck_joints` are those that the dataset's own PCK and AUC count, empty if it has none. `differences` names what is
     not as the dataset is known to be, a line each; `excluded_takes` are whole takes of the test split left out.
+    `filmed` gives the clips instead of `splits` where they need not be in memory together, each with its split; only
+    then is `dropped` known.
     """
 
     in_skeleton: Skeleton
@@ -93,6 +98,11 @@ class Prepared:
     pck_joints: tuple[int, ...] = ()
     differences: list[str] = field(default_factory=list)
     excluded_takes: list[str] = field(default_factory=list)
+    filmed: Iterator[tuple[str, Clip]] | None = None
+
+    def clips(self) -> Iterator[tuple[str, Clip]]:
+        """Each clip and its split; to be asked for once."""
+        return self.filmed or ((split, clip) for split, clips in self.splits.items() for clip in clips)
 
 
 def check_clip(clip: Clip) -> None:
@@ -116,43 +126,75 @@ def check_clip(clip: Clip) -> None:
         raise UserError(f"clip {clip.name}: activities: expected starts from 0 up, below {len(clip)}, found {starts}")
 
 
-def write_split(folder: Path, clips: Sequence[Clip], *, may_be_empty: bool = False) -> None:
-    """Write `clips` into the new folder `folder`, without holding more than one of them twice in memory.
+def write_split(folder: Path, clips: Iterable[Clip], *, may_be_empty: bool = False) -> None:
+    """Write `clips` into the new folder `folder`, one after the other. Raises what `split_writer` does."""
+    with split_writer(folder, may_be_empty=may_be_empty) as write:
+        for clip in clips:
+            write(clip)
+
+
+@contextmanager
+def split_writer(folder: Path, *, may_be_empty: bool = False) -> Iterator[Callable[[Clip], None]]:
+    """A function that writes a clip into the new folder `folder`, whole or not at all, and keeps nothing in memory.
 
     Raises UserError if there is no clip (unless the split `may_be_empty`), a clip is bad, two have one name, or they do
     not share their layouts.
     """
-    if not clips and not may_be_empty:
-        raise UserError(f"{folder}: expected at least one clip, found none")
-    for clip in clips:
-        check_clip(clip)
-    names = [clip.name for clip in clips]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{folder}: expected clips of different names, found '{twice}' twice")
-    layouts = {
-        (clip.pixels.shape[1], clip.joints_camera_m.shape[1], clip.confidence is None, clip.scored is None)
-        for clip in clips
-    }
-    if len(layouts) > 1:
-        raise UserError(f"{folder}: expected one joint layout in all clips, found {sorted(layouts)}")
-    folder.mkdir(parents=True)
-    for name in ("pixels", "joints_camera_m", "confidence", "scored"):
-        arrays = [array for clip in clips if (array := getattr(clip, name)) is not None]
-        if arrays:
-            _write_end_to_end(folder / f"{name}.npy", arrays)
-    entries = ",\n".join(json.dumps(_entry_from_clip(clip)) for clip in clips)
-    (folder / "clips.json").write_text(f"[\n{entries}\n]\n", encoding="utf-8")
+    if folder.exists():
+        raise FileExistsError(folder)
+    entries: dict[str, str] = {}
+    layouts: set[tuple[int, int, bool, bool]] = set()
+    with new_folder(folder) as partial, ExitStack() as files:
+        arrays: dict[str, Callable[[np.ndarray], None]] = {}
+
+        def write(clip: Clip) -> None:
+            check_clip(clip)
+            if clip.name in entries:
+                raise UserError(f"{folder}: expected clips of different names, found '{clip.name}' twice")
+            of_clip = (
+                clip.pixels.shape[1],
+                clip.joints_camera_m.shape[1],
+                clip.confidence is None,
+                clip.scored is None,
+            )
+            layouts.add(of_clip)
+            if len(layouts) > 1:
+                raise UserError(f"{folder}: expected one joint layout in all clips, found {sorted(layouts)}")
+            for name in ARRAYS:
+                if (array := getattr(clip, name)) is None:
+                    continue
+                if name not in arrays:
+                    arrays[name] = files.enter_context(_end_to_end(partial / f"{name}.npy", array))
+                arrays[name](array)
+            entries[clip.name] = json.dumps(_entry_from_clip(clip))
+
+        yield write
+        if not entries and not may_be_empty:
+            raise UserError(f"{folder}: expected at least one clip, found none")
+        (partial / "clips.json").write_text("[\n" + ",\n".join(entries.values()) + "\n]\n", encoding="utf-8")
 
 
-def _write_end_to_end(path: Path, arrays: Sequence[np.ndarray]) -> None:
-    """What np.save writes of the concatenated arrays, byte for byte, the last dimension always innermost."""
-    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
-    header = {"descr": np.lib.format.dtype_to_descr(arrays[0].dtype), "fortran_order": False, "shape": shape}
+@contextmanager
+def _end_to_end(path: Path, first: np.ndarray) -> Iterator[Callable[[np.ndarray], None]]:
+    """A function that adds an array to a file, which is in the end what np.save writes of all, byte for byte.
+
+    They are like `first` but for its length; the last dimension is always innermost.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
+    frames = 0
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for array in arrays:
+
+        def write(array: np.ndarray) -> None:
+            nonlocal frames
+            frames += len(array)
             file.write(np.ascontiguousarray(array).data)
+
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (0, *first.shape[1:])})
+        start = file.tell()
+        yield write
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (frames, *first.shape[1:])})
+        assert file.tell() == start, "numpy leaves room in the header for any length"
 
 
 def read_split(folder: Path) -> list[Clip]:

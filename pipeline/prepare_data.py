@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.clips import SPLITS, Clip, Prepared, write_split
+from pipeline.clips import SPLITS, Clip, Prepared, read_split, split_writer
 from pipeline.errors import UserError
 from pipeline.files import new_folder, sha256_of, write_json
 from pipeline.params import (
@@ -50,19 +51,26 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
     if row.dataset not in SOURCES:
         raise UserError(f"dataset {row.dataset}: expected one that can be read: {', '.join(SOURCES)}")
     prepared = SOURCES[row.dataset](raw_folder, row.keypoints, recipe)
-    if recipe.selection == "best_validation" and not prepared.splits["validation"]:
-        where = f"{params_path}: datasets.{row.dataset}"
-        raise UserError(f"{where}: selection: expected validation_takes for 'best_validation', found none")
-
     with new_folder(out) as folder:
-        for split in SPLITS:
-            write_split(folder / split, prepared.splits[split], may_be_empty=split == "validation")
-        write_json(folder / "training.json", _training_config(row, params, recipe, prepared).model_dump())
+        with ExitStack() as stack:
+            writers = {
+                split: stack.enter_context(split_writer(folder / split, may_be_empty=split == "validation"))
+                for split in SPLITS
+            }
+            for split, clip in prepared.clips():
+                writers[split](clip)
+        splits = {split: read_split(folder / split) for split in SPLITS}
+        if recipe.selection == "best_validation" and not splits["validation"]:
+            where = f"{params_path}: datasets.{row.dataset}"
+            raise UserError(f"{where}: selection: expected validation_takes for 'best_validation', found none")
+        with_confidence = splits["train"][0].confidence is not None
+        training = _training_config(row, params, recipe, prepared, in_channels=3 if with_confidence else 2)
+        write_json(folder / "training.json", training.model_dump())
         write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())
-        write_json(folder / "manifest.json", _manifest(row, prepared, folder))
+        write_json(folder / "manifest.json", _manifest(row, prepared, splits, folder))
     for difference in prepared.differences:
         log.warning("%s: not as known: %s", row.dataset, difference)
-    log.info("%s: %d frames to train on", row, sum(len(clip) for clip in prepared.splits["train"]))
+    log.info("%s: %d frames to train on", row, sum(len(clip) for clip in splits["train"]))
 
 
 def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
@@ -110,8 +118,9 @@ SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
 }
 
 
-def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepared) -> TrainingConfig:
-    first = prepared.splits["train"][0]
+def _training_config(
+    row: Row, params: Params, recipe: Recipe, prepared: Prepared, *, in_channels: int
+) -> TrainingConfig:
     architecture, hyperparameters = architecture_of(row.model, params)
     return TrainingConfig(
         row=str(row),
@@ -120,7 +129,7 @@ def _training_config(row: Row, params: Params, recipe: Recipe, prepared: Prepare
         hyperparameters=hyperparameters,
         in_skeleton=prepared.in_skeleton.name,
         out_skeleton=prepared.out_skeleton.name,
-        in_channels=2 if first.confidence is None else 3,
+        in_channels=in_channels,
         threads=params.threads,
         same_bits=params.same_bits,
         device=params.device,
@@ -153,11 +162,11 @@ def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepa
     )
 
 
-def _manifest(row: Row, prepared: Prepared, folder: Path) -> dict[str, Any]:
+def _manifest(row: Row, prepared: Prepared, splits: Mapping[str, Sequence[Clip]], folder: Path) -> dict[str, Any]:
     """What is in the prepared folder: counts, what was left out, and the hash of every file."""
     return {
         "row": str(row),
-        "splits": {split: _counts(prepared.splits[split]) for split in SPLITS},
+        "splits": {split: _counts(splits[split]) for split in SPLITS},
         "dropped_frames": {
             "total": sum(dropped.frames for dropped in prepared.dropped),
             "takes": [asdict(dropped) for dropped in prepared.dropped if dropped.frames],

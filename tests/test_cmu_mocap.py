@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -449,7 +450,9 @@ def prepare_tiny(raw_folder: Path, **changes: Any) -> Any:
 
 def test_validation_takes_leave_the_train_split(tiny_raw):
     prepared = prepare_tiny(tiny_raw, validation_takes=("train_walking_3", "martial_03"))
-    splits = {split: {clip.take for clip in clips} for split, clips in prepared.splits.items()}
+    splits = defaultdict(set)
+    for split, clip in prepared.clips():
+        splits[split].add(clip.take)
     assert splits == {
         "train": {"train_walking_1", "train_walking_2"},
         "validation": {"train_walking_3", "martial_03"},
@@ -470,5 +473,5 @@ def test_unknown_keypoints_are_refused(tiny_raw):
 
 def test_only_detected_keypoints_have_a_confidence(tiny_raw):
     for keypoints, has_confidence in (("gt", False), ("det", True)):
-        for clips in prepare_tiny(tiny_raw, keypoints=keypoints).splits.values():
-            assert all((clip.confidence is not None) == has_confidence for clip in clips)
+        for _, clip in prepare_tiny(tiny_raw, keypoints=keypoints).clips():
+            assert (clip.confidence is not None) == has_confidence

@@ -99,7 +99,7 @@ def operations_of_step(name: str, settings: Settings, own: Job) -> tuple[int, in
 def _refilming_ms(own: Job, keypoints: str) -> float:
     """Filming a batch anew as the recipe says, beyond cutting it from the table."""
     device = own.settings.device
-    filmed = clips(4 * 1000, detected=keypoints == "det")
+    filmed = list(clips(4 * 1000, detected=keypoints == "det"))
     table, room = frame_table(filmed, root=0, device=device), room_of(filmed, device=device)
     refilming = own.settings.params.datasets.cmu.refilming
     batches = endless_batches(own, table)
@@ -175,7 +175,7 @@ def against_the_published_evaluation(settings: Settings, *, frames: int, turns: 
     literal, ours = literal_twin(settings, frames=frames)
     default = network("rayformer", settings, frames=frames).to(device)
     length = CLIP_FRAMES[frames]
-    table = frame_table(clips(1000)[:1], root=0, device=device)
+    table = frame_table([next(clips(1000))], root=0, device=device)
     screen = table.screen[:length]
     one = torch.tensor([0], device=device)
     clip = FrameTable(screen, table.pose_m[:length], table.scored[:length], one, one + length - 1)

@@ -183,19 +183,19 @@ def take(number: int) -> Take:
     return Take(f"take{number}", "made", "moving", "train", "0", RATE_HZ, joints_world_m)
 
 
-def clips(frames: int, *, detected: bool = False) -> list[Clip]:
-    """At least so many frames of made-up motion, filmed as the embedded motion capture is."""
-    found: list[Clip] = []
-    number = 0
-    while sum(map(len, found)) < frames:
-        found += film(take(number), rate_hz=RATE_HZ, detector_level=1.3 if detected else None)[0]
+def clips(frames: int, *, detected: bool = False) -> Iterator[Clip]:
+    """At least so many frames of made-up motion, filmed as the embedded motion capture is, a take at a time."""
+    made = number = 0
+    while made < frames:
+        for clip in film(take(number), rate_hz=RATE_HZ, detector_level=1.3 if detected else None)[0]:
+            yield clip
+            made += len(clip)
         number += 1
-    return found
 
 
 def large_table(frames: int, device: torch.device) -> FrameTable:
     """Exactly so many frames, in clips of 1000: those of a few takes, over and over."""
-    few = frame_table(clips(16 * FRAMES_OF_TAKE), root=0, device=device)
+    few = frame_table(list(clips(16 * FRAMES_OF_TAKE)), root=0, device=device)
     place = torch.arange(frames, device=device) % len(few)
     first = torch.arange(0, frames, FRAMES_OF_TAKE, device=device)
     return FrameTable(

@@ -14,7 +14,7 @@ import numpy as np
 from einops import einsum, rearrange
 from jaxtyping import Float
 
-from pipeline.clips import Dropped, Prepared
+from pipeline.clips import Clip, Dropped, Prepared
 from pipeline.errors import UserError
 from pipeline.skeleton import H36M_17
 from pipeline.text_files import BAD_VALUE, csv_lines, read_json, reason
@@ -46,25 +46,35 @@ DAZ_HEAD_TOP_CM = (0.0, 13.0, 0.0)  # from the head joint, in the head's frame
 def prepare(
     folder: Path, *, keypoints: str, rate_hz: float, detector_level: float, validation_takes: Collection[str]
 ) -> Prepared:
-    """Every sequence filmed by its four virtual cameras; `validation_takes` leave the published train split.
+    """Every sequence filmed by its four virtual cameras, one after the other as the clips are asked for.
 
-    Keypoints "gt" are exact projections, "det" those of a simulated detector. Raises UserError for other keypoints, a
-    validation take that is not a train take, and whatever `read_takes` finds wrong.
+    `validation_takes` leave the published train split. Keypoints "gt" are exact projections, "det" those of a simulated
+    detector. Raises UserError for other keypoints and a validation take that is not a train take; the clips, for
+    whatever `read_takes` finds wrong.
     """
     if keypoints not in KEYPOINTS:
         raise UserError(f"keypoints: expected one of {', '.join(KEYPOINTS)} for dataset cmu, found '{keypoints}'")
-    takes = list(read_takes(folder))
-    unknown = sorted(set(validation_takes) - {take.name for take in takes if take.split == "train"})
+    rows = _read_sequence_table(folder / "sequences.csv")
+    unknown = sorted(set(validation_takes) - {row["name"] for row in rows if row["split"] == "train"})
     if unknown:
         raise UserError(f"datasets.cmu.validation_takes: expected takes of the train split, found '{unknown[0]}'")
-    prepared = Prepared(in_skeleton=H36M_17, out_skeleton=H36M_17, target="joints of the capture's skeleton")
-    for take in takes:
-        split = "validation" if take.name in validation_takes else take.split
-        level = detector_level if keypoints == "det" else None
-        clips, dropped = film(take, rate_hz=rate_hz, detector_level=level)
-        prepared.splits[split].extend(clips)
-        prepared.dropped.extend(Dropped(take.name, camera, frames, NOT_IN_VIEW) for camera, frames in dropped.items())
-    return prepared
+    all_dropped: list[Dropped] = []
+
+    def filmed() -> Iterator[tuple[str, Clip]]:
+        for take in read_takes(folder):
+            split = "validation" if take.name in validation_takes else take.split
+            level = detector_level if keypoints == "det" else None
+            clips, dropped = film(take, rate_hz=rate_hz, detector_level=level)
+            all_dropped.extend(Dropped(take.name, camera, frames, NOT_IN_VIEW) for camera, frames in dropped.items())
+            yield from ((split, clip) for clip in clips)
+
+    return Prepared(
+        in_skeleton=H36M_17,
+        out_skeleton=H36M_17,
+        target="joints of the capture's skeleton",
+        dropped=all_dropped,
+        filmed=filmed(),
+    )
 
 
 def read_takes(folder: Path) -> Iterator[Take]:
