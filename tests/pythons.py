@@ -6,14 +6,16 @@ The counts go to docs/reliability/pythons.json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
@@ -22,20 +24,21 @@ COUNTED = ("passed", "skipped", "failed", "error")
 VERSIONS = "import platform, torch; print(platform.python_version(), torch.__version__)"
 
 
-def suite(python: str, folder: Path) -> dict[str, Any]:
-    """Version of Python, version of torch and counts of tests, in a clone in the new folder `folder`."""
+def suite(python: str, folder: Path, without: Sequence[str]) -> dict[str, Any]:
+    """Versions of Python and torch and counts of tests, in a clone in the new folder `folder`."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     subprocess.run(["make", "--quiet", "data", f"PYTHON={python}"], cwd=folder, check=True)
-    return counts([str(folder / ".venv" / "bin" / "python")], folder)
+    return counts(str(folder / ".venv" / "bin" / "python"), folder, without)
 
 
-def counts(python: list[str], folder: Path) -> dict[str, Any]:
-    """The same, of an environment that is set up."""
-    asked = subprocess.run([*python, "-c", VERSIONS], capture_output=True, text=True, check=True)
+def counts(python: str, folder: Path, without: Sequence[str]) -> dict[str, Any]:
+    """The same, of an environment that is set up, but for the files of tests `without`."""
+    asked = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True)
     version, torch = asked.stdout.split()
     started = time.monotonic()
-    environment = os.environ | {"PATH": f"{Path(python[0]).parent}{os.pathsep}{os.environ['PATH']}"}
-    tests = [*python, "-m", "pytest", "-n", str(os.cpu_count()), "-rfEs"]
+    environment = os.environ | {"PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"}
+    left_out = [f"--ignore=tests/test_{name}.py" for name in without]
+    tests = [python, "-m", "pytest", "-n", str(os.cpu_count()), "-rfEs", *left_out]
     answer = subprocess.run(tests, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     seconds = round(time.monotonic() - started)
     return {
@@ -62,9 +65,8 @@ def section(record: dict[str, Any]) -> list[str]:
     lines = [
         "## Versions of Python",
         "",
-        f"`make pythons`, {record['date']}: the whole suite, in environments with the pinned versions. The oldest is",
-        "the oldest that the project supports, the newest the newest for which the pinned numpy, scipy and h5py have",
-        "builds.",
+        f"`make pythons`, {record['date']}: the suite in environments with the pinned versions. The oldest is the",
+        "oldest that the project supports, the newest the newest for which the pinned numpy, scipy and h5py are built.",
         "",
         "| Python | torch | passed | skipped | failed |",
         "| --- | --- | --- | --- | --- |",
@@ -72,15 +74,21 @@ def section(record: dict[str, Any]) -> list[str]:
     for one in record["tried"]:
         cells = (one["python"], one["torch"], one["passed"], one["skipped"], one["failed"] + one["error"])
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    if left_out := sorted({name for one in record["tried"] for name in one["without"]}):
+        lines += ["", *wrap(f"Left out: the tests of {', '.join(left_out)}.", 118)]
     return lines
 
 
 def main() -> None:
     """Run the suite on the Pythons named; exit code 1 if a test fails on one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pythons", nargs="+", help="their commands")
+    parser.add_argument("--without", nargs="*", default=[], help="files of tests to leave out: docs for test_docs.py")
+    options = parser.parse_args()
     tried = []
-    for python in sys.argv[1:]:
+    for python in options.pythons:
         with tempfile.TemporaryDirectory() as name:
-            tried.append(suite(python, Path(name) / "clone"))
+            tried.append(suite(python, Path(name) / "clone", options.without))
         print(json.dumps(tried[-1]), flush=True)
     record = {"date": time.strftime("%Y-%m-%d"), "tried": tried}
     RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
