@@ -38,7 +38,7 @@ class MixSTE(nn.Module):
         out_joints: int,
         in_channels: int,
         width: Annotated[int, Field(gt=0)] = 512,
-        depth: Annotated[int, Field(gt=0)] = 8,
+        depth: Annotated[int, Field(gt=0, le=1000)] = 8,
         heads: Annotated[int, Field(gt=0)] = 8,
         mlp_ratio: Annotated[float, Field(gt=0)] = 2.0,
         drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1,

@@ -34,7 +34,7 @@ class PoseFormer(nn.Module):
         out_joints: int,
         in_channels: int,
         embed_dim_ratio: Annotated[int, Field(gt=0)] = 32,
-        depth: Annotated[int, Field(gt=0)] = 4,
+        depth: Annotated[int, Field(gt=0, le=1000)] = 4,
         heads: Annotated[int, Field(gt=0)] = 8,
         mlp_ratio: Annotated[float, Field(gt=0)] = 2.0,
         drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.1,

@@ -49,7 +49,7 @@ class RayFormer(nn.Module):
         out_joints: int,
         in_channels: int,
         width: Annotated[int, Field(gt=0)] = 128,
-        depth: Annotated[int, Field(gt=0)] = 2,
+        depth: Annotated[int, Field(gt=0, le=1000)] = 2,
         heads: Annotated[int, Field(gt=0)] = 4,
         mlp_ratio: Annotated[float, Field(gt=0)] = 2.0,
         patch: Annotated[int, Field(gt=0)] = 3,

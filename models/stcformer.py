@@ -41,7 +41,7 @@ class STCFormer(nn.Module):
         out_joints: int,
         in_channels: int,
         width: Annotated[int, Field(gt=0)] = 256,
-        depth: Annotated[int, Field(gt=0)] = 6,
+        depth: Annotated[int, Field(gt=0, le=1000)] = 6,
         heads: Annotated[int, Field(gt=0)] = 8,
         mlp_ratio: Annotated[float, Field(gt=0)] = 4.0,
     ) -> None:

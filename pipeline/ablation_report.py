@@ -65,7 +65,10 @@ COMPARISONS = (
         "As long as the row of the results table. The test split has cameras and bodies like those that "
         "`full_no_refilming` is trained on, and none of what else `full` is prepared for.",
         "cmu-gt-f27-full",
-        {"cmu-gt-f27-full_no_refilming": "windows as they were filmed: no new cameras, no other sizes"},
+        {
+            "cmu-gt-f27-full_own_motion": "no limbs of others, no other speeds",
+            "cmu-gt-f27-full_no_refilming": "windows as they were filmed: also no new cameras and no other sizes",
+        },
     ),
     Comparison(
         "One part changed: simulated detector",

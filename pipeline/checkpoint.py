@@ -8,10 +8,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import StrictInt
+from pydantic import Field, StrictInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -24,6 +24,7 @@ from pipeline.skeleton import SKELETONS, Skeleton
 
 WEIGHTS, CARD, HISTORY = "weights.safetensors", "card.json", "history.csv"
 EPOCH_COLUMNS = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
+MOST_FRAMES = 100_000  # of a window: a card is somebody else's file, and must not ask for all memory
 Record = dict[str, int | float | None]  # one epoch: see EPOCH_COLUMNS; None without validation clips
 
 
@@ -46,7 +47,7 @@ class Card(Values):
     seed: StrictInt | None
     model: str
     hyperparameters: dict[str, Any]
-    frames: StrictInt
+    frames: Annotated[StrictInt, Field(gt=0, le=MOST_FRAMES)]
     in_skeleton: str
     out_skeleton: str
     in_channels: StrictInt
@@ -101,7 +102,8 @@ def load_checkpoint(folder: Path, *, device: torch.device) -> tuple[nn.Module, C
     """
     card = read_card(folder)
     try:
-        model = build_model(card)
+        with torch.device("meta"):  # no memory is taken before the weights are known to be of this size
+            model = build_model(card)
     except ValueError as error:
         raise UserError(f"{folder / CARD}: {error}") from error
     path = folder / WEIGHTS
@@ -115,8 +117,9 @@ def load_checkpoint(folder: Path, *, device: torch.device) -> tuple[nn.Module, C
         if wanted.get(name) != found.get(name):
             expected, came = wanted.get(name, "no such tensor"), found.get(name, "none")
             raise UserError(f"{path}: {name}: expected {expected}, found {came}")
+    model = model.to_empty(device=device)
     model.load_state_dict(weights, strict=True)
-    return model.eval().to(device), card
+    return model.eval(), card
 
 
 def write_history(folder: Path, history: Sequence[Record]) -> None:
@@ -133,7 +136,7 @@ def read_history(folder: Path) -> list[list[str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *records = csv.reader(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: expected the run's learning curve, found {type(error).__name__}: {error}") from error
     if tuple(header) != EPOCH_COLUMNS:
         raise UserError(f"{path}: expected the columns {', '.join(EPOCH_COLUMNS)}, found {', '.join(header)}")

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from pipeline.bodies import with_bones_scaled
 from pipeline.clips import Clip
 from pipeline.detector_noise import detect
 from pipeline.errors import UserError
 from pipeline.geometry import Camera, RigidTransform, camera_from_world_looking_at, frames_in_view, project
-from pipeline.refilming import with_bones_scaled
 from pipeline.skeleton import H36M_17
 from pipeline.virtual_cameras import AIM_HEIGHT_M, Take, generator_named, place_cameras, resample
 

@@ -52,17 +52,35 @@ def detect_windows(
 
 
 def hide_joints(
-    pixels: Float[Tensor, "B T J 2"], confidence: Float[Tensor, "B T J"], hidden: Bool[Tensor, "B T J"]
+    pixels: Float[Tensor, "B T J 2"],
+    confidence: Float[Tensor, "B T J"],
+    hidden: Bool[Tensor, "B T J"],
+    filled: Bool[Tensor, " B"],
 ) -> tuple[Float[Tensor, "B T J 2"], Float[Tensor, "B T J"]]:
-    """The keypoints with some not seen: confidence 0, at the mean position of those of their frame that are seen.
+    """The keypoints with some not seen: confidence 0, and in `filled` windows a position from the frames around.
 
-    Where none is seen the positions stay.
+    That is linear in time between the frames around a gap and held where the window begins or ends in one, as `lift`
+    fills gaps. In other windows, and where a joint is never seen, it is the mean position of the joints of the frame
+    that are seen; where none is, positions stay.
     """
     seen = rearrange(~hidden, "b t j -> b t j 1").to(pixels.dtype)
     count = seen.sum(2, keepdim=True)
-    middle = (seen * pixels).sum(2, keepdim=True) / count.clamp(min=1)
-    moved = torch.where(hidden[..., None] & (count > 0), middle, pixels)
-    return moved, torch.where(hidden, 0, confidence)
+    middle = torch.where(count > 0, (seen * pixels).sum(2, keepdim=True) / count.clamp(min=1), pixels)
+    over_time = torch.where(hidden.all(1, keepdim=True)[..., None], middle, _filled_over_time(pixels, hidden))
+    shown = torch.where(rearrange(filled, "b -> b 1 1 1"), over_time, middle)
+    return torch.where(hidden[..., None], shown, pixels), torch.where(hidden, 0, confidence)
+
+
+def _filled_over_time(pixels: Float[Tensor, "B T J 2"], hidden: Bool[Tensor, "B T J"]) -> Float[Tensor, "B T J 2"]:
+    last = pixels.shape[1] - 1
+    frame = torch.arange(last + 1, device=pixels.device)[:, None].expand(hidden.shape)
+    before = torch.where(hidden, -1, frame).cummax(1).values
+    after = torch.where(hidden, last + 1, frame).flip(1).cummin(1).values.flip(1)
+    start = torch.where(before < 0, after, before).clamp(max=last)
+    end = torch.where(after > last, before, after).clamp(min=0)
+    share = (frame - start).to(pixels.dtype) / (end - start).clamp(min=1)
+    at_start, at_end = (pixels.gather(1, index[..., None].expand(pixels.shape)) for index in (start, end))
+    return torch.lerp(at_start, at_end, share[..., None])
 
 
 def hidden_joints(

@@ -87,11 +87,14 @@ class Refilming(Values):
     body_scale: Share  # bodies 1 - body_scale to 1 + body_scale times as tall
     limb_scale: Share  # upper and lower arms and legs alike, each by its own factor
     speed: Share  # played 1 - speed to 1 + speed times as fast
+    other_legs: Share  # of the windows have the legs of another one
+    other_arms: Share
 
     @property
     def active(self) -> bool:
         """Whether anything is changed."""
-        changes = (self.missing_joints, self.body_scale, self.limb_scale, self.speed)
+        motion = (self.speed, self.other_legs, self.other_arms)
+        changes = (self.missing_joints, self.body_scale, self.limb_scale, *motion)
         return self.new_cameras or self.new_noise or any(changes)
 
 

@@ -1,4 +1,4 @@
-"""Motion capture filmed anew for every training window: another virtual camera, another body, another speed, new noise.
+"""Motion capture filmed anew for every training window: another camera, body, motion and speed, new noise.
 
 Only motion capture allows it: of a video there is one view. Cameras stand as in virtual_cameras.py, aimed at the same
 point of the room; a window in which the new camera does not see the whole body keeps its own view.
@@ -18,17 +18,17 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pipeline.bodies import another_body, another_motion, around_one, uniform
 from pipeline.clips import Clip
 from pipeline.fresh_noise import detect_windows, hidden_joints, hide_joints
 from pipeline.geometry import Camera, project
 from pipeline.human36m_cameras import LENSES
 from pipeline.params import Refilming
-from pipeline.skeleton import H36M_17
 from pipeline.virtual_cameras import AIM_HEIGHT_M
 from pipeline.windows import FrameTable, Windows, end_to_end, frames_at, window_index
 
+FILLED = 0.7  # of the windows show joints that are not seen where the frames around suggest; see `hide_joints`
 NEAREST_M = 0.5  # no joint of a new view that is used is nearer; keeps those of the others finite
-LIMBS = ((2, 5), (3, 6), (12, 15), (13, 16))  # joints whose bone to the parent is scaled, left and right alike
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def refilm(
     joints_m, played_own = frames_at(room.joints_world_m, index), own
     if refilming.speed > 0:
         joints_m, played_own = _at_another_speed(room, table, windows, frames, refilming.speed, generator)
-    joints_m = _another_body(joints_m, refilming, generator)
+    joints_m = another_motion(joints_m, refilming, generator)
+    joints_m = another_body(joints_m, refilming, generator)
     cameras = room.cameras[windows.clip]
     if refilming.new_cameras:
         cameras = new_cameras(room, windows, refilming, generator)
@@ -164,7 +165,7 @@ def _detected(
     windows, frames = pixels.shape[:2]
     scores = confidence[..., 0]
     if refilming.new_noise:
-        level = _uniform(refilming.detector_level, windows, generator)
+        level = uniform(refilming.detector_level, windows, generator)
         half_width_px = cameras.lens[:, 9] / 2
         pixels, scores = detect_windows(
             exact_px, rate_hz=room.rate_hz, level=level, half_width_px=half_width_px, generator=generator
@@ -173,24 +174,16 @@ def _detected(
         hidden = hidden_joints(
             windows, frames, share=refilming.missing_joints, rate_hz=room.rate_hz, generator=generator
         )
-        pixels, scores = hide_joints(pixels, scores, hidden)
+        filled = torch.rand(windows, generator=generator, device=generator.device) < FILLED
+        pixels, scores = hide_joints(pixels, scores, hidden, filled)
     return pixels, scores[..., None]
-
-
-def _uniform(ends: tuple[float, float], count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
-    low, high = ends
-    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
-
-
-def _around_one(change: float, count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
-    return _uniform((1 - change, 1 + change), count, generator)
 
 
 def _at_another_speed(
     room: Room, table: FrameTable, windows: Windows, frames: int, change: float, generator: torch.Generator
 ) -> tuple[Float[Tensor, "W T 17 3"], Bool[Tensor, "W T"]]:
     """The windows played 1 - change to 1 + change times as fast, linear between frames."""
-    speed = _around_one(change, len(windows), generator)
+    speed = around_one(change, len(windows), generator)
     offset = torch.arange(frames, device=speed.device) - frames // 2
     wanted = windows.middle[:, None] + speed[:, None] * offset
     first, last = table.clip_first[windows.clip][:, None], table.clip_last[windows.clip][:, None]
@@ -200,37 +193,12 @@ def _at_another_speed(
     return torch.lerp(start, end, share), (wanted >= first) & (wanted <= last)
 
 
-def _another_body(
-    joints_m: Float[Tensor, "W T 17 3"], refilming: Refilming, generator: torch.Generator
-) -> Float[Tensor, "W T 17 3"]:
-    """Limbs made longer or shorter, left and right alike, then the whole body scaled about the floor under its root."""
-    if refilming.limb_scale > 0:
-        factor = torch.ones(len(joints_m), 17, device=joints_m.device)
-        for pair in LIMBS:
-            factor[:, pair] = _around_one(refilming.limb_scale, len(joints_m), generator)[:, None]
-        joints_m = with_bones_scaled(joints_m, factor)
-    if refilming.body_scale > 0:
-        size = _around_one(refilming.body_scale, len(joints_m), generator)
-        floor_m = joints_m[:, :, :1] * joints_m.new_tensor([1.0, 1.0, 0.0])
-        joints_m = floor_m + rearrange(size, "w -> w 1 1 1") * (joints_m - floor_m)
-    return joints_m
-
-
-def with_bones_scaled(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor, "W 17"]) -> Float[Tensor, "W T 17 3"]:
-    """The same directions of all bones, the bone from the parent to joint j `factor[:, j]` times as long."""
-    moved = [joints_m[:, :, 0]]
-    for parent, joint in H36M_17.bones:
-        bone = joints_m[:, :, joint] - joints_m[:, :, parent]
-        moved.append(moved[parent] + factor[:, joint, None, None] * bone)
-    return torch.stack(moved, 2)
-
-
 def new_cameras(room: Room, windows: Windows, refilming: Refilming, generator: torch.Generator) -> Cameras:
     """Cameras anywhere around the targets and aimed at them, upright but for the roll, each with one of the lenses."""
     count = len(windows)
-    azimuth = _uniform((0.0, 2 * math.pi), count, generator)
-    distance_m = _uniform(refilming.distance_m, count, generator)
-    height_m = _uniform(refilming.height_m, count, generator)
+    azimuth = uniform((0.0, 2 * math.pi), count, generator)
+    distance_m = uniform(refilming.distance_m, count, generator)
+    height_m = uniform(refilming.height_m, count, generator)
     target_m = room.target_m[windows.clip]
     across_m = distance_m[:, None] * torch.stack([azimuth.cos(), azimuth.sin()], -1)
     position_m = torch.cat([target_m[:, :2] + across_m, height_m[:, None]], -1)
@@ -239,7 +207,7 @@ def new_cameras(room: Room, windows: Windows, refilming: Refilming, generator: t
     right = F.normalize(torch.linalg.cross(forward, up), dim=-1)
     down = torch.linalg.cross(forward, right)
     if refilming.roll_degrees > 0:
-        roll = _uniform((-refilming.roll_degrees, refilming.roll_degrees), count, generator).deg2rad()[:, None]
+        roll = uniform((-refilming.roll_degrees, refilming.roll_degrees), count, generator).deg2rad()[:, None]
         right, down = roll.cos() * right + roll.sin() * down, roll.cos() * down - roll.sin() * right
     camera_from_world = torch.stack([right, down, forward], 1)
     lens = torch.randint(len(room.lenses), (count,), generator=generator, device=generator.device)

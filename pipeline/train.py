@@ -33,6 +33,7 @@ CODE = (
     "pipeline/train.py",
     "pipeline/engine.py",
     "pipeline/batches.py",
+    "pipeline/bodies.py",
     "pipeline/ranks.py",
     "pipeline/windows.py",
     "pipeline/losses.py",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from walker import SMALL_MODELS, change_json
 
 from models import MODELS, check_hyperparameters
-from pipeline.checkpoint import Card, build_model, load_checkpoint, read_card, write_checkpoint
+from pipeline.checkpoint import Card, build_model, load_checkpoint, read_card, read_history, write_checkpoint
 from pipeline.errors import UserError
 
 CPU = torch.device("cpu")
@@ -81,6 +81,11 @@ def test_a_card_knows_its_layouts() -> None:
         ({"nickname": "best"}, r"card\.json: nickname: unknown key, found value 'best'$"),
         ({"hyperparameters": {"width": 15}}, r"card\.json: models\.rayformer: .* half the width 15, found 2$"),
         ({"hyperparameters": {"dept": 4}}, r"card\.json: models\.rayformer: unknown key 'dept'"),
+        ({"frames": 10**9 + 1}, r"card\.json: frames: expected .*less than or equal to 100000, found 1000000001$"),
+        (
+            {"hyperparameters": {"depth": 10**9}},
+            r"card\.json: models\.rayformer\.depth: .* equal to 1000, found 1000000000$",
+        ),
         ({"frames": 8}, r"card\.json: models\.rayformer: expected an odd positive number of frames, found 8$"),
     ],
 )
@@ -88,6 +93,27 @@ def test_a_card_that_names_what_is_not_there_is_refused(folder: Path, changes: A
     change_json(folder / "card.json", **changes)
     with pytest.raises(UserError, match=complaint):
         load_checkpoint(folder, device=CPU)
+
+
+def test_a_card_of_a_model_larger_than_any_memory_is_refused_by_its_weights(folder: Path) -> None:
+    change_json(folder / "card.json", hyperparameters={"width": 2 * 10**8, "heads": 2})
+    with pytest.raises(UserError, match=r"weights\.safetensors: blocks.*: expected \(.*00000000.*\), found \("):
+        load_checkpoint(folder, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"epoch\n1\n", "epoch"),
+        (b"a" * 200_000, "Error: field larger"),
+        (b"", "ValueError"),
+        (b"\xff", "UnicodeDecode"),
+    ],
+)
+def test_what_is_no_learning_curve_is_refused(folder: Path, content: bytes, found: str) -> None:
+    (folder / "history.csv").write_bytes(content)
+    with pytest.raises(UserError, match=rf"history\.csv: expected the .*, found .*{found}"):
+        read_history(folder)
 
 
 def test_a_card_with_a_missing_value_is_refused(folder: Path) -> None:

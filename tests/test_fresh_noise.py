@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline import detector_noise
+from pipeline.conditions import without
 from pipeline.fresh_noise import detect_windows, hidden_joints, hide_joints
 
 HALF_WIDTH_PX = 500.0
@@ -107,10 +108,25 @@ def test_a_hidden_joint_stands_in_the_middle_of_the_seen_ones_without_confidence
     hidden = torch.zeros(1, 2, 17, dtype=torch.bool)
     hidden[0, 0, [3, 16]] = True
     hidden[0, 1] = True
-    moved, scores = hide_joints(pixels, confidence, hidden)
+    moved, scores = hide_joints(pixels, confidence, hidden, torch.tensor([False]))
     seen = [joint for joint in range(17) if joint not in (3, 16)]
     torch.testing.assert_close(moved[0, 0, 3], pixels[0, 0, seen].mean(0))
     torch.testing.assert_close(moved[0, 0, 16], pixels[0, 0, seen].mean(0))
     assert torch.equal(moved[0, 0, seen], pixels[0, 0, seen])
     assert torch.equal(moved[0, 1], pixels[0, 1])  # where none is seen there is no middle
     assert torch.equal(scores == 0, hidden)
+
+
+def test_a_gap_is_filled_over_time_as_lift_fills_it():
+    frames = 12
+    pixels = torch.randn(3, frames, 17, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    hidden = torch.rand(3, frames, 17, generator=torch.Generator().manual_seed(1)) < 0.4
+    hidden[:, :, 5] = False  # one is seen in every frame
+    hidden[0, :, 2] = True  # one is never
+    hidden[1, :4, 3] = hidden[1, -4:, 4] = True
+    confidence = torch.full(hidden.shape, 0.9, dtype=torch.float64)
+    shown, scores = hide_joints(pixels, confidence, hidden, torch.tensor([True, True, False]))
+    for window, how in enumerate(("interpolated", "interpolated", "middle")):
+        expected_px, expected = without(*(t[window].numpy() for t in (pixels, confidence, hidden)), shown=how)
+        np.testing.assert_allclose(shown[window].numpy(), expected_px, rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(scores[window].numpy(), expected)

@@ -18,7 +18,7 @@ LAYERS = (
     ("confined", "text_files"),
     ("geometry", "rows", "metrics", "losses", "raw_files", "device", "stop_signals"),
     ("human36m_cameras", "params", "clips", "detector_noise", "raw_arrays", "torch_file", "people", "ranks"),
-    ("virtual_cameras", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
+    ("virtual_cameras", "bodies", "windows", "fresh_noise", "human36m_files", "humaneva_files", "mpi_inf_3dhp_files"),
     ("root_path", "keypoint_layouts"),
     ("framing", "distributions", "tracks", "lifted_files"),
     ("sources", "refilming", "model_input", "upright", "smoothing", "video_keypoints"),

@@ -12,17 +12,18 @@ import torch
 from pydantic import ValidationError
 from walker import REFILMING, walker_clips
 
+from pipeline.bodies import ARMS, HIPS, LEGS, LIMBS, SHOULDERS, another_motion, with_bones_scaled, with_limbs_of
 from pipeline.geometry import project
 from pipeline.human36m_cameras import LENSES
 from pipeline.params import Refilming
-from pipeline.refilming import LIMBS, new_cameras, project_windows, refilm, room_of, with_bones_scaled
+from pipeline.refilming import new_cameras, project_windows, refilm, room_of
 from pipeline.skeleton import H36M_17
 from pipeline.windows import cut_windows, frame_table, gather_windows, tile_windows
 
 CPU = torch.device("cpu")
 NOTHING: dict[str, Any] = {
     "new_cameras": False, "roll_degrees": 0, "new_noise": False,
-    "missing_joints": 0, "body_scale": 0, "limb_scale": 0, "speed": 0,
+    "missing_joints": 0, "body_scale": 0, "limb_scale": 0, "speed": 0, "other_legs": 0, "other_arms": 0,
 }  # fmt: skip
 
 
@@ -34,6 +35,10 @@ def refilmed(*, with_confidence: bool = False, frames: int = 9, seed: int = 0, *
     refilming = Refilming(**REFILMING | NOTHING | changes)
     plain = gather_windows(table, windows, frames=frames)
     return plain, refilm(room_of(clips, device=CPU), table, windows, refilming, frames=frames, seed=seed)
+
+
+def walker_m() -> torch.Tensor:
+    return torch.from_numpy(walker_clips((40,))[0].joints_camera_m.astype(np.float64))
 
 
 def bone_lengths_m(pose_m: torch.Tensor) -> torch.Tensor:
@@ -132,6 +137,41 @@ def test_limbs_are_scaled_left_and_right_alike_and_nothing_else_is():
 def test_bones_scaled_by_one_stay():
     joints_m = torch.randn(2, 3, 17, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(with_bones_scaled(joints_m, torch.ones(2, 17)), joints_m)
+
+
+@pytest.mark.parametrize(("limbs", "trunk"), [(LEGS, HIPS), (ARMS, SHOULDERS)])
+def test_exchanged_limbs_keep_their_motion_about_the_trunk_and_their_bones(limbs, trunk):
+    """A motion with the limbs of the same motion turned and moved elsewhere is that motion."""
+    joints_m = walker_m()
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(len(joints_m), 3, 3)))[0]
+    turn *= np.linalg.det(turn)[:, None, None]
+    elsewhere_m = joints_m @ torch.from_numpy(turn) + 3.0
+    exchanged_m = with_limbs_of(joints_m[None], elsewhere_m[None], limbs=limbs, trunk=trunk)[0]
+    torch.testing.assert_close(exchanged_m, joints_m, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("limbs", "trunk"), [(LEGS, HIPS), (ARMS, SHOULDERS)])
+def test_exchanged_limbs_are_the_other_ones_and_nothing_else_moves(limbs, trunk):
+    joints_m = walker_m()
+    other_m = joints_m.flip(0)
+    exchanged_m = with_limbs_of(joints_m[None], other_m[None], limbs=limbs, trunk=trunk)[0]
+    moving = [joint for _, joints in limbs for joint in joints]
+    staying = [joint for joint in range(17) if joint not in moving]
+    assert torch.equal(exchanged_m[:, staying], joints_m[:, staying])
+    torch.testing.assert_close(bone_lengths_m(exchanged_m), bone_lengths_m(joints_m), rtol=0, atol=1e-6)
+    for start, joints in limbs:  # angles within the limb are the other one's
+        reach = (exchanged_m[:, joints[-1]] - exchanged_m[:, start]).norm(dim=-1)
+        torch.testing.assert_close(reach, (other_m[:, joints[-1]] - other_m[:, start]).norm(dim=-1))
+    assert (exchanged_m - joints_m)[:, moving].norm(dim=-1).max() > 0.05
+
+
+def test_as_many_windows_as_the_share_says_have_limbs_of_others():
+    clips = walker_clips((400,))
+    joints_m = room_of(clips, device=CPU).joints_world_m.unfold(0, 9, 1).permute(0, 3, 1, 2)
+    refilming = Refilming(**REFILMING | NOTHING | {"other_legs": 0.25})
+    moved = (another_motion(joints_m, refilming, torch.Generator()) != joints_m).any(-1).any(1)
+    assert not moved[:, [0, *range(7, 17)]].any()
+    assert 0.2 < moved[:, 3].float().mean() < 0.3
 
 
 def test_at_another_speed_a_steady_motion_moves_by_another_step():

@@ -63,6 +63,8 @@ REFILMING: dict[str, Any] = {
     "body_scale": 0.1,
     "limb_scale": 0.2,
     "speed": 0.3,
+    "other_legs": 0.5,
+    "other_arms": 0.5,
 }
 EVALUATION: dict[str, Any] = {
     "flip_averaging": True,
