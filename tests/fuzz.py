@@ -190,7 +190,8 @@ def section(record: dict[str, Any]) -> list[str]:
         "",
         f"`make fuzz` on {record['date']} (Python {record['python']}, atheris {record['atheris']}): {len(own)} "
         f"readers, {inputs:,} inputs in {minutes:.0f} minutes, steered by coverage; **{found}** left that run code, "
-        "touch other files, hang, take more memory than stated, or end in anything but a result or one line.",
+        "touch other files, hang, take more memory than stated, or end in anything but a result or one line. The "
+        "minutes are the clock's, on processors that had other work beside it.",
         "",
         "| reader | inputs | minutes | different ways through it | found |",
         "| --- | --- | --- | --- | --- |",
