@@ -150,7 +150,9 @@ def show(
 @app.command("board")
 def board(
     out: Annotated[Path | None, typer.Option(help="Write one .html file instead of starting a page.")] = None,
-    port: Annotated[int, typer.Option(help="Of the page on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8080,
+    port: Annotated[
+        int, typer.Option(envvar="POSELIFT_PORT", help="Of the page on 127.0.0.1; 0: a free one.", min=0, max=65535)
+    ] = 8080,
 ) -> None:
     """What runs, what came out and what was changed for it, as a page that follows; no account, no network."""
     from pipeline.board import board_server, write_board
