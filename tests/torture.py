@@ -328,7 +328,9 @@ def killed_at_changes(part: dict[str, Any]) -> list[str]:
         (file,) = {one["to_remove"] for one in by_hand}
         said = (
             f"After {len(by_hand)} of these `dvc repro` refused to start, naming `{file}`, which DVC writes in place "
-            f"and had not finished. `rm {file}` and `dvc repro` did the rest."
+            f"and had not finished. `rm {file}` and `dvc repro` did the rest in "
+            f"{sum(one['then_exit_code'] == 0 and one['same_bytes'] for one in by_hand)} of them. A `dvc.lock` between "
+            "two stages counts as half-written here."
         )
         lines += ["", *wrap(said, 118)]
     return lines
