@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ KINDS = ("before", "in the write after")
 TORN_BYTES = 64
 ELSEWHERE = ".of_dvc"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+# DVC writes the first in place, and cannot do with the second.
+AFTER_A_KILL_OF_DVC = "rm -f .dvc/tmp/rwlock; find .dvc/cache/runs -type d -empty -delete"
 Work = Callable[[Path], object]
 
 
@@ -39,7 +42,8 @@ class Stage(NamedTuple):
     work: Work
     hidden: str = r"$"  # begins the paths of files that are no results
     given: Path | None = None  # a folder with which its own begins
-    in_the_way: str = ""  # a file that may have to be removed before it can go on
+    rewritten: str = r"$"  # begins the paths of results that change while the work goes on
+    remedy: str = ""  # what may have to be typed before it can go on
 
 
 class Death(NamedTuple):
@@ -49,7 +53,7 @@ class Death(NamedTuple):
     kind: str
     died: bool
     half_written: list[str]
-    to_remove: str
+    remedy: str
     then_exit_code: int
     same_bytes: bool
 
@@ -149,16 +153,16 @@ def attempt(stage: Stage, folder: Path, wanted: dict[str, bytes], *, at: int, fi
     half_written = [
         name
         for name, content in results(stage, folder).items()
-        if ".partial" not in name and content not in (before.get(name), wanted.get(name))
+        if not re.search(rf"\.partial|^{stage.rewritten}", name) and content not in (before.get(name), wanted.get(name))
     ]
-    again, to_remove = in_a_process(stage.work, folder), ""
-    if again and stage.in_the_way:
-        to_remove = stage.in_the_way
-        (folder / to_remove).unlink()
+    again, remedy = in_a_process(stage.work, folder), ""
+    if again and stage.remedy:
+        remedy = stage.remedy
+        subprocess.run(remedy, shell=True, cwd=folder, check=True)
         again = in_a_process(stage.work, folder)
     same = results(stage, folder) == wanted
     shutil.rmtree(folder)
-    return Death(file, kind, code < 0, half_written, to_remove, again, same)
+    return Death(file, kind, code < 0, half_written, remedy, again, same)
 
 
 def results(stage: Stage, folder: Path) -> dict[str, bytes]:
@@ -243,5 +247,5 @@ def repeated_with_dvc(folder: Path) -> Stage:
         if code := dvc(["repro"]):
             sys.exit(code)
 
-    hidden = r"\.git/|\.dvc/tmp/|\.of_dvc/|\.dvc/cache/.*\.tmp$"
-    return Stage(repro, hidden, given=template, in_the_way=".dvc/tmp/rwlock")
+    hidden = r"\.git/|\.dvc/tmp/|\.of_dvc/|\.dvc/cache/"
+    return Stage(repro, hidden, given=template, rewritten=r"dvc\.lock", remedy=AFTER_A_KILL_OF_DVC)

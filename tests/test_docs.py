@@ -186,6 +186,7 @@ def storage_server() -> Iterator[str | None]:
         storage.stop()
 
 
+@pytest.mark.stories
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: page.stem)
 def test_a_page_works_from_top_to_bottom(page, origin, tmp_path):
     with ExitStack() as stack:

@@ -212,7 +212,7 @@ def deaths(folder: Path, names: Sequence[str], *, share: float, seed: int) -> di
         ]
         records[name] = [death._asdict() | {"survived": death.survived} for death in tried]
         ways[name] = len(all_ways)
-        print(name, len(tried), [death for death in tried if not death.survived or death.to_remove], flush=True)
+        print(name, len(tried), [death for death in tried if not death.survived or death.remedy], flush=True)
     return {"seed": seed, "ways": ways, "tried": records}
 
 
@@ -323,14 +323,14 @@ def killed_at_changes(part: dict[str, Any]) -> list[str]:
         same = sum(one["same_bytes"] for one in died)
         cells = (name, part["ways"][name], len(tried), len(died), half_written, f"{same} of {len(died)}")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-        by_hand += [one for one in died if one["to_remove"]]
+        by_hand += [one for one in died if one["remedy"]]
     if by_hand:
-        (file,) = {one["to_remove"] for one in by_hand}
+        (remedy,) = {one["remedy"] for one in by_hand}
         said = (
-            f"After {len(by_hand)} of these `dvc repro` refused to start, naming `{file}`, which DVC writes in place "
-            f"and had not finished. `rm {file}` and `dvc repro` did the rest in "
-            f"{sum(one['then_exit_code'] == 0 and one['same_bytes'] for one in by_hand)} of them. A `dvc.lock` between "
-            "two stages counts as half-written here."
+            f"After {len(by_hand)} of these `dvc repro` refused to start: DVC writes `.dvc/tmp/rwlock` in place, and "
+            "had not finished; or had made a folder for a run in its cache and put nothing into it. "
+            f"`{remedy}` and `dvc repro` did the rest in "
+            f"{sum(one['then_exit_code'] == 0 and one['same_bytes'] for one in by_hand)} of them."
         )
         lines += ["", *wrap(said, 118)]
     return lines

@@ -116,6 +116,7 @@ def main(address: str) -> None:
             client, _ = server.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
                 server.close()
                 _run(client, programs)
             client.close()
