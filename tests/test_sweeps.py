@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 from small_repository import write_repository
 from test_tracking import clean_environment, wandb_files
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-import wandb
 from pipeline.evaluate_5runs import METRICS
 from pipeline.experiments import differences, experiments, flat
 from pipeline.tracking import start_run
