@@ -31,8 +31,8 @@ KINDS = ("before", "in the write after")
 TORN_BYTES = 64
 ELSEWHERE = ".of_dvc"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-# DVC writes the first in place, and cannot do with the second.
-AFTER_A_KILL_OF_DVC = "rm -f .dvc/tmp/rwlock; find .dvc/cache/runs -type d -empty -delete"
+# DVC writes the first in place, and stumbles over what it left in the second.
+AFTER_A_KILL_OF_DVC = "rm -f .dvc/tmp/rwlock; find .dvc/cache/runs '(' -name '*.tmp' -o -type d -empty ')' -delete"
 Work = Callable[[Path], object]
 
 

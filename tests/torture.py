@@ -328,7 +328,7 @@ def killed_at_changes(part: dict[str, Any]) -> list[str]:
         (remedy,) = {one["remedy"] for one in by_hand}
         said = (
             f"After {len(by_hand)} of these `dvc repro` refused to start: DVC writes `.dvc/tmp/rwlock` in place, and "
-            "had not finished; or had made a folder for a run in its cache and put nothing into it. "
+            "had not finished; or had left an empty folder or half a file where its cache has the runs. "
             f"`{remedy}` and `dvc repro` did the rest in "
             f"{sum(one['then_exit_code'] == 0 and one['same_bytes'] for one in by_hand)} of them."
         )
