@@ -161,7 +161,7 @@ def _page(shown: Sequence[Comparison], scored: Mapping[str, Any], seconds: Mappi
     parts = [
         "# What each part buys, and the peers",
         "Written by the stage ablation_report of `dvc.yaml`; do not edit. MPJPE on the test split in mm: mean ± sample "
-        f"standard deviation over {len(first['seeds'])} seeds. The runs are short, so the errors are above those of "
+        "standard deviation over the runs, a seed each. The runs are short, so the errors are above those of "
         "the results table, and what pays off only in long training does not show. Scored: "
         f"{first['scored_frames']}. Differences are taken seed by seed; one stands out if its mean is larger than its "
         "own deviation and than those of both rows. CPU seconds are those of the training steps of one run on one "
@@ -176,7 +176,7 @@ def _page(shown: Sequence[Comparison], scored: Mapping[str, Any], seconds: Mappi
                 verdict = "yes" if own.stands_out else "no"
                 cells = _cells(row, scored, seconds)
                 lines.append([words, *cells, f"{own.mean_mm:+.1f} ± {own.std_mm:.1f}", verdict])
-        head = ["what", "row", "CPU s", "MPJPE", "difference", "stands out"]
+        head = ["what", "row", "CPU s", "runs", "MPJPE", "difference", "stands out"]
         parts += [f"## {comparison.title}", comparison.text, _table(head, lines)]
     missing = [f"`{row}`" for c in COMPARISONS for row in (c.reference, *c.others) if row not in scored]
     if missing:
@@ -185,7 +185,8 @@ def _page(shown: Sequence[Comparison], scored: Mapping[str, Any], seconds: Mappi
 
 
 def _cells(row: str, scored: Mapping[str, Any], seconds: Mapping[str, float]) -> list[str]:
-    return [row, f"{seconds[row]:.0f}" if row in seconds else "–", _value(scored[row]["mpjpe_mm"])]
+    errors = scored[row]["mpjpe_mm"]
+    return [row, f"{seconds[row]:.0f}" if row in seconds else "–", str(len(errors["runs"])), _value(errors)]
 
 
 def _figure(shown: Sequence[Comparison], scored: Mapping[str, Any], path: Path) -> None:
