@@ -19,6 +19,7 @@ NOT_RUN = {
     "make fuzz": "an hour",
     "make torture": "an hour",
     "make mutants": "an hour",
+    "make pythons": "gigabytes of packages",
     "make fixtures": "minutes; the commands of docs/datasets are run on the same made-up files",
     "poselift bench": "ten minutes and more; tests/test_bench.py runs its parts",
     "dvc exp run -S model=rayformer_large -S frames=243 -S device=cuda": "needs a GPU",

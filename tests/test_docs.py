@@ -120,7 +120,13 @@ set -euo pipefail
 PS4='$SECONDS s: '; set -x
 source .venv/bin/activate
 with_environment() { cp -R ../.venv .; }
-name_of_an_experiment() { command dvc exp list --name-only | head -n 1; }
+name_of_an_experiment() {
+  if [ ! -s ../experiment ]; then
+    [ -n "$(command dvc exp list --name-only)" ] || command dvc exp run -S datasets.cmu.window_stride=7 > /dev/null
+    command dvc exp list --name-only | head -n 1 > ../experiment
+  fi
+  cat ../experiment
+}
 in_another_clone() {
   git clone --quiet "$(git remote get-url origin)" ../other
   cp .dvc/config.local ../other/.dvc/ && cd ../other
