@@ -150,7 +150,7 @@ def section(record: dict[str, Any]) -> list[str]:
         "",
         "### What the last digit means",
         "",
-        "Rows of the recipe of that day, trained once more from the same seeds with other rounding alone. A run comes out",
+        "Rows of that day, trained once more from the same seeds with other rounding alone. A run comes out",
         "as if it had another seed; the digits behind the point of a mean of five are good for the spread beside it.",
         "",
         "| row | MPJPE in mm | with other rounding | a run moved by (root mean square) |",
