@@ -108,14 +108,15 @@ def large_report(rows: Sequence[str], *, results: Path, reports: Path, out: Path
 
     Raises UserError if a row has no metrics.
     """
-    lines = []
+    shown: dict[str, dict[str, Any]] = {}
     for row in rows:
-        long = _read(results / "metrics" / f"{row}.json")
         short_row = f"cmu-{parse_row(row).keypoints}-f27-rayformer"
-        short = _read(reports / "metrics" / f"{short_row}.json")
-        for name, record in ((short_row, short), (row, long)):
-            figures = [_value(record[metric]) for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm", "mpjve_mm")]
-            lines.append([name, str(len(record["mpjpe_mm"]["runs"])), *figures])
+        shown[short_row] = _read(reports / "metrics" / f"{short_row}.json")
+        shown[row] = _read(results / "metrics" / f"{row}.json")
+    lines = []
+    for row, record in shown.items():
+        figures = [_value(record[metric]) for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm", "mpjve_mm")]
+        lines.append([row, str(len(record["mpjpe_mm"]["runs"])), *figures])
     parts = [
         "# Long runs",
         "Written by the stage large_report of `dvc.yaml`; do not edit. Test split, in mm, by the protocol of "
