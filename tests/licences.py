@@ -8,6 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "licences.md"
+WRITTEN_WITH = (3, 11)  # other Pythons get other versions of some packages, and some packages besides
 # Words of licences under which something may be used by everybody for everything, and linked with.
 ALLOWED = re.compile(
     r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla|HPND|Zlib|Unlicense|CC0|0BSD|"
@@ -43,8 +44,9 @@ def licence_of(name: str) -> str:
 
 def page() -> str:
     """The list of all dependencies."""
-    lines = ["# Licences", "", "Of what `make setup` installs, as the packages state them; written by"]
-    lines += ["`python tests/licences.py`.", "", "| package | licence |", "| --- | --- |"]
+    version = ".".join(map(str, WRITTEN_WITH))
+    lines = ["# Licences", "", f"Of what `make setup` installs with Python {version}, as the packages state them;"]
+    lines += ["written by `python tests/licences.py`.", "", "| package | licence |", "| --- | --- |"]
     return "\n".join([*lines, *(f"| {name} | {licence_of(name)} |" for name in dependencies())]) + "\n"
 
 
