@@ -129,7 +129,7 @@ name_of_an_experiment() {
 }
 in_another_clone() {
   git clone --quiet "$(git remote get-url origin)" ../other
-  cp .dvc/config.local ../other/.dvc/ && cd ../other
+  cp .dvc/config .dvc/config.local ../other/.dvc/ && cd ../other
 }
 looked_at() {
   setsid "$@" > board.log 2>&1 & local board=$!
