@@ -74,6 +74,9 @@ def section(record: dict[str, Any]) -> list[str]:
     for one in record["tried"]:
         cells = (one["python"], one["torch"], one["passed"], one["skipped"], one["failed"] + one["error"])
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    for one in record["tried"]:
+        if one.get("since"):
+            lines += ["", *wrap(f"Python {one['python']}: {one['since']}", 118)]
     if left_out := sorted({name for one in record["tried"] for name in one["without"]}):
         lines += ["", *wrap(f"Left out: the tests of {', '.join(left_out)}.", 118)]
     return lines
