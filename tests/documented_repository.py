@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 import yaml
 from poseformer_bin import save, upstream_content
-from small_project import environment
+from small_project import copy_of_repository, environment
 from tiny_archive import VALIDATION_TAKE, write_tiny_archive
 
 from models.poseformer import PoseFormer
@@ -37,12 +36,7 @@ SEEDS = (0,)
 
 def write_repository(folder: Path, programs: Path) -> None:
     """The repository, all rows of its table trained and committed, its data in the store inside it."""
-    for name in COPIED:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(REPOSITORY / name, folder / name, follow_symlinks=False)
+    copy_of_repository(COPIED, folder)
     (folder / "params.yaml").write_text(_params(), encoding="utf-8")
     write_tiny_archive(REPOSITORY / "data" / "raw" / "cmu_mocap", folder / "data" / "raw" / "cmu_mocap")
     run(

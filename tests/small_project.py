@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,19 @@ SEEDS = (0, 1)
 WRITTEN = ("data/prepared", "data/checkpoints", "reports", "dvc.lock")
 
 
-def write_project(folder: Path, **training: Any) -> None:
-    """Write it, with one row in its table and nothing run; `training` is of the row's dataset in params.yaml."""
-    for name in COPIED:
+def copy_of_repository(names: Iterable[str], folder: Path) -> None:
+    """Copy these files and folders of the repository into `folder`, links as links."""
+    for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (REPOSITORY / name).is_dir():
             shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(REPOSITORY / name, folder / name, follow_symlinks=False)
+
+
+def write_project(folder: Path, **training: Any) -> None:
+    """Write it, with one row in its table and nothing run; `training` is of the row's dataset in params.yaml."""
+    copy_of_repository(COPIED, folder)
     write_tiny_archive(REPOSITORY / "data" / "raw" / "cmu_mocap", folder / "data" / "raw" / "cmu_mocap")
     lines = (folder / "dvc.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
     kept = "".join(line for line in lines if not line.lstrip().startswith("- cmu-"))
