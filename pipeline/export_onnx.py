@@ -54,6 +54,7 @@ def write_onnx(path: Path, model: nn.Module, card: Card, *, about: dict[str, str
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch 2.13 about its own code
+        warnings.filterwarnings("ignore", "Guards may run slower", RuntimeWarning)  # on Python 3.13.0
         program = torch.onnx.export(
             model.eval(),
             (screen,),
