@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 
@@ -113,18 +114,20 @@ def page(found: Mapping[str, Any]) -> str:
         " data mapped from files.",
         "## Memory",
         _table(
-            ("model", "frames", "batch", "MB after each epoch", "peak MB"),
+            ("model", "frames", "batch", "MB after epochs", "peak MB"),
             [
                 (
                     o["model"],
                     o["frames"],
                     o["batch_windows"],
-                    ", ".join(f"{value:.0f}" for value in o["after_each_epoch_mb"]),
+                    _by_quarters(o["after_each_epoch_mb"]),
                     o["peak_mb"] if o["peak_of_card_mb"] is None else f"{o['peak_of_card_mb']:.0f} on the card",
                 )
                 for o in found["memory"]
             ],
         ),
+        f"Means of the quarters of {len(found['memory'][0]['after_each_epoch_mb'])} epochs, in brackets the lowest and"
+        " the highest of the last quarter.",
         "## Tracking",
         _tracking(found["tracking"]),
     ]
@@ -134,6 +137,14 @@ def page(found: Mapping[str, Any]) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _by_quarters(values_mb: Sequence[float]) -> str:
+    """The means of four quarters, so that growth shows beside the ups and downs of an allocator."""
+    size = len(values_mb) // 4
+    quarters = [values_mb[start : start + size] for start in range(0, 4 * size, size)]
+    last = quarters[-1]
+    return f"{', '.join(f'{mean(quarter):.0f}' for quarter in quarters)} ({min(last):.0f} to {max(last):.0f})"
 
 
 def _ms(value: float) -> str:

@@ -143,7 +143,7 @@ def _steps_compared(settings: Settings, *, frames: int, batch: int, turns: int) 
         "literal": lambda: step(literal, table, next(batches)),
     }
     few = batch > 32
-    taken = machine.in_turns(cases, settings.device, turns=1 if few else turns, warm_up=0 if few else 1)
+    taken = machine.in_turns(cases, settings.device, turns=min(turns, 2) if few else turns, warm_up=0 if few else 1)
     return {
         "frames": frames,
         "batch_windows": batch,
@@ -155,7 +155,7 @@ def _steps_compared(settings: Settings, *, frames: int, batch: int, turns: int) 
 
 
 def published_batch_that_fits(settings: Settings, frames: int) -> int:
-    """512 windows, halved until what a forward pass keeps is less than a sixth of the memory."""
+    """512 windows, halved until what a forward pass keeps is less than a third of the memory."""
     device = settings.device
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[1]
@@ -164,7 +164,7 @@ def published_batch_that_fits(settings: Settings, frames: int) -> int:
     literal = LiteralPoseFormer(frames=frames, joints=17).to("meta")
     one = machine.saved_bytes(literal, torch.zeros(1, frames, 17, 2, device="meta"))
     batch = PUBLISHED_BATCH
-    while batch * one > memory / 6:
+    while batch * one > memory / 3:
         batch //= 2
     return batch
 
