@@ -94,6 +94,8 @@ def evaluate_5runs(
         config=config.model_dump() | {"seeds": list(seeds)},
         folder=work_folder.parent,
     ) as run:
+        for seed, card in zip(seeds, cards, strict=True):
+            run.used(f"{config.row}-run{seed}", "checkpoint", checkpoints / f"run{seed}", card.model_dump())
         run.summarise({f"test/{name}": value for name, value in headline.items()})
         run.table("test/per_action", ["action", *METRICS], per_action)
 

@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.files import md5_as_dvc, sha256_of
-from pipeline.wandb_service import finish_run, one_line, open_run
+from pipeline.wandb_service import finish_run, one_line, open_run, within_limit
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
+
+USE_S = 10.0  # how long the server has to record that a run used something
 
 
 class Run:
@@ -102,18 +104,26 @@ class Run:
     def artifact(self, name: str, type: str, path: Path, metadata: Mapping[str, Any]) -> None:
         """A file or a folder, such as a checkpoint, by its hash as it is now: DVC has the bytes, W&B the reference."""
 
-        def look() -> dict[str, Any]:
-            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-            if not files:
-                raise FileNotFoundError(path)
-            size_bytes = sum(file.stat().st_size for file in files)
-            return {"dvc_md5": md5_as_dvc(path), "size_bytes": size_bytes, "path": os.path.relpath(path, self._root)}
-
         if self.tracks:
-            looked, known = _done(look), dict(metadata)
-            self._send(
-                "artifact", lambda wandb_run: _log_reference(wandb_run, name, type, path.name, {**known, **looked()})
-            )
+            looked = _done(lambda: self._looked_at(path))
+            known = dict(metadata)
+            self._send("artifact", lambda wandb_run: wandb_run.log_artifact(_reference(name, type, known, **looked())))
+
+    def used(self, name: str, type: str, path: Path, metadata: Mapping[str, Any]) -> None:
+        """What the run was made from, as `artifact` was given it by another run: an edge of W&B's graph of lineage.
+
+        The graph is the server's, so offline this does nothing; which data and code a run is of stands in its config.
+        """
+
+        def send(wandb_run: Any) -> None:
+            if wandb_run.offline or "used" in self._warned:
+                return
+            artifact = _reference(name, type, metadata, **self._looked_at(path))
+            error = within_limit(lambda: wandb_run.use_artifact(artifact), USE_S)  # it waits for the server's answer
+            if error is not None:
+                raise error
+
+        self._send("used", send)
 
     def alert(self, title: str, text: str) -> None:
         """A message to whoever follows the run, as W&B is told to deliver it."""
@@ -139,6 +149,13 @@ class Run:
         )
         self._waiting.put(None)
         self._closed.wait()
+
+    def _looked_at(self, path: Path) -> dict[str, Any]:
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        if not files:
+            raise FileNotFoundError(path)
+        size_bytes = sum(file.stat().st_size for file in files)
+        return {"dvc_md5": md5_as_dvc(path), "size_bytes": size_bytes, "path": os.path.relpath(path, self._root)}
 
     def _work(self, opening: Callable[[], Any]) -> None:
         try:
@@ -191,12 +208,14 @@ def _wandb_image(picture: Any) -> Any:
     return wandb.Image(picture)
 
 
-def _log_reference(wandb_run: Any, name: str, type: str, file: str, metadata: Mapping[str, Any]) -> None:
+def _reference(name: str, type: str, metadata: Mapping[str, Any], **looked: Any) -> Any:
+    """W&B's artifact without bytes: one reference by DVC's hash, the same for who logs it and who uses it."""
     import wandb
 
-    artifact = wandb.Artifact(name, type, metadata=dict(metadata))
-    artifact.add_reference(f"dvc://{metadata['dvc_md5']}/{file}", name=file, checksum=False)
-    wandb_run.log_artifact(artifact)
+    artifact = wandb.Artifact(name, type, metadata={**metadata, **looked})
+    file = Path(looked["path"]).name
+    artifact.add_reference(f"dvc://{looked['dvc_md5']}/{file}", name=file, checksum=False)
+    return artifact
 
 
 @contextmanager
@@ -226,9 +245,11 @@ def start_run(
     all_tags = list(dict.fromkeys([*tags, *row.split("-"), *filter(None, [experiment])]))
     run_id = _trial_of_a_sweep(job_type) or run_id
     identity = {"id": run_id, "name": name, "group": row, "job_type": job_type, "notes": notes, "tags": all_tags}
-    all_config = {**config, **_code_config(folder), **_dvc_config(), **_data_config(root, row)}
+    all_config = {**config, **_code_config(folder), **_dvc_config(), **_data_config(row)}
     opening = None if mode == "disabled" else partial(open_run, mode, root, **identity, config=all_config)
     run = Run(opening, root)
+    if (manifest := _manifest(row)).is_file():
+        run.used(f"{row}-data", "dataset", manifest, {})
     exit_code = 1
     try:
         yield run
@@ -262,10 +283,15 @@ def _code_config(folder: Path) -> dict[str, Any]:
     return {"code": {"commit": answer.stdout.strip()}} if answer.returncode == 0 else {}
 
 
-def _data_config(root: Path, row: str) -> dict[str, Any]:
+def _data_config(row: str) -> dict[str, Any]:
     """The hash of the manifest of the row's prepared data, which has the hashes of all its files."""
-    manifest = root / "data" / "prepared" / row / "manifest.json"
+    manifest = _manifest(row)
     return {"data": {"manifest_sha256": sha256_of(manifest)}} if manifest.is_file() else {}
+
+
+def _manifest(row: str) -> Path:
+    # Of the folder that the stage runs in: an experiment's temporary copy of the repository has data of its own.
+    return Path("data") / "prepared" / row / "manifest.json"
 
 
 def _dvc_config() -> dict[str, dict[str, str]]:

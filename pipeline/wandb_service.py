@@ -117,10 +117,10 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
     if silent:
         limit_s = SILENT_FINISH_S
     if wandb_run is not None:
-        error = _within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
+        error = within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
         _warn_unless(silent, error)
     # Also after a run that did not close: this takes back wandb's wait at exit, which has no limit either.
-    torn = _within_limit(wandb.teardown, limit_s)
+    torn = within_limit(wandb.teardown, limit_s)
     _warn_unless(silent, torn)
     if wandb_run is not None and not silent and error is None and torn is None:
         _remove_logs(Path(wandb_run.settings.sync_dir))
@@ -158,8 +158,8 @@ def _answer(settings: Any) -> Literal["answered", "refused", "silent"]:
     return "answered"
 
 
-def _within_limit(close: Callable[[], object], limit_s: float | None) -> BaseException | None:
-    """Call `close` for at most `limit_s`, None for no limit; gives what went wrong.
+def within_limit(call: Callable[[], object], limit_s: float | None) -> BaseException | None:
+    """Call `call` for at most `limit_s`, None for no limit; gives what went wrong.
 
     In a thread, because wandb waits without limit for a process of its own that has stopped answering.
     """
@@ -167,11 +167,11 @@ def _within_limit(close: Callable[[], object], limit_s: float | None) -> BaseExc
 
     def work() -> None:
         try:
-            close()
+            call()
         except (Exception, SystemExit) as error:  # SystemExit: wandb's own process ended badly
             errors.append(error)
 
-    thread = threading.Thread(target=work, name="close wandb", daemon=True)
+    thread = threading.Thread(target=work, name="wait for wandb", daemon=True)
     thread.start()
     thread.join(limit_s)
     if thread.is_alive():

@@ -24,7 +24,7 @@ NOT_RUN = {
     "make fixtures": "minutes; the commands of docs/datasets are run on the same made-up files",
     "poselift bench": "ten minutes and more; tests/test_bench.py runs its parts",
     "dvc exp run -S model=rayformer_large -S frames=243 -S device=cuda": "needs a GPU",
-    "wandb sweep": "needs an account; tests/test_sweeps.py runs a trial of the sweep",
+    "wandb sweep": "needs an account; tests/test_wandb_online.py runs it, and its agent, with a stand-in of the server",
     "wandb agent": "needs an account",
     "poselift dashboard --entity": "needs an account",
     "pip install": "would change what the tests run in; setup and .ci/run install from the same files",

@@ -156,6 +156,10 @@ def section(record: dict[str, Any]) -> list[str]:
         "| row | MPJPE in mm | with other rounding | a run moved by (root mean square) |",
         "| --- | --- | --- | --- |",
         *(retrained_line(row, *found.values()) for row, found in record["retrained"].items()),
+        "",
+        "This is the tolerance for another processor and for a GPU too, which round otherwise and nothing else: a run",
+        "may move by twice the last column, the mean of five by that column. It has not been measured on a GPU yet;",
+        "`dvc exp run --temp -S device=cuda`, then `dvc exp show`, do so where there is one.",
     ]
 
 

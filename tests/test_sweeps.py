@@ -1,10 +1,7 @@
-"""A sweep's trial is one DVC experiment of the sweep's parameters, and its score is that of the evaluation's run."""
+"""A sweep is over parameters that there are, and a trial's score is that of the evaluation's run."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +9,10 @@ from typing import Any
 import pytest
 import wandb
 import yaml
-from small_repository import write_repository
 from test_tracking import clean_environment, wandb_files
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from pipeline.evaluate_5runs import METRICS
-from pipeline.experiments import differences, experiments, flat
+from pipeline.experiments import flat
 from pipeline.tracking import start_run
 from pipeline.wandb_files import of_kind
 
@@ -37,15 +32,6 @@ def read_sweep(path: Path) -> dict[str, Any]:
     return content
 
 
-def command_of_trial(sweep: dict[str, Any], values: dict[str, Any]) -> list[str]:
-    """As wandb's agent puts it together."""
-    macros = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
-    command: list[str] = []
-    for part in create_sweep_command(list(sweep["command"])):
-        command += macros[part[2:-1]] if part.startswith("${") and part.endswith("}") else [part]
-    return command
-
-
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_a_sweep_is_over_parameters_that_there_are_for_a_score_that_is_logged(path):
     sweep = read_sweep(path)
@@ -58,17 +44,6 @@ def test_a_sweep_is_over_parameters_that_there_are_for_a_score_that_is_logged(pa
     ]
     assert TARGET.partition("@")[2] in rows
     assert TARGET in sweep["command"][2]
-
-
-def test_a_trial_is_one_experiment_with_the_trials_values(tmp_path):
-    root = write_repository(tmp_path)
-    command = command_of_trial(read_sweep(SWEEPS[0]), {"datasets.cmu.lr": 0.5, "seeds": "[0,1]"})
-    command = [part.replace(TARGET, "evaluate_5runs") for part in command]  # this repository has one row
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(command, cwd=root, env={**os.environ, "PATH": programs}, check=True, capture_output=True)
-    _, commit, trial = experiments(root)[0]
-    assert differences(commit.params, trial.params) == {"datasets.cmu.lr": (2.0, 0.5)}
-    assert list(trial.metrics.values()) == [10.5]
 
 
 def test_in_a_sweep_the_evaluation_is_the_trial_and_the_trainings_are_runs_of_their_own(tmp_path):

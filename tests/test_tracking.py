@@ -10,9 +10,7 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +18,12 @@ from unittest.mock import patch
 
 import pytest
 from matplotlib.figure import Figure
+from wandb_stand_in import API_KEY, StandIn, stand_in
 
 from pipeline import wandb_service
 from pipeline.tracking import Run, start_run
 from pipeline.wandb_files import of_kind, read_config, read_history, read_records, read_summary
 
-API_KEY = "0123456789" * 4
 RUN = {"row": "cmu-gt-f27", "name": "cmu-gt-f27/seed0", "job_type": "train", "run_id": "0f1e2d"}
 EPOCHS = [
     {"epoch": 0, "train/loss": 0.5, "val/mpjpe_mm": 61.25, "val/p_mpjpe_mm": 48.5, "lr": 0.001, "grad_norm": 2.0},
@@ -247,66 +245,12 @@ def test_a_key_that_is_malformed_means_offline_with_one_warning(
     assert "WANDB_API_KEY invalid" in message
 
 
-PROJECT = {"id": "cA==", "name": "poselift", "entity": {"id": "ZQ==", "name": "somebody"}}
-BUCKET = {"id": "aWQ=", "name": "0f1e2d", "displayName": "n", "project": PROJECT, "historyLineCount": 0}
-ANSWERS = {
-    "Viewer": {"viewer": {"id": "dg==", "entity": "somebody", "username": "somebody", "teams": {"edges": []}}},
-    "UpsertBucket": {"upsertBucket": {"bucket": BUCKET, "inserted": True}},
-    "CreateRunFiles": {"createRunFiles": {"runID": "aWQ=", "uploadHeaders": [], "files": []}},
-}
-
-
-class StandIn(BaseHTTPRequestHandler):
-    """As much of a W&B server as a run without artifacts asks for, until it hangs: from `hang_at` on, or when told."""
-
-    protocol_version = "HTTP/1.1"
-    refuse = threading.Event()  # set: the key is no longer good
-    delay_s = 0.0
-    hang = threading.Event()  # set: nothing is answered any more
-    close = threading.Event()  # set: those that hang may end
-    hang_at: str | None = None
-    listener: ThreadingHTTPServer
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        operation = str(request.get("operationName"))
-        if operation == type(self).hang_at:
-            self.hang.set()
-        if self.hang.is_set():
-            self.close.wait(60)
-            self.close_connection = True
-            return
-        time.sleep(self.delay_s)
-        refused = self.refuse.is_set()
-        body = {"errors": [{"message": "unauthorized"}]} if refused else {"data": ANSWERS.get(operation, {})}
-        answer = json.dumps(body if self.path == "/graphql" else {}).encode()
-        self.send_response(401 if refused else 200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
-    class Handler(StandIn):
-        hang = threading.Event()
-        close = threading.Event()
-        refuse = threading.Event()
-
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=listener.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listener.server_port}")
-    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-    Handler.listener = listener
-    yield Handler
-    Handler.close.set()
-    listener.shutdown()
-    thread.join()
-    listener.server_close()
+    with stand_in() as handler:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{handler.listener.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+        yield handler
 
 
 def test_online_where_is_the_address_of_the_run(
