@@ -82,6 +82,17 @@ def test_the_server_has_the_values_logged(server, tmp_path):
     assert [{key: row[key] for key in EPOCHS[0]} for row in history[: len(EPOCHS)]] == EPOCHS
 
 
+def test_a_run_that_was_interrupted_goes_on_as_the_same_run_with_its_whole_curve(server, tmp_path):
+    for epochs in (EPOCHS[:2], EPOCHS):  # the engine logs what a resumed run has behind it once more
+        with start_run(**RUN, config={}, folder=tmp_path) as run:
+            for values in epochs:
+                run.log(values)
+    found = seen(server)
+    assert [row["_step"] for row in found["history"]] == [0, 1, 2, 3, 4]
+    assert [row["epoch"] for row in found["history"]] == [0, 1, 0, 1, 2]
+    assert found["summary"]["val/mpjpe_mm"] == {"min": 45.125, "last": 47.5}
+
+
 def test_a_run_uploaded_later_looks_as_one_that_was_online(server, tmp_path, monkeypatch):
     train(tmp_path / "online")
     online = seen(server)

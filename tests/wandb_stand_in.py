@@ -95,6 +95,25 @@ class StandIn(BaseHTTPRequestHandler):
     def _upload(self, name: str) -> str:
         return f"http://127.0.0.1:{self.listener.server_port}/upload/{name}"
 
+    def _kept(self, run: str) -> dict[str, Any]:
+        history = [line for _, line in sorted(self.streams[run].get("wandb-history.jsonl", {}).items())]
+        summary = self.streams[run].get("wandb-summary.json", {0: "{}"})
+        return {
+            "id": _id(run),
+            "name": run,
+            "summaryMetrics": summary[max(summary)],
+            "displayName": run,
+            "logLineCount": 0,
+            "historyLineCount": len(history),
+            "eventsLineCount": 0,
+            "historyTail": json.dumps(history[-1:]),
+            "eventsTail": "[]",
+            "config": "{}",
+            "tags": [],
+            "notes": "",
+            "wandbConfig": '{"t": 1}',
+        }
+
     def _answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
         project = {"id": _id("project"), "name": "poselift", "entity": {"id": _id(ENTITY), "name": ENTITY}}
         match operation:
@@ -106,6 +125,9 @@ class StandIn(BaseHTTPRequestHandler):
                 bucket = {"id": _id(name), "name": name, "displayName": variables.get("displayName")}
                 bucket |= {"project": project, "historyLineCount": 0}
                 return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+            case "RunResumeStatus":
+                bucket = self._kept(variables["name"]) if variables["name"] in self.streams else None
+                return {"model": project | {"bucket": bucket}}
             case "CreateRunFiles":
                 files = [{"name": name, "uploadUrl": self._upload(name)} for name in variables["files"]]
                 return {"createRunFiles": {"runID": _id(variables["run"]), "uploadHeaders": [], "files": files}}
