@@ -145,6 +145,12 @@ def test_the_chart_follows_the_choice_of_what_is_drawn(page):
         )
 
 
+def test_a_row_has_the_same_colour_wherever_it_is_shown(page):
+    with opened(page) as shown:
+        first, other, again = shown.evaluate("['a row', 'another', 'a row'].map(colourOf)")
+    assert first == again != other
+
+
 def test_a_live_board_follows_a_run_to_its_end(project):
     key = "feedfacefeedface"
     train_file = next(path for path in wandb_files(project) if of_kind(path, "run")[0].job_type == "train")

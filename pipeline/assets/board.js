@@ -1,20 +1,27 @@
 // What the reader has chosen outlives a new section: by block and label, by the select, by the details' summary.
 const chosen = { chips: {}, column: null, A: null, B: null, open: new Set() };
 
+const places = new Map();  // of labels among the colours: a row has the same one in every block
+
+function colourOf(label) {
+  if (!places.has(label)) places.set(label, places.size);
+  const colours = chartColours();
+  return colours[places.get(label) % colours.length];
+}
+
 function dressed(block) {
-  const buttons = [...block.querySelectorAll(".chips button")], colours = chartColours();
+  const buttons = [...block.querySelectorAll(".chips button")];
   const own = (chosen.chips[block.dataset.series] ??= {});
-  const labels = buttons.map((button) => button.dataset.label);
-  buttons.forEach((button, place) => {
+  for (const button of buttons) {
     const label = button.dataset.label;
     if (label in own) button.setAttribute("aria-pressed", own[label]);
-    button.style.setProperty("--chip", colours[place % colours.length]);
+    button.style.setProperty("--chip", colourOf(label));
     button.onclick = () => {
       own[label] = button.getAttribute("aria-pressed") !== "true";
       button.setAttribute("aria-pressed", own[label]);
       draw(block);
     };
-  });
+  }
   const select = block.querySelector("select[data-column]");
   if (select) {
     if ([...select.options].some((option) => option.value === chosen.column)) select.value = chosen.column;
@@ -26,7 +33,7 @@ function dressed(block) {
 }
 
 function draw(block) {
-  const buttons = [...block.querySelectorAll(".chips button")], colours = chartColours();
+  const buttons = [...block.querySelectorAll(".chips button")];
   const shown = buttons.filter((button) => button.getAttribute("aria-pressed") === "true").map((button) => button.dataset.label);
   const labels = buttons.map((button) => button.dataset.label);
   const column = block.querySelector("select[data-column]")?.value;
@@ -36,7 +43,7 @@ function draw(block) {
       if (column) spec.params = [{ name: "column", value: column }];
       if (labels.length) {
         spec.transform = [{ filter: { field: "row", oneOf: shown } }, ...(spec.transform ?? [])];
-        spec.encoding.color.scale = { domain: labels, range: labels.map((_, place) => colours[place % colours.length]) };
+        spec.encoding.color.scale = { domain: labels, range: labels.map(colourOf) };
         spec.encoding.color.legend = null;
       }
       return spec;
