@@ -154,6 +154,7 @@ def test_the_dashboard_is_saved_as_a_workspace_and_a_report(server, tmp_path):
     assert all(f"{ENTITY}/poselift" in address for address in addresses)
 
 
+@pytest.mark.stories
 def test_an_agent_of_a_sweep_runs_its_trials_as_experiments(server, tmp_path, monkeypatch):
     root = write_repository(tmp_path / "repository")
     sweep = read_sweep(SWEEPS[0])
