@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -164,3 +165,15 @@ def resident_mb(line: str = "VmRSS") -> float | None:
         return None
     found = re.search(rf"^{line}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
     return round(int(found[1]) / 1024, 1) if found else None
+
+
+def in_use_mb() -> float | None:
+    """Memory of this process without what its allocator holds for later, which it is made to give back.
+
+    None where the system does not tell or the C library is not glibc.
+    """
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return None
+    return resident_mb()

@@ -114,20 +114,21 @@ def page(found: Mapping[str, Any]) -> str:
         " data mapped from files.",
         "## Memory",
         _table(
-            ("model", "frames", "batch", "MB after epochs", "peak MB"),
+            ("model", "frames", "batch", "MB held after epochs", "in use after the first, the last", "peak MB"),
             [
                 (
                     o["model"],
                     o["frames"],
                     o["batch_windows"],
                     _by_quarters(o["after_each_epoch_mb"]),
+                    ", ".join("?" if value is None else f"{value:.0f}" for value in o["in_use_mb"]),
                     o["peak_mb"] if o["peak_of_card_mb"] is None else f"{o['peak_of_card_mb']:.0f} on the card",
                 )
                 for o in found["memory"]
             ],
         ),
         f"Means of the quarters of {len(found['memory'][0]['after_each_epoch_mb'])} epochs, in brackets the lowest and"
-        " the highest of the last quarter.",
+        " the highest of the last quarter. In use: without what the allocator keeps of memory that was freed.",
         "## Tracking",
         _tracking(found["tracking"]),
     ]

@@ -178,9 +178,9 @@ def _epochs(params_path: Path, device_type: str, threads: int, name: str, frames
     settings = settings_of(params_path, device)
     own = job(name, settings, frames=frames, batch_windows=32 if name == "poseformer" else None)
     table = large_table(8 * 1000, device)
-    batches, after_mb = endless_batches(own, table), []
+    batches, after_mb, in_use_mb = endless_batches(own, table), [], []
     wanted = torch.arange(len(table), device=device) % 32 == 0
-    for _ in range(EPOCHS):
+    for epoch in range(EPOCHS):
         for _ in range(STEPS_OF_EPOCH):
             step(own, table, next(batches))
         predict_frames(
@@ -194,11 +194,14 @@ def _epochs(params_path: Path, device_type: str, threads: int, name: str, frames
             wanted=wanted,
         )
         after_mb.append(machine.resident_mb())
+        if epoch in (0, EPOCHS - 1):
+            in_use_mb.append(machine.in_use_mb())
     return {
         "model": name,
         "frames": frames,
         "batch_windows": own.training.batch_windows,
         "after_each_epoch_mb": after_mb,
+        "in_use_mb": in_use_mb,
         "peak_mb": machine.resident_mb("VmHWM"),
         "peak_of_card_mb": torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None,
     }
