@@ -2,13 +2,14 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock data results small board docs stories test fixtures torture fuzz processors pythons mutants check
+.PHONY: help setup lock data results small board docs stories mishaps test fixtures torture fuzz processors pythons mutants check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make small     the same with a small experiment, in a minute or two"
 	@echo "make board     a page of what was and is run"
 	@echo "make docs      the documentation as a site, in docs/site"
 	@echo "make stories   run the commands of every page of the documentation; minutes"
+	@echo "make mishaps   kill stages while they write, read hostile files; a minute or two"
 	@echo "make test      set up and run the tests"
 	@echo "make fixtures  run made-up Human3.6M, HumanEva-I and MPI-INF-3DHP from raw files to the table"
 	@echo "make torture   kill the pipeline at 20 instants and see what survives, with other mishaps; an hour"
@@ -71,6 +72,9 @@ stories: data
 .venv/docs-installed: .venv/installed requirements-docs.lock
 	$(PIP) install $(HASHED) -r requirements-docs.lock
 	touch .venv/docs-installed
+
+mishaps: data
+	python -m pytest -n 2 -m mishaps tests/test_crash_points.py tests/test_hostile_files.py
 
 test: data
 	python -m pytest -n 2

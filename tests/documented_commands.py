@@ -15,6 +15,7 @@ PROGRAMS = {"poselift", "dvc", "make", "wandb", "pip", "python"}
 NOT_RUN = {
     "make test": "runs the tests; .ci/run does",
     "make check": "needs the tools of the whole repository; .ci/run does",
+    "make mishaps": "minutes; .ci/run does",
     "make stories": "runs these commands; .ci/run does",
     ".ci/run": "is what runs the tests",
     "make fuzz": "an hour",

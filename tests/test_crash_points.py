@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from crash_points import KINDS, Death, Stage, attempt, calm, four_stages, places
 
+pytestmark = pytest.mark.mishaps
 TRIED = (0.3, 0.6, 0.9)  # of the changes to files
 
 

@@ -111,7 +111,7 @@ def test_what_is_not_run_or_stood_in_for_is_in_the_documentation():
 def test_what_is_left_to_ci_is_run_there():
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     left = [command for command, reason in NOT_RUN.items() if reason.endswith("; .ci/run does")]
-    assert len(left) == 3
+    assert len(left) == 4
     assert all(f"\n{command}\n" in script for command in left)
 
 
@@ -132,6 +132,7 @@ in_another_clone() {
   cp .dvc/config .dvc/config.local ../other/.dvc/ && cd ../other
 }
 looked_at() {
+  : > board.log  # what an earlier board said would be taken for this one's word
   setsid "$@" > board.log 2>&1 & local board=$!
   until grep --quiet "the board is at" board.log; do kill -0 $board; sleep 0.1; done
   python -c 'import sys, urllib.request as web; assert b"<html" in web.urlopen(sys.argv[1]).read()' \\

@@ -20,6 +20,7 @@ from pipeline.lift_recording import _file_name
 TESTS = Path(__file__).parent
 
 
+@pytest.mark.mishaps
 def test_no_hostile_file_does_more_than_be_refused_in_one_line() -> None:
     """All in a process that is watched and may take 512 MiB more than it has (watch.py)."""
     command = [sys.executable, str(TESTS / "hostile_files.py")]
