@@ -60,12 +60,12 @@ def open_run(mode: str, root: Path, **arguments: Any) -> Any:
             (log.warning if mode else log.info)("W&B: no API key found, so this run is offline")
         except Exception as error:  # CommError, AuthenticationError, UsageError, TimeoutError, ...
             log.warning("W&B: cannot go online, so this run is offline: %s", one_line(error))
-            finish_run(None, exit_code=1)
+            _give_up()
     try:
         return _init(root, "offline", **arguments)
     except Exception as error:  # a full disk, a wandb process that does not start
         log.warning("W&B: nothing is tracked, cannot start even offline: %s", one_line(error))
-        finish_run(None, exit_code=1)
+        _give_up()
         return None
 
 
@@ -105,8 +105,7 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
     """Close the run, if there is one, and wandb's own process, so that the next run here starts from nothing."""
     import wandb
 
-    timeout_s = float(os.environ["WANDB_FINISH_TIMEOUT"])
-    limit_s = timeout_s + FINISH_GRACE_S if timeout_s > 0 else None  # 0 is wandb's word for no limit
+    limit_s = _finish_limit_s()
     answer = "offline" if wandb_run is None or wandb_run.offline else _answer(wandb_run.settings)
     silent = answer == "silent"
     if answer in ("silent", "refused"):
@@ -124,6 +123,18 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
     _warn_unless(silent, torn)
     if wandb_run is not None and not silent and error is None and torn is None:
         _remove_logs(Path(wandb_run.settings.sync_dir))
+
+
+def _give_up() -> None:
+    """Close wandb's own process where no run began. Nothing is said: why has been, and there is nothing to lose."""
+    import wandb
+
+    within_limit(wandb.teardown, _finish_limit_s())
+
+
+def _finish_limit_s() -> float | None:
+    timeout_s = float(os.environ["WANDB_FINISH_TIMEOUT"])
+    return timeout_s + FINISH_GRACE_S if timeout_s > 0 else None  # 0 is wandb's word for no limit
 
 
 def _remove_logs(folder: Path) -> None:

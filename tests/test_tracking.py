@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import wandb
 from matplotlib.figure import Figure
 from wandb_stand_in import API_KEY, StandIn, stand_in
 
@@ -232,6 +233,23 @@ def test_a_server_that_refuses_means_offline_with_one_warning(
         run.log(EPOCHS[0])
     (message,) = warnings_in(caplog)
     assert message.startswith("W&B: cannot go online, so this run is offline: AuthenticationError")
+    assert read_history(wandb_files(tmp_path)[0]) == EPOCHS[:1]
+
+
+def test_a_wandb_that_hangs_after_the_server_refused_is_left_alone_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, closes = threading.Event(), [wandb.teardown]
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "0.1")
+    monkeypatch.setattr(wandb_service, "FINISH_GRACE_S", 3.0)
+    closes.append(released.wait)
+    monkeypatch.setattr("wandb.teardown", lambda: closes.pop()())
+    with start_run(**RUN, config={}, folder=tmp_path) as run:
+        run.log(EPOCHS[0])
+    released.set()
+    (message,) = warnings_in(caplog)
+    assert message.startswith("W&B: cannot go online, so this run is offline")
     assert read_history(wandb_files(tmp_path)[0]) == EPOCHS[:1]
 
 
