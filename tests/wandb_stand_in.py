@@ -170,7 +170,6 @@ class StandIn(BaseHTTPRequestHandler):
                 return {"models": {"edges": [], "pageInfo": {"endCursor": None, "hasNextPage": False}}}
             case "UpsertView2" | "upsertView":  # a workspace's or a report's
                 view = {"id": _id(variables["name"]), "name": variables["name"], "type": variables["type"]}
-                project |= {"entityName": ENTITY}
                 return {"upsertView": {"view": view | {key: variables[key] for key in ("displayName", "spec")}}}
         return {}
 
