@@ -27,7 +27,7 @@ from pipeline.params import TrainingConfig
 from pipeline.progress import ShowProgress, progress_bar
 from pipeline.stop_signals import Stop, noticed
 from pipeline.windows import FrameTable, every_nth, predict_frames, scores_of_actions
-from pipeline.working_state import load_state, save_state
+from pipeline.working_state import every, load_state, save_state
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Run:
     seed: int
     folder: Path  # of the saved state
     stop: Stop
+    due: Callable[[], bool]  # whether the state is to be saved now
 
     @property
     def every_frame(self) -> bool:
@@ -117,7 +118,8 @@ def fit(
         tracked.log(named_for_tracking(record))
     bar = progress_bar(f"{config.row} run {seed}", training.epochs) if ranks.rank() == 0 else nullcontext(_silent)
     with bar as show, noticed() as stop:
-        run = Run(model, ranks.parallel(compiled), optimizers, data, config, seed, folder, stop)
+        due = every(SAVE_EVERY_S)
+        run = Run(model, ranks.parallel(compiled), optimizers, data, config, seed, folder, stop, due)
         _log_batch_size(run)
         while state.epoch < training.epochs:
             generator.set_state(state.generator)
@@ -131,7 +133,8 @@ def fit(
                     state.best = {"epoch": state.epoch + 1, "val_mpjpe_mm": record["val_mpjpe_mm"], "weights": weights}
             state.epoch, state.step, state.generator = state.epoch + 1, 0, generator.get_state()
             state.sums = torch.zeros_like(state.sums)
-            _save(run, state)
+            if run.due():
+                _save(run, state)
             if ranks.rank() == 0:
                 tracked.log(named_for_tracking(record) | {"frames_per_s": frames_per_s})
                 look(epoch=state.epoch)
@@ -190,7 +193,7 @@ def _train_epoch(run: Run, state: State, generator: torch.Generator, show: ShowP
     steps, batches = batches_of_epoch(
         run.data, run.config, every_frame=run.every_frame, seed=run.seed, epoch=state.epoch, generator=generator
     )
-    started_at = saved_at = time.monotonic()
+    started_at = time.monotonic()
     poses = 0
     unread: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm that the host does not know yet, and the clips
     run.model.train()
@@ -214,9 +217,8 @@ def _train_epoch(run: Run, state: State, generator: torch.Generator, show: ShowP
                 "%s: %s in epoch %d, state saved after step %d", run.name, run.stop.name, state.epoch + 1, state.step
             )
             raise SystemExit(run.stop.exit_code)
-        if time.monotonic() - saved_at > SAVE_EVERY_S:
+        if run.due():
             _save(run, state)
-            saved_at = time.monotonic()
     return poses / max(time.monotonic() - started_at, 1e-9)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from pipeline.figures import new_figure
 from pipeline.files import new_file, new_folder, write_text
 from pipeline.rows import parse_row
 
-COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 LINES = ("-", "--")
 Results = Mapping[str, Mapping[str, Any]]  # row -> content of its file
 
@@ -143,11 +143,13 @@ def _factor_figure(name: str, measured: Results, path: Path) -> None:
     for result in measured.values():
         labels += [point["setting"] for point in result["factors"][name]["settings"] if point["setting"] not in labels]
     labels.sort(key=_place_on_axis)
-    for (row, result), colour in zip(measured.items(), COLOURS, strict=False):
+    for number, (row, result) in enumerate(measured.items()):
         points = result["factors"][name]["settings"]
-        for curve, line in zip(_curves(points), LINES, strict=False):
+        for curve, line in zip(_curves(points), cycle(LINES), strict=False):
             own = sorted((p for p in points if p["curve"] == curve), key=lambda p: labels.index(p["setting"]))
-            _line(axes, own, labels, colour=colour, line=line, label=", ".join(filter(None, (_short(row), curve))))
+            _line(
+                axes, own, labels, colour=f"C{number}", line=line, label=", ".join(filter(None, (_short(row), curve)))
+            )
     words = FACTORS[name]
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel=words.axis, ylabel="MPJPE, mm", ylim=(0, None))
@@ -209,12 +211,14 @@ def _group_figure(group: str, title: str, scored: Results, path: Path) -> None:
     figure = new_figure(7.2, 1.6 + 0.32 * len(order))
     axes = figure.add_subplot()
     height = 0.8 / len(scored)
-    for number, ((row, result), colour) in enumerate(zip(scored.items(), COLOURS, strict=False)):
+    for number, (row, result) in enumerate(scored.items()):
         values = [result[group][key]["mpjpe_mm"] for key in order]
         places = np.arange(len(order)) + (number - (len(scored) - 1) / 2) * height
         deviation = [value["std"] or 0.0 for value in values]
         means = [value["mean"] for value in values]
-        axes.barh(places, means, height, xerr=deviation, color=colour, label=_short(row), error_kw={"elinewidth": 1})
+        axes.barh(
+            places, means, height, xerr=deviation, color=f"C{number}", label=_short(row), error_kw={"elinewidth": 1}
+        )
     axes.set_yticks(range(len(order)), order)
     axes.invert_yaxis()
     axes.set(xlabel="MPJPE, mm", xlim=(0, None))

@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import shutil
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,20 @@ def locked(folder: Path) -> Iterator[bool]:
         yield waited
     finally:
         lock.release()
+
+
+def every(seconds: float) -> Callable[[], bool]:
+    """A function that says whether more than that has passed since it last said so, or since now."""
+    last = time.monotonic()
+
+    def passed() -> bool:
+        nonlocal last
+        now = time.monotonic()
+        over = now - last > seconds
+        last = now if over else last
+        return over
+
+    return passed
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:

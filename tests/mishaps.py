@@ -16,7 +16,14 @@ from typing import Any
 from small_project import REPOSITORY
 from walker import contents, write_prepared
 
-# Runs as `-m pipeline` does; from its third step on a training gets no more memory than it has.
+# Runs as `-m pipeline` does, but a training saves its state after every step.
+SAVING = """
+import runpy
+from pipeline import engine
+engine.SAVE_EVERY_S = -1.0
+runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
+"""
+# The same, but from its third step on a training gets no more memory than it has.
 LIMITED = """
 import resource, runpy, sys
 from pipeline import engine
@@ -43,8 +50,8 @@ def train_command(prepared: Path, folder: Path) -> list[str]:
 
 
 def trained(prepared: Path, folder: Path, *start: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own, that `start` begins."""
-    command = [sys.executable, *(start or ("-m", "pipeline")), *train_command(prepared, folder)]
+    """Train in a process of its own, that `start` begins; its state is saved after every step."""
+    command = [sys.executable, *(start or ("-c", SAVING)), *train_command(prepared, folder)]
     env = os.environ | {"WANDB_MODE": "disabled"} | variables
     return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False)
 
@@ -123,7 +130,7 @@ def too_little_memory(folder: Path) -> dict[str, Any]:
 
 def stopped(prepared: Path, folder: Path, wanted: dict[str, bytes], number: signal.Signals) -> dict[str, Any]:
     """A run that gets a signal as soon as it has a state, and then runs again."""
-    command = [sys.executable, "-m", "pipeline", *train_command(prepared, folder)]
+    command = [sys.executable, "-c", SAVING, *train_command(prepared, folder)]
     env = os.environ | {"WANDB_MODE": "disabled"}
     process = subprocess.Popen(command, cwd=REPOSITORY, env=env, stderr=subprocess.PIPE, text=True)
     while not list((folder / "work").glob("*/state.pt")) and process.poll() is None:

@@ -64,7 +64,7 @@ def first_step(folder: Path, *, micro_batches: int, **options: Any) -> tuple[lis
         gradients.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
     optimizers[0].register_step_pre_hook(remember)
-    run = Run(model, model, optimizers, data, config, 0, folder, Stop())
+    run = Run(model, model, optimizers, data, config, 0, folder, Stop(), due=lambda: False)
     model.train()
     _, of_epoch = batches.batches_of_epoch(
         data, config, every_frame=run.every_frame, seed=0, epoch=0, generator=torch.Generator().manual_seed(0)
@@ -188,6 +188,7 @@ def test_the_first_step_that_is_not_finite_is_named_with_its_clips(steps_per_rea
         return step(run, batch, **options)
 
     monkeypatch.setattr(engine, "_step", spoil)
+    monkeypatch.setattr(engine, "SAVE_EVERY_S", -1.0)
     monkeypatch.setitem(engine.STEPS_PER_READING, "cpu", steps_per_reading)
     with pytest.raises(UserError) as error:
         trained(prepared, tmp_path)

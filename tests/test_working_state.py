@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.working_state import load_state, locked, remove_state, run_key, save_state
+from pipeline.working_state import every, load_state, locked, remove_state, run_key, save_state
 
 
 def state_of(epoch: int) -> dict[str, Any]:
@@ -25,6 +25,14 @@ def state_of(epoch: int) -> dict[str, Any]:
         "model": {"weight": torch.full((40, 30), float(epoch))},
         "random": [torch.get_rng_state()],
     }
+
+
+@pytest.mark.parametrize(("seconds", "due_s"), [(30.0, [31.0, 62.0, 93.0]), (61.0, [62.0]), (200.0, [])])
+def test_a_state_is_due_once_in_so_many_seconds(seconds, due_s, monkeypatch):
+    times_s = iter([0.0, 8.0, 30.0, 31.0, 45.0, 61.0, 62.0, 93.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times_s))
+    due = every(seconds)
+    assert [at_s for at_s in (8.0, 30.0, 31.0, 45.0, 61.0, 62.0, 93.0) if due()] == due_s
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
