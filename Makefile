@@ -54,7 +54,7 @@ results: data
 	@cat reports/results.md
 
 # What it changes in params.yaml stays changed: `git checkout . && dvc checkout` goes back.
-SMALL = -S 'seeds=[0,1]' -S frames=9 -S datasets.cmu.epochs=2 -S datasets.cmu.for_keypoints.det.epochs=2 -S datasets.cmu.windows_per_epoch=64 -S datasets.cmu.frame_step=9
+SMALL = -S 'seeds=[0,1]' -S frames=9 -S datasets.cmu.epochs=2 -S datasets.cmu.windows_per_epoch=64 -S datasets.cmu.frame_step=9
 small: data
 	dvc exp run $(SMALL)
 	@cat reports/results.md

@@ -102,11 +102,11 @@ def _init(root: Path, mode: Literal["online", "offline", "shared"], **arguments:
 
 
 def finish_run(wandb_run: Any, *, exit_code: int) -> None:
-    """Close the run, if there is one, and wandb's own process, so that the next run here starts from nothing."""
+    """Close the run and wandb's own process, so that the next run here starts from nothing."""
     import wandb
 
     limit_s = _finish_limit_s()
-    answer = "offline" if wandb_run is None or wandb_run.offline else _answer(wandb_run.settings)
+    answer = "offline" if wandb_run.offline else _answer(wandb_run.settings)
     silent = answer == "silent"
     if answer in ("silent", "refused"):
         # Of what it could not send with a key that was good when the run began, wandb itself says nothing.
@@ -115,13 +115,12 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
         log.warning("W&B: the server %s; the run is on disk: wandb sync wandb/%s", what, folder)
     if silent:
         limit_s = SILENT_FINISH_S
-    if wandb_run is not None:
-        error = within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
-        _warn_unless(silent, error)
+    error = within_limit(lambda: wandb_run.finish(exit_code=exit_code), limit_s)
+    _warn_unless(silent, error)
     # Also after a run that did not close: this takes back wandb's wait at exit, which has no limit either.
     torn = within_limit(wandb.teardown, limit_s)
     _warn_unless(silent, torn)
-    if wandb_run is not None and not silent and error is None and torn is None:
+    if not silent and error is None and torn is None:
         _remove_logs(Path(wandb_run.settings.sync_dir))
 
 
