@@ -40,6 +40,7 @@ PEERS = {
     "poseformer": "PoseFormer (Zheng et al. 2021)",
 }
 REFERENCE = "rayformer, the default"
+TOKEN_PER_FRAME = "a token for each frame, not for three"
 KEYPOINTS = {"gt": "exact keypoints", "det": "simulated detector"}
 COMPARISONS = (
     *(
@@ -50,6 +51,12 @@ COMPARISONS = (
             _peers(keypoints, "mixste", "stcformer", "poseformer"),
         )
         for keypoints, words in KEYPOINTS.items()
+    ),
+    Comparison(
+        "Equal CPU time: frames of a token",
+        "The reference takes more steps, as each costs less.",
+        "cmu-det-f27-same_time",
+        {"cmu-det-f27-patch_1": TOKEN_PER_FRAME},
     ),
     *(
         Comparison(
@@ -78,7 +85,7 @@ COMPARISONS = (
             "cmu-det-f27-no_balance": "actions as frequent as in the data",
             "cmu-det-f27-adamw": "AdamW for all weights, rate 0.002, in place of Muon for the blocks",
             "cmu-det-f27-no_flip_averaging": "not averaged with the mirror image",
-            "cmu-det-f27-patch_1": "a token for each frame, not for three",
+            "cmu-det-f27-patch_1": TOKEN_PER_FRAME,
             "cmu-det-f81-default": "81 frames, not 27",
         },
     ),
