@@ -33,6 +33,7 @@ CURVE = {  # column of history.csv -> what it is called in W&B
     "lr": "lr",
     "grad_norm": "grad_norm",
 }
+DATA = "data.manifest_sha256"  # of a run's config: the hash of what it is trained on
 Record = dict[str, float | None]
 
 
@@ -134,10 +135,11 @@ def _labels(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
     configs = [flat(_told_apart_by(group[0])) for group in groups]
     known = [config for config in configs if config]
     differing = [key for key in (known[0] if known else {}) if len({str(own.get(key)) for own in known}) > 1]
+    differing.sort(key=lambda key: key == DATA)  # any other word says more
     labels = []
     for group, config in zip(groups, configs, strict=True):
         run = group[0]
-        words = [f"{key.rpartition('.')[2]} {config[key]}" for key in differing[:3] if key in config]
+        words = [_in_words(key, config[key]) for key in differing[:3] if key in config]
         parts = [run.experiment, *words] if run.experiment or words else [run.commit[:7]]
         labels.append(" · ".join([row, *filter(None, parts)]) if run.config else f"{row} · checkpoints")
     taken: dict[str, int] = {}
@@ -145,6 +147,11 @@ def _labels(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
         taken[label] = taken.get(label, 0) + 1
         labels[place] = label if taken[label] == 1 else f"{label} ({taken[label]})"
     return labels
+
+
+def _in_words(key: str, value: Any) -> str:
+    """Of a setting that tells a series apart; a hash as git shows one."""
+    return f"data {str(value)[:7]}" if key == DATA else f"{key.rpartition('.')[2]} {value}"
 
 
 def _read_again(path: Path, parsed: Parsed, read: Any) -> TrainingRun | None:

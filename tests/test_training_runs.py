@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,17 @@ def test_series_of_one_row_are_told_apart_by_what_differs():
         f"{ROW} · lr 0.001",
         f"{ROW} · ultra-boon · lr 0.001",
         f"{ROW} · checkpoints",
+    ]
+
+
+def test_series_of_other_data_are_told_apart_by_the_beginning_of_their_hash_after_all_else():
+    runs = []
+    for place, (lr, letter) in enumerate(((0.01, "a"), (0.001, "b"))):
+        run = run_of(0, 20.0 - place, lr=lr)
+        runs.append(replace(run, config={"data": {"manifest_sha256": letter * 64}, **(run.config or {})}))
+    assert [series.label for series in series_of(runs)] == [
+        f"{ROW} · lr 0.01 · data aaaaaaa",
+        f"{ROW} · lr 0.001 · data bbbbbbb",
     ]
 
 
