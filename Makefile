@@ -67,7 +67,7 @@ docs: .venv/docs-installed
 	@echo "docs/site/docs/index.html"
 
 stories: data
-	python -m pytest -n 2 -m stories tests/test_docs.py tests/test_wandb_online.py
+	python -m pytest -n 2 -m stories tests/test_docs.py tests/test_publish.py tests/test_wandb_online.py
 
 .venv/docs-installed: .venv/installed requirements-docs.lock
 	$(PIP) install $(HASHED) -r requirements-docs.lock

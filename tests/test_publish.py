@@ -58,6 +58,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.stories
 def test_a_shared_folder_gives_a_fresh_clone_all_of_it_also_behind_http(root, tmp_path):
     shared = tmp_path / "shared"
     run(root, f"dvc remote add --quiet --local team {shared}")
@@ -78,6 +79,7 @@ def test_a_shared_folder_gives_a_fresh_clone_all_of_it_also_behind_http(root, tm
         thread.join()
 
 
+@pytest.mark.stories
 def test_the_run_cache_gives_back_runs_that_no_commit_names(root, tmp_path):
     """The training of another parameter, done before it was published, is not repeated by who sets it too."""
     run(root, f"dvc remote add --quiet --local team {tmp_path / 'shared'}")
@@ -96,6 +98,7 @@ def test_the_run_cache_gives_back_runs_that_no_commit_names(root, tmp_path):
     assert "at 3.0" in (clone / "data" / "checkpoints" / ROW / "run1" / "weights.safetensors").read_text()
 
 
+@pytest.mark.stories
 def test_an_s3_server_gives_a_fresh_clone_all_of_it(root, tmp_path):
     server = pytest.importorskip("moto.server", reason="expected moto; pip install -r requirements-s3.txt")
     boto3 = pytest.importorskip("boto3")
