@@ -20,7 +20,6 @@ from matplotlib.axes import Axes
 from pipeline.errors import UserError
 from pipeline.figures import new_figure
 from pipeline.files import new_file, new_folder, write_text
-from pipeline.rows import parse_row
 
 LINES = ("-", "--")
 Results = Mapping[str, Mapping[str, Any]]  # row -> content of its file
@@ -131,25 +130,21 @@ GROUPS = {"per_action": "Actions", "per_subset": "Subsets of the capture", "per_
 
 
 def _short(row: str) -> str:
-    """What tells the rows of one page apart at a glance."""
-    return {"gt": "exact keypoints (gt)", "det": "simulated detector (det)"}[parse_row(row).keypoints]
+    """The row's name without its dataset, which is the same for all."""
+    return row.removeprefix("cmu-")
 
 
 def _factor_figure(name: str, measured: Results, path: Path) -> None:
     """The error over the factor: lines are means over the runs, bands their sample standard deviation."""
-    figure = new_figure(7.2, 4.0)
+    figure = new_figure(7.2, 3.5 + 0.35 * len(measured))
     axes = figure.add_subplot()
-    labels: list[str] = []
-    for result in measured.values():
-        labels += [point["setting"] for point in result["factors"][name]["settings"] if point["setting"] not in labels]
-    labels.sort(key=_place_on_axis)
+    labels = settings_in_order(name, measured)
     for number, (row, result) in enumerate(measured.items()):
         points = result["factors"][name]["settings"]
         for curve, line in zip(_curves(points), cycle(LINES), strict=False):
             own = sorted((p for p in points if p["curve"] == curve), key=lambda p: labels.index(p["setting"]))
-            _line(
-                axes, own, labels, colour=f"C{number}", line=line, label=", ".join(filter(None, (_short(row), curve)))
-            )
+            label = ", ".join(filter(None, (_short(row), curve)))
+            _line(axes, own, labels, colour=f"C{number}", line=line, label=label)
     words = FACTORS[name]
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel=words.axis, ylabel="MPJPE, mm", ylim=(0, None))
@@ -158,7 +153,7 @@ def _factor_figure(name: str, measured: Results, path: Path) -> None:
     axes.plot([], [], "o", color="0.3", markerfacecolor="white", markersize=9, label="as trained")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.suptitle(words.title, x=0.02, ha="left", fontsize=12, fontweight="bold")
-    axes.set_title("; ".join(_worst_in_words(row, name, measured) for row in measured), loc="left", fontsize=8)
+    axes.set_title("\n".join(_worst_in_words(row, name, measured) for row in measured), loc="left", fontsize=8)
     with new_file(path) as partial:
         figure.savefig(partial, metadata={"Date": None})
 
@@ -171,6 +166,12 @@ def _line(axes: Axes, points: Sequence[Any], labels: list[str], *, colour: str, 
     axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
     trained = np.array([point["trained"] for point in points])
     axes.plot(x[trained], mean[trained], "o", color=colour, markerfacecolor="white", markersize=9, zorder=3)
+
+
+def settings_in_order(name: str, measured: Results) -> list[str]:
+    """The settings of a factor as they stand along its axis, each once."""
+    settings = [point["setting"] for result in measured.values() for point in result["factors"][name]["settings"]]
+    return sorted(dict.fromkeys(settings), key=_place_on_axis)
 
 
 def _place_on_axis(label: str) -> float:
@@ -197,7 +198,7 @@ def _worst(points: Sequence[Any]) -> tuple[float, Any]:
 
 def _worst_in_words(row: str, name: str, measured: Results) -> str:
     rise, worst = _worst(measured[row]["factors"][name]["settings"])
-    return f"{parse_row(row).keypoints}: at worst {100 * rise:+.0f} %, at {_setting(worst)}"
+    return f"{_short(row)}: at worst {100 * rise:+.0f} %, at {_setting(worst)}"
 
 
 def _setting(point: Any) -> str:
@@ -208,7 +209,7 @@ def _group_figure(group: str, title: str, scored: Results, path: Path) -> None:
     """Bars of the error of each action, subset or joint on the whole test split, with its deviation over the runs."""
     first = next(iter(scored.values()))[group]
     order = sorted(first, key=lambda key: first[key]["mpjpe_mm"]["mean"])
-    figure = new_figure(7.2, 1.6 + 0.32 * len(order))
+    figure = new_figure(7.2, 1.4 + 0.1 * len(scored) + 0.32 * len(order))
     axes = figure.add_subplot()
     height = 0.8 / len(scored)
     for number, (row, result) in enumerate(scored.items()):
@@ -257,10 +258,10 @@ def _ranking(measured: Results) -> str:
             points = result["factors"][name]["settings"]
             rise, worst = _worst(points)
             basis = _trained(points)["mpjpe_mm"]["mean"]
-            cells = (parse_row(row).keypoints, FACTORS[name].title, _setting(worst), f"{basis:.1f}")
+            cells = (_short(row), FACTORS[name].title, _setting(worst), f"{basis:.1f}")
             lines.append((rise, [*cells, f"{worst['mpjpe_mm']['mean']:.1f}", f"{100 * rise:+.0f} %"]))
     ordered = [cells for _, cells in sorted(lines, key=lambda line: -line[0])]
-    return _table(["keypoints", "factor", "worst at", "as trained", "there", "rise"], ordered)
+    return _table(["row", "factor", "worst at", "as trained", "there", "rise"], ordered)
 
 
 def _aims(measured: Results) -> str:
@@ -278,18 +279,15 @@ def _aims(measured: Results) -> str:
         for what, before, after in pairs:
             rise = after / before - 1
             verdict = "met" if rise < 0.1 else "missed"
-            cells = [parse_row(row).keypoints, what, f"{before:.1f}", f"{after:.1f}", f"{100 * rise:+.1f} %", verdict]
+            cells = [_short(row), what, f"{before:.1f}", f"{after:.1f}", f"{100 * rise:+.1f} %", verdict]
             lines.append(cells)
-    return _table(["keypoints", "from, to", "before", "after", "rise", "below 10 %"], lines)
+    return _table(["row", "from, to", "before", "after", "rise", "below 10 %"], lines)
 
 
 def _groups_table(group: str, scored: Results) -> str:
     keys = list(next(iter(scored.values()))[group])
-    lines = [
-        [parse_row(row).keypoints, *(_value(result[group][key]["mpjpe_mm"]) for key in keys)]
-        for row, result in scored.items()
-    ]
-    return _table(["keypoints", *keys], lines)
+    lines = [[_short(row), *(_value(result[group][key]["mpjpe_mm"]) for key in keys)] for row, result in scored.items()]
+    return _table(["row", *keys], lines)
 
 
 def _section(name: str, measured: Results) -> list[str]:
@@ -299,15 +297,13 @@ def _section(name: str, measured: Results) -> list[str]:
         for point in result["factors"][name]["settings"]:
             setting = point["setting"] + (" (as trained)" if point["trained"] else "")
             errors = [_value(point[metric]) for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm")]
-            lines.append([parse_row(row).keypoints, point["curve"] or "–", setting, *errors])
-    frames = ", ".join(
-        f"{parse_row(row).keypoints} {result['factors'][name]['frames']}" for row, result in measured.items()
-    )
+            lines.append([_short(row), point["curve"] or "–", setting, *errors])
+    frames = ", ".join(f"{_short(row)} {result['factors'][name]['frames']}" for row, result in measured.items())
     return [
         f"## {words.title}",
         words.text,
         f"![{words.title}](figures/{name}.svg)",
-        _table(["keypoints", "shown", words.axis, "MPJPE", "P-MPJPE", "N-MPJPE"], lines),
+        _table(["row", "shown", words.axis, "MPJPE", "P-MPJPE", "N-MPJPE"], lines),
         f"Frames scored under each setting: {frames}.",
     ]
 

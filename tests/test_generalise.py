@@ -19,7 +19,7 @@ from pipeline.conditions import Condition, View, cut_excerpts, film_excerpts
 from pipeline.errors import UserError
 from pipeline.evaluate_5runs import evaluated
 from pipeline.files import write_json
-from pipeline.generalisation_report import FACTORS, generalisation_report
+from pipeline.generalisation_report import FACTORS, generalisation_report, settings_in_order
 from pipeline.generalise import factors, generalise, score, score_factor
 from pipeline.params import load_params, recipe_for
 from pipeline.rows import parse_row
@@ -157,6 +157,29 @@ def test_the_aims_are_rises_of_the_record(trained, page):
     rise = after / before - 1
     verdict = "met" if rise < 0.1 else "missed"
     assert f"| {before:.1f} | {after:.1f} | {100 * rise:+.1f} % | {verdict} |" in page
+
+
+def test_a_setting_of_two_curves_stands_once_on_the_axis(trained):
+    measured = {row: record_of(trained, row) for row in ROWS}
+    assert settings_in_order("missing", measured) == ["0", "5", "10", "20"]
+    assert settings_in_order("detector", measured) == ["exact", "0", "0.5", "1", "1.3", "1.6", "2"]
+    assert settings_in_order("length", measured)[-1] == "all"
+
+
+def test_five_rows_of_the_same_keypoints_are_all_drawn_in_colours_of_their_own_and_told_apart(trained, page, tmp_path):
+    rows = [f"cmu-det-f{frames}-rayformer" for frames in (3, 5, 7, 9, 11)]
+    for row in rows:
+        write_json(tmp_path / "results" / f"{row}.json", record_of(trained, ROWS[1]))
+        metrics = json.loads((trained / "reports" / "metrics" / f"{ROWS[1]}.json").read_text(encoding="utf-8"))
+        write_json(tmp_path / "reports" / "metrics" / f"{row}.json", metrics)
+    generalisation_report(rows, results=tmp_path / "results", reports=tmp_path / "reports", out=tmp_path / "out")
+    written = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for row in rows:
+        assert written.count(f"| {row.removeprefix('cmu-')} |") == page.count(f"| {ROWS[1].removeprefix('cmu-')} |") > 0
+    for name in ("detector", "per_action"):
+        drawn = (tmp_path / "out" / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+        colours = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd")
+        assert all(colour in drawn for colour in colours)
 
 
 def test_the_page_is_the_same_when_written_again(trained, page):
