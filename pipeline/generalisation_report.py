@@ -141,7 +141,7 @@ def _factor_figure(name: str, measured: Results, path: Path) -> None:
     labels = settings_in_order(name, measured)
     for number, (row, result) in enumerate(measured.items()):
         points = result["factors"][name]["settings"]
-        for curve, line in zip(_curves(points), cycle(LINES), strict=False):
+        for curve, line in zip(_curves(points), cycle(LINES), strict=False):  # lines do not end
             own = sorted((p for p in points if p["curve"] == curve), key=lambda p: labels.index(p["setting"]))
             label = ", ".join(filter(None, (_short(row), curve)))
             _line(axes, own, labels, colour=f"C{number}", line=line, label=label)
