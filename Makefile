@@ -17,7 +17,7 @@ help:
 	@echo "make processors  which processors compute the same bits; needs qemu-user; ten minutes"
 	@echo "make pythons   run the tests on other Pythons; PYTHONS='python3.10 python3.13'; needs gigabytes of packages"
 	@echo "make mutants   change the formulas, one at a time, and see whether the tests notice; an hour"
-	@echo "make check     lint and types"
+	@echo "make check     lint, types and the order of imports"
 
 setup: .venv/installed
 
@@ -25,12 +25,12 @@ setup: .venv/installed
 # line but two brings the CUDA packages that other builds ask for.
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 HASHED = --no-deps --require-hashes
-.venv/installed: requirements.txt requirements.lock pyproject.toml
+.venv/installed: requirements/base.txt requirements/base.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 10) else 'poselift needs Python 3.10 or newer')"
 	$(PYTHON) -m venv .venv
-	$(PIP) install --no-deps $$(grep '^torch==' requirements.txt)
-	$(PIP) install $(HASHED) -r requirements.lock
-	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps $$(grep '^torch==' requirements/base.txt)
+	$(PIP) install $(HASHED) -r requirements/base.lock
+	$(PIP) install -r requirements/base.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(PIP) check
 	touch .venv/installed
@@ -41,9 +41,10 @@ CUDA = cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cu
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
-	$(LOCK) -o .venv/all.txt requirements.txt requirements-s3.txt requirements-docs.txt
-	for part in "" -s3 -docs; do $(LOCK) --generate-hashes -c .venv/all.txt -o requirements$$part.lock \
-		$(addprefix --no-emit-package=,torch $(CUDA)) requirements$$part.txt; done
+	cat requirements/*.lock > .venv/all.txt # versions that uv keeps where nothing asks for others
+	$(LOCK) -o .venv/all.txt requirements/base.txt requirements/s3.txt requirements/docs.txt
+	for part in base s3 docs; do $(LOCK) --generate-hashes -c .venv/all.txt -o requirements/$$part.lock \
+		$(addprefix --no-emit-package=,torch $(CUDA)) requirements/$$part.txt; done
 
 # From the store inside the repository: no network.
 data: setup
@@ -67,48 +68,49 @@ docs: .venv/docs-installed
 	@echo "docs/site/docs/index.html"
 
 stories: data
-	python -m pytest -n 2 -m stories tests/test_docs.py tests/test_publish.py tests/test_wandb_online.py
+	python -m pytest -n 2 -m stories tests/end_to_end tests/checkpoints/test_publish.py
 
-.venv/docs-installed: .venv/installed requirements-docs.lock
-	$(PIP) install $(HASHED) -r requirements-docs.lock
+.venv/docs-installed: .venv/installed requirements/docs.lock
+	$(PIP) install $(HASHED) -r requirements/docs.lock
 	touch .venv/docs-installed
 
 mishaps: data
-	python -m pytest -n 2 -m mishaps tests/test_crash_points.py tests/test_hostile_files.py
+	python -m pytest -n 2 -m mishaps tests/end_to_end
 
 test: data
 	python -m pytest -n 2
 
 fixtures: setup
-	python tests/run_fixtures.py
+	python -m tests.trials.run_fixtures
 
 torture: data
-	python tests/torture.py
-	python tests/reliability_page.py
+	python -m tests.trials.torture
+	python -m tests.trials.reliability_page
 
 processors: data
-	python tests/processors.py
-	python tests/reliability_page.py
+	python -m tests.trials.processors
+	python -m tests.trials.reliability_page
 
 PYTHONS = python3.10 python3.13
 pythons: data
-	python tests/pythons.py $(PYTHONS)
-	python tests/reliability_page.py
+	python -m tests.trials.pythons $(PYTHONS)
+	python -m tests.trials.reliability_page
 
 MINUTES = 2
 fuzz: data
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
-	python tests/fuzz.py --minutes $(MINUTES)
+	python -m tests.trials.fuzz --minutes $(MINUTES)
 
 mutants: .venv/mutants-installed
-	python tests/mutants.py
-	python tests/reliability_page.py
+	python -m tests.trials.mutants
+	python -m tests.trials.reliability_page
 
-.venv/mutants-installed: .venv/installed requirements-mutants.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-mutants.txt -c requirements.txt
+.venv/mutants-installed: .venv/installed requirements/mutants.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/mutants.txt -c requirements/base.txt
 	touch .venv/mutants-installed
 
 check: setup
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports

@@ -5,9 +5,9 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 include_patterns = [
     "docs/**",
     "README.md",
-    "generalisation/README.md",
-    "ablation/README.md",
-    "large/README.md",
+    "experiments/generalisation/README.md",
+    "experiments/comparisons/README.md",
+    "experiments/comparisons/large/README.md",
     "reports/results.md",
 ]
 exclude_patterns = ["docs/site"]

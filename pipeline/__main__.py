@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import UserError
+from pipeline.system.errors import UserError
 
 app = typer.Typer(
     help="Lift 2D human keypoints to 3D poses: a reproducible experiment pipeline.",
@@ -34,7 +34,7 @@ def prepare_data(
     raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
 ) -> None:
     """Raw files -> prepared clips of a row."""
-    from pipeline.prepare_data import prepare_data
+    from pipeline.prepare_data.stage import prepare_data
 
     prepare_data(row, out, params_path=params, raw_folder=raw)
 
@@ -42,7 +42,7 @@ def prepare_data(
 @app.command("train")
 def train(prepared: Folder, out: Folder, seed: Annotated[int, typer.Option(min=0)] = 0, work: Work = None) -> None:
     """Prepared clips -> one trained run."""
-    from pipeline.train import train
+    from pipeline.train.stage import train
 
     train(prepared, out, seed=seed, work_folder=work or _work_folder())
 
@@ -55,13 +55,13 @@ def evaluate_5runs(
     reports: Path = Path("reports"),
 ) -> None:
     """Trained runs and the test split -> metrics."""
-    from pipeline.evaluate_5runs import evaluate_5runs
-    from pipeline.params import load_params, read_yaml
-    from pipeline.tracked_looks import track_looks
+    from pipeline.config.params import load_params, read_yaml
+    from pipeline.evaluate_5runs.stage import evaluate_5runs
+    from pipeline.tracking.pictures import track_evaluation_pictures
 
     evaluate_5runs(prepared, checkpoints, seeds=load_params(params).seeds, reports=reports, work_folder=_work_folder())
     row = read_yaml(prepared / "evaluation.json")["row"]
-    track_looks(row, reports=reports, folder=_work_folder().parent)
+    track_evaluation_pictures(row, reports=reports, folder=_work_folder().parent)
 
 
 @app.command("report")
@@ -72,7 +72,7 @@ def report(
     prepared: Path = Path("data/prepared"),
 ) -> None:
     """Metrics of the listed rows -> the results table, its figure, and a page of all."""
-    from pipeline.report import report
+    from pipeline.report.stage import report
 
     report(params_path=params, dvc_yaml=dvc_yaml, reports=reports, prepared=prepared)
 
@@ -80,8 +80,8 @@ def report(
 @app.command("readme")
 def readme(path: Path = Path("README.md"), results: Path = Path("reports/results.md")) -> None:
     """Put the results table into the README."""
-    from pipeline.files import write_text
-    from pipeline.report import readme_with_results
+    from pipeline.report.stage import readme_with_results
+    from pipeline.system.files import write_text
 
     for file in (path, results):
         if not file.is_file():
@@ -100,7 +100,7 @@ def import_checkpoint(
     out_skeleton: Annotated[str, typer.Option(help="Joint layout of the poses.")] = "h36m17",
 ) -> None:
     """Public PoseFormer weights -> a checkpoint folder, without executing what the file contains."""
-    from pipeline.import_checkpoint import import_checkpoint
+    from pipeline.checkpoints.import_poseformer import import_checkpoint
 
     import_checkpoint(
         file,
@@ -122,7 +122,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="The JSON file, instead of one under reports/evaluations.")] = None,
 ) -> None:
     """One checkpoint, ours or imported, and the test split of a row -> metrics and their protocol."""
-    from pipeline.evaluate import evaluate
+    from pipeline.checkpoints.evaluate import evaluate
 
     print(evaluate(checkpoint, row, prepared=prepared, reports=reports, out=out))
 
@@ -141,7 +141,7 @@ def show(
     checkpoints: Annotated[Path, typer.Option(help="Where the rows' runs lie.")] = Path("data/checkpoints"),
 ) -> None:
     """A clip of a row: prediction beside truth, with the error over time, as a page to turn, a film or a picture."""
-    from pipeline.show import Wanted, show
+    from pipeline.checkpoints.show import Wanted, show
 
     wanted = Wanted(action=action, subject=subject, camera=camera, take=take)
     print(show(row, wanted, split=split, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
@@ -155,7 +155,7 @@ def board(
     ] = 8080,
 ) -> None:
     """What runs, what came out and what was changed for it, as a page that follows; no account, no network."""
-    from pipeline.board import board_server, write_board
+    from pipeline.report.board import board_server, write_board
 
     root = Path(os.environ.get("DVC_ROOT", "."))
     if out is not None:
@@ -172,7 +172,7 @@ def board(
 @app.command("checkpoints")
 def checkpoints(as_json: Annotated[bool, typer.Option("--json", help="With whole hashes.")] = False) -> None:
     """The trained runs: row, seed, test MPJPE, size, hashes, whether they are here, and how they were scored."""
-    from pipeline.checkpoint_list import checkpoint_entries, checkpoint_lines, entries_as_json
+    from pipeline.checkpoints.list import checkpoint_entries, checkpoint_lines, entries_as_json
 
     entries = checkpoint_entries(Path())
     print(entries_as_json(entries) if as_json else "\n".join(checkpoint_lines(entries)))
@@ -181,7 +181,7 @@ def checkpoints(as_json: Annotated[bool, typer.Option("--json", help="With whole
 @app.command("publish")
 def publish(remote: Annotated[str | None, typer.Option(help="Of DVC; the default one if not said.")] = None) -> None:
     """Push data, checkpoints and run cache to a remote, and check that a fresh clone gets all of it back."""
-    from pipeline.publish import publish
+    from pipeline.checkpoints.publish import publish
 
     for line in publish(Path().resolve(), remote):
         print(line, flush=True)
@@ -195,7 +195,7 @@ def dashboard(
     results: Path = Path("reports/results.md"),
 ) -> None:
     """Make the project's workspace and a report of the result in Weights & Biases."""
-    from pipeline.dashboard import dashboard_spec, save_dashboard
+    from pipeline.tracking.dashboard import dashboard_spec, save_dashboard
 
     if dry_run:
         print(dashboard_spec(results, entity=entity or "ENTITY", project=project))
@@ -206,39 +206,13 @@ def dashboard(
         print(address)
 
 
-@app.command("generalise")
-def generalise(
-    row: Annotated[str, typer.Argument(help="A row of the embedded motion capture, such as cmu-det-f27-rayformer.")],
-    params: Params = Path("params.yaml"),
-    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
-    checkpoints: Annotated[Path, typer.Option(help="Where the runs of the rows lie.")] = Path("data/checkpoints"),
-    out: Annotated[Path, typer.Option(help="Folder for the record.")] = Path("generalisation/results"),
-) -> None:
-    """A row's runs on test takes filmed under conditions that training did not have -> their errors."""
-    from pipeline.generalise import generalise
-
-    generalise(row, raw=raw, checkpoints=checkpoints, params_path=params, out=out)
-
-
-@app.command("generalisation_report")
-def generalisation_report(
-    rows: Annotated[list[str], typer.Argument(help="The rows to show beside each other.")],
-    reports: Path = Path("reports"),
-    out: Annotated[Path, typer.Option(help="Folder of the page; results/ lies in it.")] = Path("generalisation"),
-) -> None:
-    """What was measured under other conditions -> figures and a page."""
-    from pipeline.generalisation_report import generalisation_report
-
-    generalisation_report(rows, results=out / "results", reports=reports, out=out)
-
-
 @app.command("doctor")
 def doctor(
     dataset: Annotated[str, typer.Argument(help="h36m, humaneva or mpi_inf_3dhp")],
     raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
 ) -> None:
     """What of a dataset is in data/raw, what is missing, and where its owner distributes it."""
-    from pipeline.doctor import examine
+    from pipeline.prepare_data.doctor import examine
 
     lines, whole = examine(dataset, raw)
     print("\n".join(lines))
@@ -253,7 +227,7 @@ def export(
     raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
 ) -> None:
     """Raw files -> the archives that other people's code reads, such as data_3d_h36m.npz and data_2d_h36m_gt.npz."""
-    from pipeline import human36m_files, humaneva_files, mpi_inf_3dhp_files
+    from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_files
 
     writers = {
         "h36m": human36m_files.write_archives,
@@ -290,8 +264,8 @@ def lift(
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
-    from pipeline.lift import SHIPPED, Lifter
-    from pipeline.lift_recording import lift_recording, parse_image_size
+    from pipeline.lift.lifter import SHIPPED, Lifter
+    from pipeline.lift.recording import lift_recording, parse_image_size
 
     size = None if image_size is None else parse_image_size(image_size)
     lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
@@ -321,51 +295,9 @@ def export_onnx(
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
 ) -> None:
     """A trained model -> an ONNX file for other runtimes."""
-    from pipeline.export_onnx import export_onnx
+    from pipeline.checkpoints.onnx import export_onnx
 
     print(export_onnx(checkpoint, out))
-
-
-@app.command("bench")
-def bench(
-    out: Annotated[Path, typer.Option(help="Folder for <machine>.json and <machine>.md.")] = Path("reports/benchmarks"),
-    params: Params = Path("params.yaml"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, tf32 or bf16")] = "float32",
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
-    turns: Annotated[int, typer.Option(help="In which what is compared is measured.", min=1)] = 3,
-) -> None:
-    """What training and evaluation cost on this machine, beside the published loop and the machine's own limits."""
-    from pipeline.bench import bench
-
-    print(bench(out, params_path=params, device_name=device, precision=precision, compiled=compiled, turns=turns))
-
-
-Rows = Annotated[list[str], typer.Argument(help="Rows, as in the group's dvc.yaml.")]
-
-
-@app.command("training_cost")
-def training_cost(prepared: Folder, out: Path, rows: Rows) -> None:
-    """Prepared rows -> CPU seconds of a run of each, measured in turns."""
-    from pipeline.training_cost import training_cost
-
-    training_cost(rows, prepared=prepared, out=out)
-
-
-@app.command("ablation_report")
-def ablation_report(rows: Rows, folder: Path = Path("ablation")) -> None:
-    """Metrics of short runs -> tables of comparisons, and a figure."""
-    from pipeline.ablation_report import ablation_report
-
-    ablation_report(rows, results=folder / "results", cost=folder / "cost.json", out=folder)
-
-
-@app.command("large_report")
-def large_report(rows: Rows, folder: Path = Path("large"), reports: Path = Path("reports")) -> None:
-    """Metrics of long runs -> a table."""
-    from pipeline.ablation_report import large_report
-
-    large_report(rows, results=folder / "results", reports=reports, out=folder)
 
 
 def _work_folder() -> Path:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_archive import write_tiny_archive
 
-from pipeline.sources.cmu_mocap import read_takes
-from pipeline.virtual_cameras import Take
+from pipeline.mocap.cameras import Take
+from pipeline.prepare_data.cmu_mocap import read_takes
+from tests.fixtures.tiny_archive import write_tiny_archive
 
 RAW_CMU = Path(__file__).parents[1] / "data" / "raw" / "cmu_mocap"
 

@@ -1,0 +1,285 @@
+"""Motion capture filmed under conditions that training did not have: other cameras, bodies, rates and detectors.
+
+Cameras stand where virtual_cameras.py puts them and look at the same point, but for what a `View` changes. Several
+conditions are compared on the same instants of the same takes: those that every one of them sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from pipeline.mocap.bodies import with_bones_scaled
+from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, generator_named, place_cameras, resample
+from pipeline.mocap.detector_noise import detect
+from pipeline.poses.clips import Clip
+from pipeline.poses.geometry import Camera, RigidTransform, camera_from_world_looking_at, frames_in_view, project
+from pipeline.poses.skeleton import H36M_17
+from pipeline.system.errors import UserError
+
+CAPTURE_HZ = 60.0  # at which excerpts are cut
+GRID = 12  # of these frames one is scored
+SCORED_HZ = CAPTURE_HZ / GRID  # whose instants all rates share
+SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: scored, and seen before and after it
+MISSING_S = 0.17  # mean length of a gap: as long as ten frames of a video at 60 Hz
+LEGS = (2, 3, 5, 6)  # joints whose bone to the parent is a thigh or a shin
+MissingShown = Literal["interpolated", "middle"]
+ARMS = (12, 13, 15, 16)  # upper arms and forearms
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the camera is and who stands before it; None and 1 are as in training.
+
+    Height and horizontal distance are the camera's, from the floor and from the point it looks at. `focal` multiplies
+    the lens's focal length; `roll_deg` turns the image clockwise. `body`, `legs` and `arms` multiply lengths of bones.
+    """
+
+    height_m: float | None = None
+    distance_m: float | None = None
+    focal: float = 1.0
+    roll_deg: float = 0.0
+    body: float = 1.0
+    legs: float = 1.0
+    arms: float = 1.0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a take is filmed and shown to the model.
+
+    `level` is the simulated detector's; None gives exact projections. Of `missing` keypoints (a share) nothing is
+    known: shown "interpolated" between the frames around the gap, or in the "middle" of the frame's other joints, with
+    confidence 0. The video has `rate_hz`, its keypoints are resampled to `shown_hz`. `frames` is the length of the
+    clips, None for all there is.
+    """
+
+    rate_hz: float
+    shown_hz: float
+    level: float | None
+    view: View = View()
+    missing: float = 0.0
+    missing_shown: MissingShown = "interpolated"
+    frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Frames of a take in one of its cameras, at CAPTURE_HZ: `first` to `last`, scored `scored` to `scored_last`."""
+
+    take: Take
+    camera: int
+    first: int
+    scored: int
+    scored_last: int
+    last: int
+
+    @property
+    def scored_frames(self) -> int:
+        """How many instants of SCORED_HZ are scored."""
+        return (self.scored_last - self.scored) // GRID + 1
+
+
+def body_of(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Float[np.ndarray, "F 17 3"]:
+    """The same motion by another body: bones rescaled, then all of it about the floor under its root.
+
+    The lowest point of the whole motion keeps its height, whatever the length of the legs.
+    """
+    factor = torch.ones(1, len(H36M_17.joints), dtype=torch.float64)
+    factor[:, LEGS], factor[:, ARMS] = view.legs, view.arms
+    joints_m = with_bones_scaled(torch.from_numpy(joints_world_m)[None], factor)[0].numpy()
+    joints_m[..., 2] += joints_world_m[..., 2].min() - joints_m[..., 2].min()
+    floor_m = joints_m[:, :1] * [1.0, 1.0, 0.0]
+    return floor_m + view.body * (joints_m - floor_m)
+
+
+def cameras_of(take: Take, view: View, *, rate_hz: float) -> list[Camera]:
+    """The four cameras of the take filmed at `rate_hz`, changed as `view` says."""
+    joints_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=rate_hz)
+    path_m = joints_m[:, 0, :2]
+    target_m = np.append((path_m.min(0) + path_m.max(0)) / 2, AIM_HEIGHT_M)
+    return [_changed(camera, target_m, view) for camera in place_cameras(take.name, joints_m)]
+
+
+def _changed(camera: Camera, target_m: Float[np.ndarray, "3"], view: View) -> Camera:
+    position_m = camera.camera_from_world.inverse().translation_m
+    across_m = position_m[:2] - target_m[:2]
+    if view.distance_m is not None:
+        across_m = across_m / np.linalg.norm(across_m) * view.distance_m
+    height_m = position_m[2] if view.height_m is None else view.height_m
+    upright = camera_from_world_looking_at(np.append(target_m[:2] + across_m, height_m), target_m)
+    cosine, sine = np.cos(np.radians(view.roll_deg)), np.sin(np.radians(view.roll_deg))
+    rolled = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    assert camera.focal_px is not None
+    return replace(
+        camera,
+        focal_px=(view.focal * camera.focal_px[0], view.focal * camera.focal_px[1]),
+        camera_from_world=RigidTransform(rolled @ upright.rotation, rolled @ upright.translation_m),
+    )
+
+
+def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: float, per_action: int) -> list[Excerpt]:
+    """At most `per_action` excerpts of each action, spread evenly over its takes, cameras and time.
+
+    In all frames of an excerpt every one of `views` has the whole body in the image. Excerpts start, end and are scored
+    at instants of SCORED_HZ. Raises UserError if an action has none.
+    """
+    found: dict[str, list[Excerpt]] = {}
+    for take in takes:
+        own = found.setdefault(take.action, [])
+        for camera, seen in enumerate(_seen_by_all(take, views, rate_hz=rate_hz)):
+            own.extend(Excerpt(take, camera, *frames) for frames in _cut(seen))
+    for action, own in found.items():
+        if not own:
+            raise UserError(f"test takes: expected frames of action {action} that all views see, found none")
+    return [own[place] for own in found.values() for place in _spread(len(own), per_action)]
+
+
+def _spread(count: int, at_most: int) -> Iterator[int]:
+    kept = min(count, at_most)
+    return (place * count // kept for place in range(kept))
+
+
+def _seen_by_all(take: Take, views: Collection[View], *, rate_hz: float) -> list[Bool[np.ndarray, " F"]]:
+    """For each camera which frames at CAPTURE_HZ all views see whole."""
+    captured_m = _captured_m(take)
+    seen = [np.ones(len(captured_m), dtype=bool) for _ in range(4)]
+    for view in views:
+        joints_m = body_of(captured_m, view)
+        for number, camera in enumerate(cameras_of(take, view, rate_hz=rate_hz)):
+            seen[number] &= frames_in_view(camera.camera_from_world.apply(joints_m), camera)
+    return seen
+
+
+def _cut(seen: Bool[np.ndarray, " F"]) -> Iterator[tuple[int, int, int, int]]:
+    """First, first scored, last scored and last frame of the excerpts of all stretches seen."""
+    scored, context = round(SCORED_S * SCORED_HZ), round(CONTEXT_S * SCORED_HZ)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]])))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        first, last = -(-int(start) // GRID), (int(stop) - 1) // GRID  # in instants
+        for begin in range(first, last + 1, scored):
+            end = min(begin + scored - 1, last)
+            yield max(first, begin - context) * GRID, begin * GRID, end * GRID, min(last, end + context) * GRID
+
+
+def film_excerpts(chosen: Sequence[Excerpt], condition: Condition, *, trained_hz: float) -> list[Clip]:
+    """What a model sees of the excerpts under a condition; where clips are short, one clip for each scored instant.
+
+    `trained_hz` is the rate of the prepared data, whose cameras are used.
+    """
+    clips: list[Clip] = []
+    for _, own in groupby(chosen, key=lambda excerpt: excerpt.take.name):
+        of_take = list(own)
+        cameras = cameras_of(of_take[0].take, condition.view, rate_hz=trained_hz)
+        joints_m = body_of(_captured_m(of_take[0].take), condition.view)
+        for excerpt in of_take:
+            camera = cameras[excerpt.camera]
+            joints_camera_m = camera.camera_from_world.apply(joints_m[excerpt.first : excerpt.last + 1])
+            clips.extend(_film(excerpt, joints_camera_m, camera, condition))
+    return clips
+
+
+def _captured_m(take: Take) -> Float[np.ndarray, "F 17 3"]:
+    return resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=CAPTURE_HZ)
+
+
+def _film(
+    excerpt: Excerpt, captured_m: Float[np.ndarray, "F 17 3"], camera: Camera, condition: Condition
+) -> Iterator[Clip]:
+    take = excerpt.take
+    random = generator_named(take.name, camera.name, str(excerpt.scored), "generalise")
+    filmed_m = resample(captured_m, rate_hz=CAPTURE_HZ, wanted_hz=condition.rate_hz)
+    pixels, confidence = project(filmed_m, camera), np.ones(filmed_m.shape[:2])
+    if condition.level is not None:
+        pixels, confidence = detect(
+            pixels,
+            rate_hz=condition.rate_hz,
+            level=condition.level,
+            half_width_px=camera.width_px / 2,
+            random=random,
+        )
+    if condition.missing > 0:
+        hidden = missing_joints(len(pixels), share=condition.missing, rate_hz=condition.rate_hz, random=random)
+        pixels, confidence = without(pixels, confidence, hidden, shown=condition.missing_shown)
+    seen = np.concatenate([pixels, confidence[..., None]], axis=-1)
+    seen = resample(seen, rate_hz=condition.rate_hz, wanted_hz=condition.shown_hz)
+    joints_m = resample(captured_m, rate_hz=CAPTURE_HZ, wanted_hz=condition.shown_hz)
+    scored = np.zeros(len(seen), dtype=bool)
+    for instant in range(excerpt.scored, excerpt.scored_last + 1, GRID):
+        scored[round((instant - excerpt.first) * condition.shown_hz / CAPTURE_HZ)] = True
+    clip = Clip(
+        take=take.name,
+        subset=take.subset,
+        subject=f"{take.subset}-{take.subject}",
+        action=take.action,
+        camera=camera,
+        rate_hz=condition.shown_hz,
+        first_frame=excerpt.scored,
+        pixels=seen[..., :2].astype(np.float32),
+        joints_camera_m=joints_m.astype(np.float32),
+        confidence=None if condition.level is None else seen[..., 2].astype(np.float32),
+        scored=scored,
+    )
+    yield from [clip] if condition.frames is None else _short_clips(clip, condition.frames)
+
+
+def missing_joints(
+    frames: int, *, share: float, rate_hz: float, random: np.random.Generator
+) -> Bool[np.ndarray, "F 17"]:
+    """Which keypoints are missing: in the mean `share` of them, in gaps of MISSING_S on average."""
+    stop = 1 / max(MISSING_S * rate_hz, 1.0)
+    start = stop * share / (1 - share)
+    draws = random.uniform(size=(frames, len(H36M_17.joints)))
+    hidden = draws < share  # of which the first frame is kept
+    for frame in range(1, frames):
+        hidden[frame] = np.where(hidden[frame - 1], draws[frame] >= stop, draws[frame] < start)
+    return hidden
+
+
+def without(
+    pixels: Float[np.ndarray, "F 17 2"],
+    confidence: Float[np.ndarray, "F 17"],
+    hidden: Bool[np.ndarray, "F 17"],
+    *,
+    shown: MissingShown,
+) -> tuple[Float[np.ndarray, "F 17 2"], Float[np.ndarray, "F 17"]]:
+    """The keypoints as they are shown where some are missing, with confidence 0.
+
+    "interpolated" is linear between the frames around a gap and held where the clip begins or ends in one; a joint that
+    is never seen, and "middle", is at the mean of the joints of its frame that are seen.
+    """
+    count = (~hidden).sum(1, keepdims=True)[..., None]
+    if not count.all():
+        raise ValueError("expected a joint that is seen in every frame")
+    middle = np.where(hidden[..., None], 0, pixels).sum(1, keepdims=True) / count
+    filled = np.where(hidden[..., None], middle, pixels)
+    if shown == "interpolated":
+        frames = np.arange(len(pixels))
+        for joint in np.flatnonzero(hidden.any(0) & ~hidden.all(0)):
+            known = ~hidden[:, joint]
+            for axis in range(2):
+                filled[:, joint, axis] = np.interp(frames, frames[known], pixels[known, joint, axis])
+    return filled, np.where(hidden, 0.0, confidence)
+
+
+def _short_clips(clip: Clip, frames: int) -> Iterator[Clip]:
+    """For each scored frame a clip of `frames` frames around it, as far as there are so many."""
+    assert clip.scored is not None
+    for place in np.flatnonzero(clip.scored):
+        first = int(np.clip(place - frames // 2, 0, max(len(clip) - frames, 0)))
+        part = slice(first, first + frames)
+        only = np.arange(len(clip)) == place
+        yield replace(
+            clip,
+            first_frame=clip.first_frame + first,
+            pixels=clip.pixels[part],
+            joints_camera_m=clip.joints_camera_m[part],
+            confidence=None if clip.confidence is None else clip.confidence[part],
+            scored=only[part],
+        )

@@ -1,0 +1,188 @@
+"""Tool import-checkpoint: a public PoseFormer checkpoint (.bin) -> a checkpoint folder of this project.
+
+Reads a file that the authors' script saved (torch.save of a dict whose "model_pos" holds the weights) without executing
+what it contains. Writes weights.safetensors and card.json.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import build, check_hyperparameters
+from pipeline.checkpoints.torch_file import StoredTensor, read_torch_file
+from pipeline.config.params import Recipes
+from pipeline.config.rows import parse_row
+from pipeline.poses.checkpoint import Card, ImportedFrom, write_checkpoint
+from pipeline.poses.skeleton import SKELETONS
+from pipeline.system.errors import UserError
+from pipeline.system.files import new_folder, sha256_of
+
+log = logging.getLogger(__name__)
+
+MAX_TENSORS = 2000  # PoseFormer has 110
+MAX_LISTED = 6  # differences of a kind that a message names
+FLOAT32 = "<f4"
+# A tensor that gives each of these models away, for a more helpful refusal.
+OTHER_MODELS = {
+    "expand_conv.weight": "VideoPose3D",
+    "Freq_embedding.weight": "PoseFormerV2",
+    "STEblocks.0.norm1.weight": "MixSTE",
+}
+Shapes = dict[str, tuple[int, ...]]
+
+
+def import_checkpoint(
+    path: Path,
+    out: Path,
+    *,
+    dataset: str,
+    keypoints: str,
+    heads: int = 8,
+    in_skeleton: str = "h36m17",
+    out_skeleton: str = "h36m17",
+) -> Card:
+    """Write the weights in `path` as the new checkpoint folder `out`; gives its card.
+
+    Frames, joints, widths and depth are read off the tensors. What the file does not say has to be stated: the dataset
+    and the keypoints that the weights were trained on, the joint layouts, and the number of attention heads.
+
+    Raises UserError if `out` exists, something stated is unknown or does not go with the tensors, the file cannot be
+    read without executing it, or its tensors are not exactly those of a PoseFormer.
+    """
+    if out.exists():
+        raise UserError(f"{out}: expected a new folder, found one that exists")
+    known = {"dataset": list(Recipes.model_fields), "in-skeleton": list(SKELETONS), "out-skeleton": list(SKELETONS)}
+    for name, value in {"dataset": dataset, "in-skeleton": in_skeleton, "out-skeleton": out_skeleton}.items():
+        if value not in known[name]:
+            raise UserError(f"{name}: expected one of {', '.join(known[name])}, found '{value}'")
+    joints = {"in": in_skeleton, "out": out_skeleton}
+
+    sizes: dict[str, Any] = {}
+
+    def choose(content: Any) -> dict[str, StoredTensor]:
+        tensors = _weights(content, path)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        sizes.update(_sizes(shapes, path))
+        for side, skeleton in joints.items():
+            expected, found = len(SKELETONS[skeleton].joints), sizes[f"{side}_joints"]
+            if expected != found:
+                raise UserError(f"{path}: {side} joints: expected {expected} as in layout {skeleton}, found {found}")
+        _check_tensors(shapes, sizes | {"heads": heads}, path)
+        return tensors
+
+    content, weights = read_torch_file(path, choose)
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: tensor {name}: expected finite numbers, found NaN or infinity")
+    epoch = content.get("epoch")
+    card = Card(
+        row=str(parse_row(f"{dataset}-{keypoints}-f{sizes['frames']}-poseformer")),
+        seed=None,
+        model="poseformer",
+        hyperparameters=check_hyperparameters("poseformer", _hyperparameters(sizes) | {"heads": heads}),
+        frames=sizes["frames"],
+        in_skeleton=in_skeleton,
+        out_skeleton=out_skeleton,
+        in_channels=sizes["in_channels"],
+        epoch=epoch if type(epoch) is int else None,
+        validation_mpjpe_mm=None,
+        run_key=None,
+        torch=None,
+        imported_from=ImportedFrom(file=path.name, sha256=sha256_of(path)),
+    )
+    with new_folder(out) as partial:
+        write_checkpoint(partial, weights, card)
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    log.info("%s: PoseFormer of %d numbers in %d tensors, for row %s", path, numbers, len(weights), card.row)
+    return card
+
+
+def _weights(content: Any, path: Path) -> dict[str, StoredTensor]:
+    """The tensors of the model, under the names without the "module." of a model that was trained in parallel."""
+    tensors = content.get("model_pos") if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not tensors:
+        raise UserError(f"{path}: expected a dict with the weights as 'model_pos', found none")
+    if len(tensors) > MAX_TENSORS:
+        raise UserError(f"{path}: model_pos: expected at most {MAX_TENSORS} tensors, found {len(tensors)}")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
+            raise UserError(f"{path}: model_pos: expected tensors by name, found {type(tensor).__name__}")
+        if tensor.storage.dtype.str != FLOAT32:
+            raise UserError(f"{path}: tensor {_ascii(name)}: expected float32, found {tensor.storage.dtype}")
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return dict(tensors)
+
+
+def _sizes(shapes: Shapes, path: Path) -> dict[str, Any]:
+    """What the model is built with, read off its tensors. Raises UserError if the tensors that say it are not there."""
+    patterns = {
+        "Spatial_patch_to_embedding.weight": ("embed_dim_ratio", "in_channels"),
+        "Spatial_pos_embed": (None, "in_joints", None),
+        "Temporal_pos_embed": (None, "frames", None),
+        "Spatial_blocks.0.mlp.fc1.weight": ("hidden", None),
+        "head.1.bias": ("outputs",),
+    }
+    sizes: dict[str, Any] = {}
+    for name, parts in patterns.items():
+        shape = shapes.get(name)
+        if shape is None or len(shape) != len(parts) or 0 in shape:
+            found = "none" if shape is None else f"shape {shape}"
+            raise UserError(f"{path}: expected a PoseFormer with the tensor {name}, found {found}{_hint(shapes)}")
+        sizes |= {part: length for part, length in zip(parts, shape, strict=True) if part}
+    sizes["mlp_ratio"] = sizes.pop("hidden") / sizes["embed_dim_ratio"]
+    sizes["out_joints"] = sizes.pop("outputs") // 3
+    # As many as there are different numbers, whatever they are: a number in a file is no reason to build so many.
+    sizes["depth"] = len({match[1] for name in shapes if (match := re.match(r"blocks\.(\d+)\.", name))}) or 1
+    return sizes
+
+
+def _hint(shapes: Shapes) -> str:
+    """What other model it might be, else the first few of its tensors."""
+    for name, model in OTHER_MODELS.items():
+        if name in shapes:
+            return f" (but {name}: this is a {model})"
+    return f"; the file has {_listed(list(shapes))}"
+
+
+def _hyperparameters(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: sizes[key] for key in ("embed_dim_ratio", "depth", "mlp_ratio")}
+
+
+def _check_tensors(found: Shapes, sizes: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError listing the differences unless the tensors are exactly those of the model of these sizes."""
+    built = {key: sizes[key] for key in ("frames", "in_joints", "out_joints", "in_channels", "heads")}
+    try:
+        with torch.device("meta"):
+            model = build("poseformer", **built, **_hyperparameters(sizes))
+    except (ValueError, RuntimeError, OverflowError) as error:  # the latter two for sizes that no tensor can have
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    differences = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {found[name]} for {shape}"
+            for name, shape in expected.items()
+            if name in found and found[name] != shape
+        ],
+    }
+    texts = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in differences.items() if names]
+    if texts:
+        raise UserError(f"{path}: expected the {len(expected)} tensors of a PoseFormer, found {'; '.join(texts)}")
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(_ascii(name) for name in names[:MAX_LISTED])
+    return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
+
+
+def _ascii(name: str) -> str:
+    """A name out of the file, harmless to a terminal."""
+    return name.encode("unicode_escape").decode()[:80]

@@ -1,0 +1,304 @@
+"""params.yaml -> frozen values: every key known, of the right type and in its range, or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+)
+
+from models import check_hyperparameters
+from pipeline.config.rows import Row
+from pipeline.system.errors import UserError
+from pipeline.system.processor import SameBits
+from pipeline.system.text_files import read_yaml
+
+Count = Annotated[StrictInt, Field(ge=1)]
+
+
+def _not_boolean(value: object) -> object:
+    if isinstance(value, bool):  # which pydantic takes for 0.0 or 1.0
+        raise ValueError("a number")
+    return value
+
+
+def _in_order(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the lower end first")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_not_boolean)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "tf32", "bf16"]
+Compile = Literal["none", "default", "reduce-overhead"]
+
+
+class Values(BaseModel):
+    """Base of every group of parameters: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(Values):
+    """How a model is trained on a dataset."""
+
+    optimizer: Literal["adamw", "muon"]
+    epochs: Count
+    lr: Positive
+    muon_lr: Positive  # of the matrices of the transformer blocks, where the optimizer is muon
+    lr_decay: Annotated[Number, Field(gt=0, le=1)] | Literal["linear"]  # factor per epoch, or linear to zero at the end
+    warmup_steps: Annotated[StrictInt, Field(ge=0)]
+    weight_decay: NotNegative
+    batch_windows: Count
+    windows_per_epoch: Count | None  # None: all there are
+    action_balance: Annotated[Number, Field(ge=0, le=1)]  # windows are drawn in proportion to (frames of action)^-this
+    clip_grad_norm: Positive
+    flip_augmentation: StrictBool
+    selection: Literal["last", "best_validation"]
+    validation_step: Count  # after each epoch, every n-th frame of the validation clips is scored
+
+
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_in_order)]
+
+
+class Refilming(Values):
+    """How motion capture is filmed anew for every training window; see refilming.py. Zeros and false: not at all."""
+
+    new_cameras: StrictBool
+    height_m: Range  # of the new cameras
+    distance_m: Range  # from the point they are aimed at
+    roll_degrees: NotNegative  # they lean by up to this to either side
+    new_noise: StrictBool  # of the simulated detector, where it gives the keypoints
+    detector_level: Range  # of the new noise
+    missing_joints: Share  # of the simulated detector's keypoints, not seen at all
+    body_scale: Share  # bodies 1 - body_scale to 1 + body_scale times as tall
+    limb_scale: Share  # upper and lower arms and legs alike, each by its own factor
+    speed: Share  # played 1 - speed to 1 + speed times as fast
+    other_legs: Share  # of the windows have the legs of another one
+    other_arms: Share
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is changed."""
+        motion = (self.speed, self.other_legs, self.other_arms)
+        changes = (self.missing_joints, self.body_scale, self.limb_scale, *motion)
+        return self.new_cameras or self.new_noise or any(changes)
+
+
+class Evaluation(Values):
+    """How trained models are scored on a dataset."""
+
+    flip_averaging: StrictBool
+    window_stride: Count  # frames kept of a window by models that predict all of them
+    frame_step: Count  # every n-th frame of a test clip is scored
+    frame_fraction: Annotated[Number, Field(gt=0, le=1)] = 1.0  # of each test clip, in one stretch, that is scored
+    actions: Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all"  # scored ones, by exact name
+    predicted_root: Literal["zeroed", "kept"]
+    averaging: Literal["actions", "frames", "subjects", "subject_actions"]
+
+
+class Recipe(Training, Evaluation):
+    """All parameters of one dataset, and what differs for some keypoints or for some models (which come last)."""
+
+    for_keypoints: dict[str, dict[str, Any]] = {}
+    for_model: dict[str, dict[str, Any]] = {}
+
+
+class CmuRecipe(Recipe):
+    """Of the embedded motion capture: also how it is filmed, and which takes are kept from training to validate on."""
+
+    rate_hz: Positive
+    detector_level: NotNegative
+    validation_takes: tuple[str, ...]
+    refilming: Refilming
+
+
+class Human36mRecipe(Recipe):
+    """Of Human3.6M: also which takes are kept from training to validate on, such as "S8 Walking 1"."""
+
+    validation_takes: tuple[str, ...]
+
+
+class HumanEvaRecipe(Recipe):
+    """Of HumanEva-I: also which actions are trained on, and which chunks of Train are validated on."""
+
+    train_actions: Annotated[tuple[str, ...], Field(min_length=1)]
+    validation_takes: tuple[str, ...]
+
+
+class MpiInf3dhpRecipe(Recipe):
+    """Of MPI-INF-3DHP: also which of its two targets is learnt and scored, and which takes are validated on."""
+
+    target: Literal["univ_annot3", "annot3"]
+    validation_takes: tuple[str, ...]
+
+
+class Recipes(Values):
+    """A recipe for each dataset."""
+
+    cmu: CmuRecipe
+    h36m: Human36mRecipe
+    humaneva: HumanEvaRecipe
+    mpi_inf_3dhp: MpiInf3dhpRecipe
+
+
+class Params(Values):
+    """The whole of params.yaml."""
+
+    dataset: str
+    keypoints: str
+    frames: StrictInt
+    model: str
+    seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
+    threads: Count
+    same_bits: SameBits  # of which processors
+    device: Device
+    precision: Precision
+    compile: Compile
+    micro_batches: Count
+    memory_share: Share
+    datasets: Recipes
+    models: dict[str, dict[str, Any]]
+
+
+class TrainingConfig(Values):
+    """Everything that determines the weights of a row besides its data and the seed; training.json holds it."""
+
+    row: str
+    frames: Count
+    model: str
+    hyperparameters: dict[str, Any]
+    in_skeleton: str
+    out_skeleton: str
+    in_channels: Count
+    threads: Count
+    same_bits: SameBits
+    device: Device
+    precision: Precision  # of the products of matrices in training; weights and sums are float32
+    compile: Compile  # by torch.compile, and in which mode
+    micro_batches: Count  # into which a batch is cut, one after the other on the device
+    memory_share: Share  # of the device's memory that the data may take; more are mapped from files
+    training: Training
+    refilming: Refilming | None = None  # of motion capture; video cannot be filmed anew
+
+
+class EvaluationConfig(Values):
+    """How the runs of a row are scored; evaluation.json holds it."""
+
+    row: str
+    dataset: str
+    keypoints: str
+    target: str
+    in_skeleton: str
+    out_skeleton: str
+    frames: Count
+    threads: Count
+    same_bits: SameBits
+    device: Device
+    selection: str
+    pck_joints: tuple[StrictInt, ...]  # of the output; empty where the dataset has no PCK of its own
+    excluded_takes: tuple[str, ...] = ()  # whole takes of the published test split that are not scored
+    differences: tuple[str, ...] = ()  # what is not as the dataset is known to be
+    evaluation: Evaluation
+
+
+def load_params(path: Path) -> Params:
+    """The parameters in `path`. Raises UserError that names the first wrong key, what was expected and what came.
+
+    A file that `extends` another, whose path is relative to its own, says only what differs.
+    """
+    params = validated(Params, _read_extended(path), where=str(path))
+    for name in params.models:
+        try:
+            architecture_of(name, params)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
+    for dataset in type(params.datasets).model_fields:
+        recipe: Recipe = getattr(params.datasets, dataset)
+        for kind in ("for_keypoints", "for_model"):
+            for name, changes in getattr(recipe, kind).items():
+                where = f"{path}: datasets.{dataset}.{kind}.{name}"
+                if kind == "for_model" and name not in params.models:
+                    raise UserError(f"{where}: expected a model of {', '.join(params.models)}")
+                nested = sorted({"for_keypoints", "for_model"} & set(changes))
+                if nested:
+                    raise UserError(f"{where}.{nested[0]}: expected parameters of the recipe alone")
+                validated(type(recipe), merged(recipe.model_dump(), changes), where=where)
+    return params
+
+
+def _read_extended(path: Path) -> Any:
+    content = read_yaml(path)
+    if not isinstance(content, dict) or "extends" not in content:
+        return content
+    base = content.pop("extends")
+    if not isinstance(base, str):
+        raise UserError(f"{path}: extends: expected the path of another file of parameters, found {base!r}")
+    original = read_yaml(path.parent / base)
+    return merged(original, content) if isinstance(original, dict) else original
+
+
+def merged(original: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`original` with the values of `changes`; where both have a mapping, likewise merged."""
+    both = [key for key in changes if isinstance(changes[key], dict) and isinstance(original.get(key), dict)]
+    return original | changes | {key: merged(original[key], changes[key]) for key in both}
+
+
+def architecture_of(name: str, params: Params) -> tuple[str, dict[str, Any]]:
+    """The file in models/ that the model called `name` is built from, and all its hyperparameters.
+
+    That is the one of its own name unless its entry says `architecture`, so that one architecture has several presets.
+    Raises ValueError naming what is wrong.
+    """
+    hyperparameters = dict(params.models[name])
+    architecture = str(hyperparameters.pop("architecture", name))
+    return architecture, check_hyperparameters(architecture, hyperparameters)
+
+
+def recipe_for(row: Row, params: Params, *, where: str) -> Recipe:
+    """The recipe of the row's dataset with what differs for its keypoints and its model.
+
+    Raises UserError if the row's dataset or model is not in params.yaml.
+    """
+    datasets = list(type(params.datasets).model_fields)
+    if row.dataset not in datasets:
+        raise UserError(f"{where}: dataset: expected one of {', '.join(datasets)}, found '{row.dataset}'")
+    if row.model not in params.models:
+        raise UserError(f"{where}: model: expected one of {', '.join(params.models)}, found '{row.model}'")
+    recipe: Recipe = getattr(params.datasets, row.dataset)
+    changes = merged(recipe.for_keypoints.get(row.keypoints, {}), recipe.for_model.get(row.model, {}))
+    return validated(type(recipe), merged(recipe.model_dump(), changes), where=f"{where}: datasets.{row.dataset}")
+
+
+V = TypeVar("V", bound=BaseModel)
+
+
+def validated(kind: type[V], values: Any, *, where: str) -> V:
+    """`values` as a `kind`. Raises UserError naming the first key that is unknown, missing or bad."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        complaints = error.errors()
+        first = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])
+        key = ".".join(str(part) for part in first["loc"]) or "content"
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{where}: {key}: unknown key, found value {first['input']!r}") from error
+        if first["type"] == "missing":
+            raise UserError(f"{where}: {key}: expected a value, found none") from error
+        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        if expected.startswith(("greater", "less")):
+            expected = f"a number {expected}"
+        raise UserError(f"{where}: {key}: expected {expected}, found {first['input']!r}") from error

@@ -1,0 +1,128 @@
+"""Joint layouts of keypoints, and how each becomes Human3.6M's 17 joints, which the models take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.lift.people import Track
+from pipeline.poses.skeleton import COCO_17, H36M_17, HUMANEVA_15, MPI_INF_3DHP_17, MPII_16, Skeleton
+
+MEDIAPIPE_33 = Skeleton(
+    name="mediapipe33",
+    joints=(
+        "Nose", "LEyeInner", "LEye", "LEyeOuter", "REyeInner", "REye", "REyeOuter", "LEar", "REar", "LMouth", "RMouth",
+        "LShoulder", "RShoulder", "LElbow", "RElbow", "LWrist", "RWrist", "LPinky", "RPinky", "LIndex", "RIndex",
+        "LThumb", "RThumb", "LHip", "RHip", "LKnee", "RKnee", "LFoot", "RFoot", "LHeel", "RHeel", "LToe", "RToe",
+    ),
+    parents=(
+        -1, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26, 27, 28,
+        27, 28,
+    ),
+    left=(1, 2, 3, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31),
+    right=(4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32),
+)  # fmt: skip
+
+# OpenPose's two body models, in the order of its output files.
+OPENPOSE_18 = Skeleton(
+    name="openpose18",
+    joints=(
+        "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip", "RKnee", "RFoot",
+        "LHip", "LKnee", "LFoot", "REye", "LEye", "REar", "LEar",
+    ),
+    parents=(1, -1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15),
+    left=(5, 6, 7, 11, 12, 13, 15, 17),
+    right=(2, 3, 4, 8, 9, 10, 14, 16),
+)  # fmt: skip
+BODY_25 = Skeleton(
+    name="body25",
+    joints=(
+        "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip", "RKnee",
+        "RFoot", "LHip", "LKnee", "LFoot", "REye", "LEye", "REar", "LEar", "LBigToe", "LSmallToe", "LHeel", "RBigToe",
+        "RSmallToe", "RHeel",
+    ),
+    parents=(1, 8, 1, 2, 3, 1, 5, 6, -1, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 19, 14, 11, 22, 11),
+    left=(5, 6, 7, 12, 13, 14, 16, 18, 19, 20, 21),
+    right=(2, 3, 4, 9, 10, 11, 15, 17, 22, 23, 24),
+)  # fmt: skip
+
+# COCO's keypoints with head, neck, hip and feet (Fang et al. 2022), as AlphaPose and MMPose give them.
+HALPE_26 = Skeleton(
+    name="halpe26",
+    joints=(*COCO_17.joints, "Head", "Neck", "Hip", "LBigToe", "RBigToe", "LSmallToe", "RSmallToe", "LHeel", "RHeel"),
+    parents=(18, 0, 0, 1, 2, 18, 18, 5, 6, 7, 8, 19, 19, 11, 12, 13, 14, 18, 19, -1, 15, 16, 20, 21, 15, 16),
+    left=(*COCO_17.left, 20, 22, 24),
+    right=(*COCO_17.right, 21, 23, 25),
+)
+
+MPI_INF_3DHP = replace(MPI_INF_3DHP_17, name="3dhp17")
+LAYOUTS = {
+    skeleton.name: skeleton
+    for skeleton in (
+        H36M_17, COCO_17, OPENPOSE_18, BODY_25, HALPE_26, MPII_16, MEDIAPIPE_33, HUMANEVA_15, MPI_INF_3DHP
+    )
+}  # fmt: skip
+
+# How Human3.6M's joints come from those of a layout that lacks them: weighted sums of its joints, the first of those
+# whose joints were all seen. What is not listed has the same name in both.
+Sums = tuple[dict[str, float], ...]
+HIPS: Sums = ({"LHip": 0.5, "RHip": 0.5},)
+SHOULDERS: Sums = ({"LShoulder": 0.5, "RShoulder": 0.5},)
+# Four tenths of the way from the hips up to the shoulders, as in the embedded motion capture.
+SPINE: Sums = ({"LHip": 0.3, "RHip": 0.3, "LShoulder": 0.2, "RShoulder": 0.2},)
+# The capture's head lies over the middle of the shoulders by 0.135 of the body's height, the ears by 0.112 (Drillis and
+# Contini 1966): 1.2 of the way to the ears. Of somebody seen from the side one ear must do, and without ears the nose.
+# Its neck lies halfway from the shoulders to the head; the nose is in front of it.
+HEAD: Sums = (
+    {"LEar": 0.6, "REar": 0.6, "LShoulder": -0.1, "RShoulder": -0.1},
+    {"LEar": 1.2, "LShoulder": -0.1, "RShoulder": -0.1},
+    {"REar": 1.2, "LShoulder": -0.1, "RShoulder": -0.1},
+    {"Nose": 1.4, "LShoulder": -0.2, "RShoulder": -0.2},
+)
+NECK: Sums = (
+    {"LEar": 0.3, "REar": 0.3, "LShoulder": 0.2, "RShoulder": 0.2},
+    {"LEar": 0.6, "LShoulder": 0.2, "RShoulder": 0.2},
+    {"REar": 0.6, "LShoulder": 0.2, "RShoulder": 0.2},
+    {"Nose": 0.7, "LShoulder": 0.15, "RShoulder": 0.15},
+)
+OF_FACE = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": NECK, "Head": HEAD}
+DERIVED: dict[str, dict[str, Sums]] = {
+    "coco17": OF_FACE,
+    "openpose18": OF_FACE,
+    "mediapipe33": OF_FACE,
+    "body25": OF_FACE | {"Hip": ({"MidHip": 1.0}, *HIPS)},
+    "halpe26": {"Hip": ({"Hip": 1.0}, *HIPS), "Spine": ({"Hip": 0.6, "Neck": 0.4},), "Thorax": ({"Neck": 1.0},),
+                "Neck/Nose": ({"Neck": 0.5, "Head": 0.5}, *NECK), "Head": ({"Head": 1.0}, *HEAD)},
+    "mpii16": {"Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
+    "humaneva15": {"Hip": ({"Pelvis": 1.0},), "Spine": ({"Pelvis": 0.6, "Thorax": 0.4},),
+                   "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
+    "3dhp17": {"Hip": ({"Pelvis": 1.0},), "Thorax": ({"Neck": 1.0},), "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
+               "Head": ({"HeadTop": 1.0},)},
+}  # fmt: skip
+
+
+def h36m17_track(track: Track) -> Track:
+    """The same person in Human3.6M's 17 joints, those that the layout lacks derived as DERIVED says.
+
+    A derived joint has the least confidence of the joints it comes from.
+    """
+    if track.layout == H36M_17.name:
+        return track
+    names, sums = LAYOUTS[track.layout].joints, DERIVED[track.layout]
+    keypoints = np.concatenate([track.pixels, track.confidence[..., None]], axis=-1)
+    seen = {name: keypoints[:, joint] for joint, name in enumerate(names)}
+    chosen = np.stack([first_seen(seen, sums.get(name, ({name: 1.0},))) for name in H36M_17.joints], axis=1)
+    return replace(track, layout=H36M_17.name, pixels=chosen[..., :2], confidence=np.nan_to_num(chosen[..., 2]))
+
+
+def first_seen(keypoints: dict[str, Float[np.ndarray, "F 3"]], sums: Sums) -> Float[np.ndarray, "F 3"]:
+    """In each frame the first of the weighted sums whose joints were all seen; NaN where there is none."""
+    point = np.full_like(next(iter(keypoints.values())), np.nan)
+    for weights in sums:
+        parts = np.stack([keypoints[name] for name in weights])
+        own = np.einsum("k,kfc->fc", np.array(list(weights.values())), parts)
+        own[:, 2] = parts[..., 2].min(0)
+        point = np.where(np.isnan(point[:, :1]), own, point)
+    return np.where(np.isnan(point[:, :1]), np.nan, point)

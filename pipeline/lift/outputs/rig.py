@@ -1,0 +1,161 @@
+"""Joint positions -> a rig of constant limb lengths and the rotations that move it, as animation files want them.
+
+Y up, metres: the world's (x, y, z) becomes (x, z, -y). At rest the person stands in a T, faces +z, his left is +x. One
+rotation cannot aim a joint at several children at once, as hips and shoulders have them; so a joint is aimed at one
+child, turned about that bone to fit the others, and each of those hangs from a helper at the same place, "Hip_to_RHip",
+which aims at it. That way every bone points exactly where it was lifted to; only its length is made constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float
+from scipy.spatial.transform import Rotation
+
+from pipeline.poses.skeleton import Skeleton
+
+SIDEWAYS = ("Hip", "Shoulder", "Elbow", "Wrist")  # where bones point at rest that lead to these joints of a side
+DOWN = ("Knee", "Foot")  # all others point up
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Nodes, parents before children. `aims[n]` is the joint that node n points at, or -1; `joints[n]` the joint that
+    stands there, or -1 for a helper."""
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    joints: tuple[int, ...]
+    aims: tuple[int, ...]
+    offsets_m: Float[np.ndarray, "N 3"]
+
+    def children(self, node: int) -> list[int]:
+        """The nodes that hang from `node`."""
+        return [child for child, parent in enumerate(self.parents) if parent == node]
+
+    @property
+    def rest_m(self) -> Float[np.ndarray, "N 3"]:
+        """Where the nodes are at rest, the root at zero."""
+        rest_m = np.zeros_like(self.offsets_m)
+        for node, parent in enumerate(self.parents):
+            rest_m[node] = self.offsets_m[node] + (rest_m[parent] if parent >= 0 else 0)
+        return rest_m
+
+
+def whole_frames(joints_m: Float[np.ndarray, "F J 3"]) -> Bool[np.ndarray, " F"]:
+    """Which frames have all joints."""
+    return np.isfinite(joints_m).all((1, 2))
+
+
+def y_up(points_world_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
+    """Points of the world, whose Z is up, in the frame of animation files."""
+    return np.stack([points_world_m[..., 0], points_world_m[..., 2], -points_world_m[..., 1]], axis=-1)
+
+
+def build_rig(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Rig:
+    """The rig of a person: each bone as long as its median over the frames (all of them whole)."""
+    nodes: list[tuple[str, int, int, int, Float[np.ndarray, "3"]]] = []
+
+    def add(name: str, parent: int, joint: int, aim: int, offset_m: Float[np.ndarray, "3"]) -> int:
+        nodes.append((name, parent, joint, aim, offset_m))
+        return len(nodes) - 1
+
+    def grow(joint: int, parent: int, offset_m: Float[np.ndarray, "3"]) -> None:
+        children = _children(skeleton, joint)
+        name = _name(skeleton, joint)
+        node = add(name, parent, joint, children[0] if children else -1, offset_m)
+        for place, child in enumerate(children):
+            length_m = np.median(np.linalg.norm(joints_m[:, child] - joints_m[:, joint], axis=-1))
+            from_node = node if place == 0 else add(f"{name}_to_{_name(skeleton, child)}", node, -1, child, np.zeros(3))
+            grow(child, from_node, length_m * _rest_direction(skeleton, child))
+
+    grow(skeleton.root, -1, np.zeros(3))
+    names, parents, joints, aims, offsets_m = zip(*nodes, strict=True)
+    return Rig(names, parents, joints, aims, np.stack(offsets_m))
+
+
+def rig_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skeleton) -> Float[np.ndarray, "F N 4"]:
+    """Rotation of every node relative to its parent's, as quaternions (x, y, z, w) without jumps of sign.
+
+    Each is the least rotation that aims the node, plus, where several bones meet, the turn about the aimed bone that
+    fits the others best; so there is no roll that the joints do not show. A bone without length in a frame keeps its
+    parent's direction. All frames must be whole.
+    """
+    identity = Rotation.from_quat(np.tile([0.0, 0.0, 0.0, 1.0], (len(joints_m), 1)))
+    in_world: list[Rotation] = []
+    local = np.zeros((len(joints_m), len(rig.names), 4))
+    for node, parent in enumerate(rig.parents):
+        above = in_world[parent] if parent >= 0 else identity
+        turned = above
+        if rig.aims[node] >= 0:
+            turned = _swing(above.apply(_rest_of(rig, node)), _bone(joints_m, rig.aims[node], skeleton)) * above
+            if rig.joints[node] >= 0:
+                turned = _twist(turned, joints_m, rig, node, skeleton) * turned
+        in_world.append(turned)
+        local[:, node] = (above.inv() * turned).as_quat()
+    jumps = einsum(local[1:], local[:-1], "f n c, f n c -> f n") < 0
+    signs = np.cumprod(np.where(jumps, -1.0, 1.0), axis=0)
+    local[1:] *= rearrange(signs, "f n -> f n 1")
+    return local
+
+
+def _children(skeleton: Skeleton, joint: int) -> list[int]:
+    """The joints that hang from one, the one to aim at first: it is of neither side."""
+    children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
+    return sorted(children, key=lambda child: child in skeleton.left + skeleton.right)
+
+
+def _name(skeleton: Skeleton, joint: int) -> str:
+    return skeleton.joints[joint].replace("/", "_").replace(" ", "_")
+
+
+def _rest_direction(skeleton: Skeleton, joint: int) -> Float[np.ndarray, "3"]:
+    kind = skeleton.joints[joint][1:] if joint in skeleton.left + skeleton.right else ""
+    if kind in SIDEWAYS:
+        return np.array([1.0 if joint in skeleton.left else -1.0, 0.0, 0.0])
+    return np.array([0.0, -1.0 if kind in DOWN else 1.0, 0.0])
+
+
+def _rest_of(rig: Rig, node: int) -> Float[np.ndarray, "3"]:
+    """The bone at rest along which a node aims."""
+    target = next(child for child in rig.children(node) if rig.joints[child] == rig.aims[node])
+    return rig.offsets_m[target]
+
+
+def _bone(joints_m: Float[np.ndarray, "F J 3"], joint: int, skeleton: Skeleton) -> Float[np.ndarray, "F 3"]:
+    return joints_m[:, joint] - joints_m[:, skeleton.parents[joint]]
+
+
+def _swing(source: Float[np.ndarray, "F 3"], target: Float[np.ndarray, "F 3"]) -> Rotation:
+    """The least rotation that turns the direction of `source` to that of `target`; none where one has no length."""
+    lengths = np.linalg.norm(source, axis=1), np.linalg.norm(target, axis=1)
+    known = (lengths[0] > 1e-6) & (lengths[1] > 1e-6)
+    source = source / np.where(known, lengths[0], 1)[:, None]
+    target = target / np.where(known, lengths[1], 1)[:, None]
+    axis = np.cross(source, target)
+    cosine = einsum(source, target, "f c, f c -> f")
+    quaternions = np.concatenate([axis, 1 + cosine[:, None]], axis=1)
+    opposite = known & (cosine < -1 + 1e-9)  # any axis across will do
+    across = np.cross(source, np.eye(3)[np.abs(source).argmin(1)])
+    quaternions[opposite] = np.concatenate([across, np.zeros((len(across), 1))], axis=1)[opposite]
+    quaternions[~known] = [0, 0, 0, 1]
+    return Rotation.from_quat(quaternions)
+
+
+def _twist(turned: Rotation, joints_m: Float[np.ndarray, "F J 3"], rig: Rig, node: int, skeleton: Skeleton) -> Rotation:
+    """The turn about the bone that a joint aims along which best fits the other bones that begin there."""
+    axis = turned.apply(_rest_of(rig, node))
+    length_m = np.linalg.norm(axis, axis=1, keepdims=True)
+    axis = np.divide(axis, length_m, out=np.zeros_like(axis), where=length_m > 1e-6)
+    sine = cosine = np.zeros(len(joints_m))
+    for helper in rig.children(node):
+        if rig.joints[helper] >= 0:
+            continue
+        source, target = turned.apply(_rest_of(rig, helper)), _bone(joints_m, rig.aims[helper], skeleton)
+        along = einsum(axis, source, "f c, f c -> f") * einsum(axis, target, "f c, f c -> f")
+        sine = sine + einsum(axis, np.cross(source, target), "f c, f c -> f")
+        cosine = cosine + einsum(source, target, "f c, f c -> f") - along
+    return Rotation.from_rotvec(axis * np.arctan2(sine, cosine)[:, None])

@@ -1,0 +1,134 @@
+"""Which way is up and where the floor is, from how people stand and where their feet rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from einops import einsum
+from jaxtyping import Bool, Float
+
+from pipeline.lift.root_path import stretches
+from pipeline.poses.geometry import RigidTransform
+from pipeline.poses.skeleton import Skeleton
+
+LEVEL_CAMERA = np.array([0.0, -1.0, 0.0])  # up in the camera frame, if the camera is level
+# Standard deviations of the three kinds of evidence.
+CAMERA_TILT = np.radians(15)  # of cameras held by people
+BODY_TILT = np.radians(3)  # of the mean line from feet to chest over a long time
+SWAY = np.radians(10)  # of that line from one second to the next
+CONTACT_M = 0.2  # height of a resting foot over the floor fitted: distances are off by more than heights
+RESTING_M_S = 0.5
+LOWER_M = 0.08  # a resting foot is at most that much higher than the other
+LONGEST_REST_S = 0.5  # a foot that rests longer is as many points
+UPRIGHT = np.cos(np.radians(60))
+FIT_STEPS = 10
+FEWEST_CONTACTS = 3
+
+
+def fit_upright(
+    people_m: Sequence[Float[np.ndarray, "_F J 3"]], skeleton: Skeleton, *, rate_hz: float
+) -> tuple[RigidTransform, str]:
+    """world_from_camera (Z up, feet on the floor at Z = 0, origin below the camera) and in words what it rests on.
+
+    `people_m` are joints in the camera frame in metres, NaN in frames without the person; the camera stands still. The
+    direction is the one most likely given, as independent normal errors: that the camera is about level; that the line
+    from the feet to the chest is vertical on average, in frames in which it is within 60 degrees of a level camera's
+    up; and that resting feet lie in a horizontal plane, another one for each person. Without upright people and feet
+    at rest that is a level camera. The feet are the skeleton's foot joints, the ankles.
+    """
+    normals, information = [], np.eye(3) / CAMERA_TILT**2
+    target = LEVEL_CAMERA / CAMERA_TILT**2
+    for joints_m in people_m:
+        line = _feet_to_chest(joints_m, skeleton)
+        normals.append(line[line @ LEVEL_CAMERA > UPRIGHT])
+    standing = np.concatenate(normals) if normals else np.zeros((0, 3))
+    if len(standing):
+        variance = BODY_TILT**2 + SWAY**2 / max(1.0, len(standing) / rate_hz)
+        information = information + np.eye(3) / variance
+        target = target + _unit(standing.mean(0)) / variance
+    up = _unit(np.linalg.solve(information, target))
+    contacts = [_contacts(joints_m, skeleton, up, rate_hz=rate_hz) for joints_m in people_m]
+    contacts = [points for points in contacts if len(points) >= FEWEST_CONTACTS]
+    up = _fit_planes(contacts, up, information, target)
+    transform = _world_from_camera(up, _floor(people_m, contacts, skeleton, up))
+    if not len(standing):
+        return transform, "nobody stands upright: the camera is taken to be level"
+    seconds = len(standing) / rate_hz
+    return transform, f"fitted to {seconds:.1f} s of people upright and {sum(map(len, contacts))} resting feet"
+
+
+def _feet_to_chest(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Float[np.ndarray, "G 3"]:
+    """Unit vectors from between the feet to the chest, of the frames that have them."""
+    chest = next(name for name in ("Thorax", "Neck", "Nose") if name in skeleton.joints)
+    line = joints_m[:, skeleton.joints.index(chest)] - joints_m[:, _feet(skeleton)].mean(1)
+    line = line[np.isfinite(line).all(1)]
+    length = np.linalg.norm(line, axis=1)
+    return line[length > 0] / length[length > 0, None]
+
+
+def _contacts(
+    joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton, up: Float[np.ndarray, "3"], *, rate_hz: float
+) -> Float[np.ndarray, "C 3"]:
+    """Where feet rested: slow, and not clearly higher than the other foot; a point for each rest or part of it."""
+    feet_m = joints_m[:, _feet(skeleton)]
+    points = []
+    for foot in range(2):
+        speed_m_s = np.full(len(feet_m), np.inf)
+        step_m = np.linalg.norm(np.diff(feet_m[:, foot], axis=0), axis=1)
+        speed_m_s[1:-1] = np.maximum(step_m[1:], step_m[:-1]) * rate_hz
+        resting: Bool[np.ndarray, " F"] = (speed_m_s < RESTING_M_S) & (
+            (feet_m[:, foot] - feet_m[:, 1 - foot]) @ up < LOWER_M
+        )
+        for rest in stretches(resting):
+            parts = max(1, round((rest.stop - rest.start) / (LONGEST_REST_S * rate_hz)))
+            points += [np.median(part, axis=0) for part in np.array_split(feet_m[rest, foot], parts)]
+    return np.array(points).reshape(-1, 3)
+
+
+def _fit_planes(
+    contacts: Sequence[Float[np.ndarray, "_C 3"]],
+    up: Float[np.ndarray, "3"],
+    information: Float[np.ndarray, "3 3"],
+    target: Float[np.ndarray, "3"],
+) -> Float[np.ndarray, "3"]:
+    """The unit vector that best fits what is known and the contacts' planes; contacts far off count less (Cauchy)."""
+    weights = [np.ones(len(points)) for points in contacts]
+    for _ in range(FIT_STEPS if contacts else 0):
+        scatter = np.zeros((3, 3))
+        centred = [points - np.average(points, axis=0, weights=w) for points, w in zip(contacts, weights, strict=True)]
+        for points, weight in zip(centred, weights, strict=True):
+            scatter += einsum(weight, points, points, "c, c i, c j -> i j")
+        up = _unit(np.linalg.solve(information + scatter / CONTACT_M**2, target))
+        weights = [1 / (1 + (points @ up / CONTACT_M) ** 2) for points in centred]
+    return up
+
+
+def _floor(
+    people_m: Sequence[Float[np.ndarray, "_F J 3"]],
+    contacts: Sequence[Float[np.ndarray, "_C 3"]],
+    skeleton: Skeleton,
+    up: Float[np.ndarray, "3"],
+) -> float:
+    """Height of the floor along `up`, from the camera: the median of resting feet, else of everyone's lower foot."""
+    if contacts:
+        return float(np.median(np.concatenate(contacts) @ up))
+    lower = [(joints_m[:, _feet(skeleton)] @ up).min(1) for joints_m in people_m]
+    lower = [heights[np.isfinite(heights)] for heights in lower]
+    heights = np.concatenate(lower) if lower else np.zeros(0)
+    return float(np.median(heights)) if len(heights) else 0.0
+
+
+def _world_from_camera(up: Float[np.ndarray, "3"], floor_m: float) -> RigidTransform:
+    """X to the camera's right, Y where it looks, both horizontal; Z up from the floor."""
+    right = _unit(np.array([1.0, 0.0, 0.0]) - up[0] * up)
+    forward = np.cross(up, right)
+    return RigidTransform(np.stack([right, forward, up]), np.array([0.0, 0.0, -floor_m]))
+
+
+def _feet(skeleton: Skeleton) -> list[int]:
+    return [skeleton.joints.index(name) for name in ("LFoot", "RFoot")]
+
+
+def _unit(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    return vector / np.linalg.norm(vector)

@@ -1,0 +1,104 @@
+"""Other bodies and other motions made of captured ones: bones of other lengths, arms and legs of somebody else.
+
+Joints are those of H36M_17 in world coordinates (Z up, metres), a batch of windows at a time.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline.config.params import Refilming
+from pipeline.poses.skeleton import H36M_17
+
+LIMBS = ((2, 5), (3, 6), (12, 15), (13, 16))  # joints whose bone to the parent is scaled, left and right alike
+# Joints that hang together from others: (the joint they hang from, those that move with it).
+LEGS = ((0, (1, 2, 3, 4, 5, 6)),)
+ARMS = ((11, (12, 13)), (14, (15, 16)))
+# (left, right, below, above): the joints that say how the trunk is turned where the legs, or the arms, hang from it.
+HIPS, SHOULDERS = (4, 1, 0, 7), (11, 14, 7, 8)
+
+
+def uniform(ends: tuple[float, float], count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
+    """One number for each window between the two."""
+    low, high = ends
+    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
+
+
+def around_one(change: float, count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
+    """One number for each window, from 1 - change to 1 + change."""
+    return uniform((1 - change, 1 + change), count, generator)
+
+
+def another_motion(
+    joints_m: Float[Tensor, "W T 17 3"], refilming: Refilming, generator: torch.Generator
+) -> Float[Tensor, "W T 17 3"]:
+    """Some windows with the legs of another window of the batch, some with the arms of one.
+
+    The idea of crossing poses over is Li et al.'s (2020, "Cascaded deep monocular 3D human pose estimation with
+    evolutionary training data"); here whole stretches of motion are, so that limbs move as limbs do. A limb keeps its
+    angles to the part of the trunk that it hangs from; it may swing through the body, and feet may leave the floor.
+    """
+    for share, limbs, trunk in ((refilming.other_legs, LEGS, HIPS), (refilming.other_arms, ARMS, SHOULDERS)):
+        if share > 0:
+            count, device = len(joints_m), joints_m.device
+            other = torch.randint(count, (count,), generator=generator, device=device)
+            changed = torch.rand(count, generator=generator, device=device) < share
+            with_limbs = with_limbs_of(joints_m, joints_m[other], limbs=limbs, trunk=trunk)
+            joints_m = torch.where(rearrange(changed, "w -> w 1 1 1"), with_limbs, joints_m)
+    return joints_m
+
+
+def with_limbs_of(
+    joints_m: Float[Tensor, "W T 17 3"],
+    other_m: Float[Tensor, "W T 17 3"],
+    *,
+    limbs: tuple[tuple[int, tuple[int, ...]], ...],
+    trunk: tuple[int, int, int, int],
+) -> Float[Tensor, "W T 17 3"]:
+    """The first motion with the limbs of the second, turned frame by frame as the first one's trunk is."""
+    turn = einsum(_trunk_frame(joints_m, trunk), _trunk_frame(other_m, trunk), "w t a x, w t a y -> w t x y")
+    changed_m = joints_m.clone()
+    for start, moving in limbs:
+        joints = list(moving)
+        from_start_m = other_m[:, :, joints] - other_m[:, :, start : start + 1]
+        turned_m = einsum(turn, from_start_m, "w t x y, w t j y -> w t j x")
+        changed_m[:, :, joints] = joints_m[:, :, start : start + 1] + turned_m
+    return changed_m
+
+
+def _trunk_frame(joints_m: Float[Tensor, "W T 17 3"], trunk: tuple[int, int, int, int]) -> Float[Tensor, "W T 3 3"]:
+    """Unit vectors to the left, upwards as far as that is across it, and forwards or backwards, as rows."""
+    left, right, below, above = (joints_m[:, :, joint] for joint in trunk)
+    across = F.normalize(left - right, dim=-1)
+    along = above - below
+    upwards = F.normalize(along - (along * across).sum(-1, keepdim=True) * across, dim=-1)
+    return torch.stack([across, upwards, torch.linalg.cross(across, upwards)], -2)
+
+
+def another_body(
+    joints_m: Float[Tensor, "W T 17 3"], refilming: Refilming, generator: torch.Generator
+) -> Float[Tensor, "W T 17 3"]:
+    """Limbs made longer or shorter, left and right alike, then the whole body scaled about the floor under its root."""
+    if refilming.limb_scale > 0:
+        factor = torch.ones(len(joints_m), 17, device=joints_m.device)
+        for pair in LIMBS:
+            factor[:, pair] = around_one(refilming.limb_scale, len(joints_m), generator)[:, None]
+        joints_m = with_bones_scaled(joints_m, factor)
+    if refilming.body_scale > 0:
+        size = around_one(refilming.body_scale, len(joints_m), generator)
+        floor_m = joints_m[:, :, :1] * joints_m.new_tensor([1.0, 1.0, 0.0])
+        joints_m = floor_m + rearrange(size, "w -> w 1 1 1") * (joints_m - floor_m)
+    return joints_m
+
+
+def with_bones_scaled(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor, "W 17"]) -> Float[Tensor, "W T 17 3"]:
+    """The same directions of all bones, the bone from the parent to joint j `factor[:, j]` times as long."""
+    moved = [joints_m[:, :, 0]]
+    for parent, joint in H36M_17.bones:
+        bone = joints_m[:, :, joint] - joints_m[:, :, parent]
+        moved.append(moved[parent] + factor[:, joint, None, None] * bone)
+    return torch.stack(moved, 2)

@@ -1,1 +1,0 @@
-"""One module per raw data format: files as their owners publish them -> clips."""

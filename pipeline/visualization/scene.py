@@ -1,0 +1,77 @@
+"""Scenes to look at: moving skeletons in an upright world, with the keypoints they were lifted from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.poses.clips import Clip
+from pipeline.poses.geometry import RigidTransform
+from pipeline.poses.metrics import MM_PER_M
+from pipeline.poses.skeleton import SKELETONS, Skeleton
+
+SHOWN_S = 4.0  # length of an example clip
+ASSUMED_HZ = 30.0  # of clips whose rate nobody published
+WORLD_FROM_LEVEL_CAMERA = RigidTransform(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]))
+
+
+@dataclass(frozen=True)
+class Body:
+    """A moving skeleton in a scene: Z up, metres, NaN in frames without it. `faint` is for a truth behind a prediction.
+
+    `pixels` are the keypoints that it was lifted from, in `in_skeleton`, where there are any.
+    """
+
+    name: str
+    skeleton: Skeleton
+    joints_world_m: Float[np.ndarray, "F J 3"]
+    faint: bool = False
+    pixels: Float[np.ndarray, "F J_in 2"] | None = None
+    in_skeleton: Skeleton | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Bodies of equally many frames to be played together, and a caption that says what they are."""
+
+    title: str
+    caption: str
+    rate_hz: float
+    bodies: tuple[Body, ...]
+    image_size_px: tuple[int, int] | None = None
+    error_mm: Float[np.ndarray, " F"] | None = None  # over time, where the truth is known
+
+
+def clip_scenes(row: str, record: dict[str, Any]) -> list[Scene]:
+    """The clips of a record of `shown_clips`, to be played."""
+    skeleton = SKELETONS[record["skeleton"]]
+    scenes = []
+    for entry in record["clips"]:
+        unknown = "" if entry["rate_known"] else f" Rate unknown, taken as {ASSUMED_HZ:g} Hz."
+        bodies = (
+            Body("prediction", skeleton, np.array(entry["predicted_mm"]) / MM_PER_M),
+            Body("truth", skeleton, np.array(entry["true_mm"]) / MM_PER_M, faint=True),
+        )
+        scenes.append(
+            Scene(
+                title=f"{entry['rank'].capitalize()}: {entry['action']}, {entry['mpjpe_mm']:.1f} mm",
+                caption=f"{row}, clip {entry['clip']}. Colour: prediction of run "
+                f"{record['seed']}; grey: truth.{unknown}",
+                rate_hz=entry["rate_hz"],
+                bodies=bodies,
+                error_mm=np.array(entry["error_mm"]),
+            )
+        )
+    return scenes
+
+
+def world_from_camera_of(clip: Clip, joints_camera_m: Float[np.ndarray, "F J 3"]) -> RigidTransform:
+    """The world from the clip's camera; where its place is unknown, its frame taken as level over its lowest feet."""
+    known, camera_from_world = RigidTransform(), clip.camera.camera_from_world
+    if not np.array_equal(camera_from_world.rotation, known.rotation) or camera_from_world.translation_m.any():
+        return camera_from_world.inverse()
+    lowest_m = np.percentile(WORLD_FROM_LEVEL_CAMERA.apply(joints_camera_m)[..., 2].min(1), 5)
+    return RigidTransform(WORLD_FROM_LEVEL_CAMERA.rotation, np.array([0.0, 0.0, -lowest_m]))

@@ -1,0 +1,114 @@
+"""Scenes as an interactive page: one HTML file that needs nothing else, or parts to put into another page.
+
+Another page takes `viewer_parts()` once, style and script, and `viewer_element(scene)` wherever a scene is to be. The
+script turns every such element into a viewer when the page has loaded; `mountViewer(element, scene)` does it later.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.poses.skeleton import Skeleton
+from pipeline.visualization.framing import framing
+from pipeline.visualization.scene import Body, Scene
+
+PIXEL_STEPS = 10  # pixels are stored in tenths, metres in thousandths
+METRE_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class ViewerParts:
+    """What a page needs once, however many viewers it has: the content of a <style> and of a <script>."""
+
+    css: str
+    js: str
+
+
+def viewer_parts() -> ViewerParts:
+    """Style and script of the viewer. Both are free of `</script` and `</style`, and of any address."""
+    return ViewerParts(css=viewer_asset("viewer.css"), js=viewer_asset("viewer.js"))
+
+
+def viewer_page(scenes: Sequence[Scene], *, title: str) -> str:
+    """One HTML file with a viewer for every scene. It asks the network for nothing. A single scene starts to play."""
+    parts = viewer_parts()
+    alone = len(scenes) == 1
+    elements = "\n".join(viewer_element(scene, autoplay=alone) for scene in scenes)
+    page = Template(viewer_asset("page.html"))
+    return page.substitute(title=html.escape(title), css=parts.css, js=parts.js, viewers=elements)
+
+
+def viewer_element(scene: Scene, *, autoplay: bool = False) -> str:
+    """HTML of one viewer, its data within. With `autoplay` it plays at once, unless the reader wants less motion."""
+    attributes = " data-autoplay" if autoplay else ""
+    data = scene_json(scene)
+    return (
+        f'<div class="poselift-viewer"{attributes}>\n<script type="application/json">{data}</script>\n'
+        f"<noscript>{html.escape(scene.title)}: this viewer needs JavaScript.</noscript>\n</div>"
+    )
+
+
+def scene_json(scene: Scene) -> str:
+    """A scene as JSON that may stand inside a <script>. Positions are rounded to 1 mm, pixels to 0.1.
+
+    Raises ValueError if the bodies, or the error, are not of equally many frames.
+    """
+    lengths = {len(body.joints_world_m) for body in scene.bodies}
+    lengths |= set() if scene.error_mm is None else {len(scene.error_mm)}
+    if len(lengths) != 1:
+        raise ValueError(f"scene {scene.title}: expected bodies and errors of equally many frames, found {lengths}")
+    view = framing(scene)
+    content = {
+        "title": scene.title,
+        "caption": scene.caption,
+        "rate": scene.rate_hz,
+        "frames": lengths.pop(),
+        "image": scene.image_size_px,
+        "yaw": round(view.yaw, 4),
+        "radius": round(view.radius_m, 3),
+        "halfHeight": round(view.half_height_m, 3),
+        "centre": _packed(view.centre_m, METRE_STEPS),
+        "error": None if scene.error_mm is None else _packed(scene.error_mm, 10),
+        "bodies": [_body(body) for body in scene.bodies],
+    }
+    return json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
+
+
+def _body(body: Body) -> dict[str, Any]:
+    content = {
+        "name": body.name,
+        "faint": body.faint,
+        "skeleton": _tree(body.skeleton),
+        "joints": _packed(body.joints_world_m, METRE_STEPS),
+    }
+    if body.pixels is not None and body.in_skeleton is not None:
+        content |= {"inSkeleton": _tree(body.in_skeleton), "pixels": _packed(body.pixels, PIXEL_STEPS)}
+    return content
+
+
+def _tree(skeleton: Skeleton) -> dict[str, Any]:
+    return {key: getattr(skeleton, key) for key in ("joints", "parents", "left", "right")}
+
+
+def _packed(values: Float[np.ndarray, "*N"], steps: int) -> dict[str, Any]:
+    """Numbers in whole steps per unit, little-endian, in base64; the type's lowest number stands for NaN."""
+    whole = np.round(np.asarray(values, dtype=np.float64) * steps)
+    largest = np.abs(whole[np.isfinite(whole)]).max(initial=0)
+    kind = "i2" if largest <= np.iinfo("i2").max else "i4"
+    numbers = np.where(np.isfinite(whole), whole, np.iinfo(kind).min).astype(f"<{kind}")
+    return {"steps": steps, "type": kind, "data": b64encode(numbers.tobytes()).decode("ascii")}
+
+
+def viewer_asset(name: str) -> str:
+    """Returns the text of a file in pipeline/visualization/assets."""
+    return (files("pipeline.visualization") / "assets" / name).read_text(encoding="utf-8")

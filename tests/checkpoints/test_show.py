@@ -1,0 +1,127 @@
+"""Tool show: the clip that was asked for, its prediction beside its truth, in the world, and its error."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pipeline.__main__ import app
+from pipeline.checkpoints.show import Wanted, clip_scene, show
+from pipeline.config.params import TrainingConfig, read_yaml
+from pipeline.poses.checkpoint import Card, build_model, write_checkpoint
+from pipeline.poses.clips import read_split
+from pipeline.poses.geometry import Camera, RigidTransform
+from pipeline.poses.metrics import mpjpe_mm
+from pipeline.system.errors import UserError
+from tests.fixtures.browser import opened
+from tests.fixtures.walker import walker_clip, write_prepared
+
+ROW = "walker-gt-f9-rayformer"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Prepared data of a row of walkers, and a checkpoint without training."""
+    folder = tmp_path_factory.mktemp("show")
+    write_prepared(folder / "prepared" / ROW)
+    config = TrainingConfig(**read_yaml(folder / "prepared" / ROW / "training.json"))
+    card = Card(
+        row=ROW, seed=0, model=config.model, hyperparameters=config.hyperparameters, frames=9,
+        in_skeleton=config.in_skeleton, out_skeleton=config.out_skeleton, in_channels=2, epoch=1,
+        validation_mpjpe_mm=None, run_key=None, torch=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    checkpoint = folder / "checkpoints" / ROW / "run0"
+    checkpoint.mkdir(parents=True)
+    write_checkpoint(checkpoint, build_model(card).state_dict(), card)
+    return folder
+
+
+def shown(folders, wanted, **changes):
+    where = {"split": "validation", "run": 0, "out": folders / "out.html"} | changes
+    return show(ROW, wanted, prepared=folders / "prepared", checkpoints=folders / "checkpoints", **where)
+
+
+def scene_of(folders, clip):
+    return clip_scene(clip, folders / "prepared" / ROW, folders / "checkpoints" / ROW / "run0", split="validation")
+
+
+def test_prediction_and_truth_stand_in_the_world_and_the_error_is_theirs(folders):
+    clip = read_split(folders / "prepared" / ROW / "validation")[0]
+    scene = scene_of(folders, clip)
+    prediction, truth = scene.bodies
+    world_m = clip.camera.camera_from_world.inverse().apply(clip.joints_camera_m.astype(float))
+    np.testing.assert_allclose(truth.joints_world_m, world_m, atol=1e-5)
+    np.testing.assert_allclose(prediction.joints_world_m[:, 0], world_m[:, 0], atol=1e-5)
+    assert truth.faint
+    assert not prediction.faint
+    np.testing.assert_allclose(scene.error_mm, mpjpe_mm(prediction.joints_world_m, truth.joints_world_m), rtol=1e-4)
+    np.testing.assert_array_equal(prediction.pixels, clip.pixels)
+    assert "Colour: walker-gt-f9-rayformer run 0; grey: truth." in scene.caption
+
+
+def test_without_the_cameras_place_people_stand_upright_and_the_caption_says_so(folders):
+    clip = walker_clip(20, angle=0.5)
+    unknown = Camera(**{**vars(clip.camera), "camera_from_world": RigidTransform()})
+    level = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # of a camera at breast height that looks ahead
+    joints_m = clip.joints_camera_m @ np.eye(3, dtype=np.float32)
+    scene = scene_of(folders, type(clip)(**{**vars(clip), "camera": unknown, "joints_camera_m": joints_m}))
+    truth_m = scene.bodies[1].joints_world_m
+    assert "tilt is unknown" in scene.caption
+    assert (truth_m[:, 10, 2] > 1.2).all()
+    assert np.percentile(truth_m[..., 2].min(1), 5) == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(truth_m - truth_m[:, :1], (joints_m - joints_m[:, :1]) @ level, atol=1e-5)
+
+
+def test_a_page_of_the_clip_opens(folders):
+    path = shown(folders, Wanted(action="running"))
+    with opened(path) as page:
+        assert "running" in page.locator("h2").inner_text()
+        assert page.locator(".poselift-viewer .pl-curve").is_visible()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".png"])
+def test_films_and_pictures_are_written_by_their_suffix(folders, suffix):
+    path = shown(folders, Wanted(action="running"), out=folders / f"clip{suffix}")
+    assert path.read_bytes()[:8] == {".mp4": b"\0\0\0 ftyp", ".png": b"\x89PNG\r\n\x1a\n"}[suffix]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        (Wanted(action="dancing"), "action: expected one of running, walking, found 'dancing'"),
+        (Wanted(subject="person 9"), "subject: expected one of person 0, person 1, found 'person 9'"),
+        (Wanted(action="running", camera="x"), "camera of action running: expected one of at_2.5, found 'x'"),
+        (Wanted(subject="person 0", take="t"), "take of subject person 0: expected one of walk_0, found 't'"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(folders, wanted, complaint):
+    with pytest.raises(UserError, match=re.escape(complaint)):
+        shown(folders, wanted)
+
+
+def test_a_wrong_split_suffix_or_row_is_refused(folders):
+    with pytest.raises(UserError, match="split: expected one of train, validation, test, found 'dev'"):
+        shown(folders, Wanted(), split="dev")
+    with pytest.raises(UserError, match=r"out\.pdf: expected a name that ends in \.html, \.mp4, \.gif, \.png"):
+        shown(folders, Wanted(), out=folders / "out.pdf")
+    with pytest.raises(UserError, match=r"none: expected prepared data, found none: poselift prepare_data"):
+        show("none", Wanted(), split="test", run=0, prepared=folders, checkpoints=folders, out=None)
+
+
+def test_a_model_of_other_keypoints_is_refused(folders):
+    with pytest.raises(UserError, match="expected a model of 17 keypoints, 17 joints and 3 channels as in the prep"):
+        scene_of(folders, walker_clip(9, with_confidence=True))
+
+
+def test_the_command_says_what_it_wrote(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    where = ["--prepared", str(folders / "prepared"), "--checkpoints", str(folders / "checkpoints")]
+    result = CliRunner().invoke(app, ["show", ROW, "--split", "test", "--subject", "person 1", *where])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip() == f"{ROW}-run0-walk_1-at_2.5.html"
+    assert (tmp_path / result.output.strip()).is_file()

@@ -1,0 +1,177 @@
+"""The real wandb sends to a server on 127.0.0.1: what arrives is what was logged, at once or uploaded later."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from matplotlib.figure import Figure
+
+from pipeline.report.experiments import differences, experiments
+from pipeline.tracking.dashboard import TITLE, curve_panels, save_dashboard
+from pipeline.tracking.run import start_run
+from tests.experiments.test_sweeps import SWEEPS, TARGET, read_sweep
+from tests.fixtures.small_repository import write_repository
+from tests.fixtures.wandb_stand_in import API_KEY, ENTITY, StandIn, stand_in
+from tests.tracking.test_tracking import EPOCHS, RUN, clean_environment, wandb_files, warnings_in
+
+WANDB = str(Path(sys.executable).with_name("wandb"))
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
+    with (
+        clean_environment(tmp_path / "home", WANDB_HTTP_TIMEOUT="10", WANDB_FINISH_TIMEOUT="30"),
+        stand_in() as handler,
+    ):
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{handler.listener.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+        monkeypatch.chdir(tmp_path)
+        yield handler
+
+
+def train(folder: Path) -> None:
+    """A run of everything that a training logs."""
+    figure = Figure()
+    figure.subplots().plot([0, 1], [0, 1])
+    checkpoint = folder / "run0"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights.bin").write_bytes(b"weights")
+    with start_run(**RUN, config={"lr": 0.001}, folder=folder, tags=["gt"], notes="a note") as run:
+        for values in EPOCHS:
+            run.log(values)
+        run.histogram("val/error", [1, 2], [0.0, 1.0, 2.0])
+        run.figure("prediction", figure, epoch=2)
+        run.page("validation_clip", "<p>a clip</p>", epoch=2)
+        run.artifact("cmu-gt-f27-run0", "checkpoint", checkpoint, {"epoch": 2})
+        run.summarise({"test/mpjpe_mm": 46.5})
+
+
+def seen(server: type[StandIn]) -> dict[str, Any]:
+    """What somebody who opens the run sees, without the times and the names of this machine."""
+    (streams,) = server.streams.values()
+    history = [json.loads(line) for _, line in sorted(streams["wandb-history.jsonl"].items())]
+    summary = json.loads(streams["wandb-summary.json"][max(streams["wandb-summary.json"])])
+    runs = [variables for operation, variables in server.asked if operation == "UpsertBucket"]
+    configs = [json.loads(variables["config"]) for variables in runs if variables.get("config")]
+    about = ("name", "project", "groupName", "displayName", "jobType", "notes", "tags")
+    return {
+        "history": [without_times(row) for row in history],
+        "summary": without_times(summary),
+        "config": {key: value for key, value in configs[-1].items() if key != "_wandb"},
+        "about": {key: runs[0].get(key) for key in about},
+        "media": {name for name in server.files if name.startswith("media/")},
+        "artifacts": [variables["input"]["digest"] for name, variables in server.asked if name == "CreateArtifact"],
+    }
+
+
+def without_times(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("_timestamp", "_runtime", "_wandb")}
+
+
+def test_the_server_has_the_values_logged(server, tmp_path):
+    train(tmp_path)
+    history = seen(server)["history"]
+    assert [{key: row[key] for key in EPOCHS[0]} for row in history[: len(EPOCHS)]] == EPOCHS
+
+
+def test_a_run_that_was_interrupted_goes_on_as_the_same_run_with_its_whole_curve(server, tmp_path):
+    for epochs in (EPOCHS[:2], EPOCHS):  # the engine logs what a resumed run has behind it once more
+        with start_run(**RUN, config={}, folder=tmp_path) as run:
+            for values in epochs:
+                run.log(values)
+    found = seen(server)
+    assert [row["_step"] for row in found["history"]] == [0, 1, 2, 3, 4]
+    assert [row["epoch"] for row in found["history"]] == [0, 1, 0, 1, 2]
+    assert found["summary"]["val/mpjpe_mm"] == {"min": 45.125, "last": 47.5}
+
+
+def test_a_run_uploaded_later_looks_as_one_that_was_online(server, tmp_path, monkeypatch):
+    train(tmp_path / "online")
+    online = seen(server)
+    server.asked.clear()
+    server.streams.clear()
+    server.files.clear()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    train(tmp_path / "offline")
+    assert not server.streams
+    monkeypatch.delenv("WANDB_MODE")
+    (file,) = wandb_files(tmp_path / "offline")
+    uploaded = subprocess.run([WANDB, "sync", str(file.parent)], capture_output=True, text=True, check=False)
+    assert uploaded.returncode == 0, uploaded.stderr
+    assert seen(server) == online
+
+
+def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation(server, tmp_path):
+    manifest = tmp_path / "data" / "prepared" / RUN["row"] / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}", encoding="utf-8")
+    train(tmp_path / "training")
+    evaluation = {**RUN, "run_id": "evaluated", "job_type": "evaluate_5runs"}
+    with start_run(**evaluation, config={}, folder=tmp_path) as run:
+        run.used("cmu-gt-f27-run0", "checkpoint", tmp_path / "training" / "run0", {"epoch": 2})
+    names = {identity: wanted["artifactCollectionName"] for identity, wanted in server.artifacts.items()}
+    used = [variables["input"] for operation, variables in server.asked if operation == "UseArtifact"]
+    assert [(one["runName"], names[one["artifactID"]]) for one in used] == [
+        (RUN["run_id"], "cmu-gt-f27-data"),
+        ("evaluated", "cmu-gt-f27-data"),
+        ("evaluated", "cmu-gt-f27-run0"),
+    ]
+    assert len(names) == 2  # what is used is what was logged: the same digest
+
+
+def test_a_server_that_does_not_record_a_use_costs_one_warning(server, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("pipeline.tracking.run.USE_S", 0.5)
+    train(tmp_path / "training")
+    caplog.clear()
+    server.hang_at = "ArtifactType"
+    with start_run(**{**RUN, "run_id": "evaluated"}, config={}, folder=tmp_path) as run:
+        for _ in range(3):
+            run.used("cmu-gt-f27-run0", "checkpoint", tmp_path / "training" / "run0", {"epoch": 2})
+    said = [message for message in warnings_in(caplog) if "used failed" in message]
+    assert said == ["W&B: used failed, training goes on: TimeoutError: no answer in 0.5 s"]
+
+
+def test_the_dashboard_is_saved_as_a_workspace_and_a_report(server, tmp_path):
+    results = tmp_path / "results.md"
+    results.write_text("# Results\n", encoding="utf-8")
+    addresses = list(save_dashboard(results, entity=ENTITY, project="poselift"))
+    views = {
+        variables["type"]: variables
+        for operation, variables in server.asked
+        if operation.lower().startswith("upsertview")
+    }
+    assert (views["project-view"]["displayName"], views["runs"]["displayName"]) == (TITLE, f"{TITLE}: results")
+    for view in views.values():
+        assert all(f'"{panel.y[0]}"' in view["spec"] for panel in curve_panels())
+    assert all(f"{ENTITY}/poselift" in address for address in addresses)
+
+
+@pytest.mark.stories
+def test_an_agent_of_a_sweep_runs_its_trials_as_experiments(server, tmp_path, monkeypatch):
+    root = write_repository(tmp_path / "repository")
+    sweep = read_sweep(SWEEPS[0])
+    sweep["command"] = [part.replace(TARGET, "evaluate_5runs") for part in sweep["command"]]
+    (root / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    started = subprocess.run([WANDB, "sweep", "sweep.yaml"], cwd=root, capture_output=True, text=True, check=True)
+    assert f"wandb agent {ENTITY}/poselift/sweep1" in started.stderr
+    trial = {
+        "type": "run",
+        "run_id": "trial1",
+        "program": sweep["program"],
+        "args": {"datasets.cmu.lr": {"value": 0.5}},
+    }
+    server.trials.append(trial)
+    agent = ["agent", "--count", "1", f"{ENTITY}/poselift/sweep1"]
+    subprocess.run([WANDB, *agent], cwd=root, capture_output=True, check=True)
+    _, commit, experiment = experiments(root)[0]
+    assert differences(commit.params, experiment.params) == {"datasets.cmu.lr": (2.0, 0.5)}
+    assert list(experiment.metrics.values()) == [10.5]

@@ -1,0 +1,206 @@
+"""Every detector's file gives the people who are in it, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.lift.formats import read_recording
+from pipeline.lift.lifter import Lifter
+from pipeline.lift.recording import lift_recording
+from pipeline.system.errors import UserError
+from tests.fixtures.keypoint_files import CASES, EMPTY, FRAMES, LOST, coco_results, mmpose, npz, openpose, walkers
+from tests.fixtures.lifting import SIZE, write_small_checkpoint
+
+IDS = [f"{name}-{layout}-{write.__name__}" for name, layout, write, _ in CASES]
+
+
+@pytest.fixture(scope="module")
+def lifter(tmp_path_factory):
+    return Lifter.load(write_small_checkpoint(tmp_path_factory.mktemp("lift") / "run0", "linear"))
+
+
+@pytest.mark.parametrize("stated", [False, True], ids=["by looking", "stated"])
+@pytest.mark.parametrize(("name", "layout", "write", "confident"), CASES, ids=IDS)
+def test_the_people_of_a_file_are_those_who_were_written(tmp_path, name, layout, write, confident, stated):
+    path = write(tmp_path, layout)
+    found = read_recording(path, format=name if stated else None, layout=layout if stated else None, image_size_px=SIZE)
+    assert found.frames == FRAMES
+    assert found.image_size_px == SIZE
+    assert len(found.tracks) == 2
+    for track, expected in zip(found.tracks, walkers(layout), strict=True):
+        assert (track.layout, track.first_frame, len(track)) == (layout, 0, FRAMES)
+        seen = np.arange(FRAMES) != EMPTY
+        np.testing.assert_allclose(track.pixels[seen], expected[seen, :, :2], atol=1e-3)
+        np.testing.assert_allclose(track.confidence[seen], expected[seen, :, 2] if confident else 1, atol=1e-6)
+        assert np.isnan(track.pixels[EMPTY]).all()
+        assert not track.confidence[EMPTY].any()
+
+
+@pytest.mark.parametrize(("name", "layout", "write", "confident"), CASES, ids=IDS)
+def test_every_file_is_lifted(tmp_path, lifter, name, layout, write, confident):
+    said = lift_recording(
+        write(tmp_path, layout), tmp_path / "out", lifter=lifter, image_size_px=SIZE, outputs=["npz", "json"]
+    )
+    assert f"2 of 2 people, {FRAMES} frames" in said
+    poses = json.loads((tmp_path / "out" / "poses.json").read_text(encoding="utf-8"))
+    assert len(poses["people"]) == 2
+
+
+def test_one_of_the_people_can_be_chosen_by_his_id(tmp_path, lifter):
+    path = coco_results(tmp_path, "coco17")
+    said = lift_recording(path, tmp_path / "out", lifter=lifter, image_size_px=SIZE, persons=["4"], outputs=["npz"])
+    assert "1 of 2 people" in said
+    assert LOST < FRAMES  # his id was lost, and he was still followed
+
+
+def test_what_is_stated_goes_before_what_the_file_says(tmp_path):
+    found = read_recording(npz(tmp_path, "h36m17"), format=None, image_size_px=(640, 480), rate_hz=50.0)
+    assert (found.rate_hz, found.image_size_px) == (50.0, (640, 480))
+
+
+LENS = {"focal_px": [900.0, 910.0], "centre_px": [500.0, 490.0], "radial": [0.1, 0.0, 0.0], "tangential": [0.0, 1e-3]}
+OPENCV = {"camera_matrix": [[900, 0, 500], [0, 910, 490], [0, 0, 1]], "dist_coeffs": [0.1, 0, 1e-3, 0, 0]}
+
+
+@pytest.mark.parametrize("numbers", [LENS, OPENCV], ids=["by name", "as OpenCV has it"])
+def test_a_camera_in_an_npz_file_or_beside_the_input_is_used(tmp_path, lifter, numbers):
+    keypoints = walkers("h36m17")[0]
+    np.savez(tmp_path / "a.npz", keypoints=keypoints, layout="h36m17", image_size=SIZE, **numbers)
+    np.savez(tmp_path / "b.npz", keypoints=keypoints, layout="h36m17", image_size=SIZE)
+    (tmp_path / "camera.json").write_text(json.dumps(numbers), encoding="utf-8")
+    about = {}
+    for name, camera_file in (("a", None), ("b", tmp_path / "camera.json")):
+        lift_recording(
+            tmp_path / f"{name}.npz", tmp_path / name, lifter=lifter, outputs=["npz"], camera_file=camera_file
+        )
+        about[name] = json.loads((tmp_path / name / "about.json").read_text(encoding="utf-8"))
+        assert about[name]["camera"] == LENS
+        assert not any("lens" in assumption for assumption in about[name]["assumed"])
+    again = tmp_path / "a" / "about.json"  # what was written is itself a camera
+    lift_recording(tmp_path / "b.npz", tmp_path / "c", lifter=lifter, outputs=["npz"], camera_file=again)
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "a" / "poses.npz")["person0_joints_world_m"],
+        np.load(tmp_path / "c" / "poses.npz")["person0_joints_world_m"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"focal_px": 900}, "expected a camera's focal_px and centre_px, or camera_matrix"),
+        ({"focal_px": 0, "centre_px": [500, 500]}, "expected a focal length over 0"),
+        ({"camera_matrix": [[1, 0], [0, 1]]}, "expected a camera's focal_px"),
+        ([900], "expected an object with a camera's numbers, found list"),
+    ],
+)
+def test_a_camera_that_is_none_is_refused(tmp_path, lifter, content, message):
+    camera_file = broken(tmp_path / "camera.json", content)
+    with pytest.raises(UserError, match=message):
+        lift_recording(
+            npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, image_size_px=SIZE, camera_file=camera_file
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_lenses_are_one_too_many(tmp_path, lifter):
+    camera_file = broken(tmp_path / "camera.json", LENS)
+    with pytest.raises(UserError, match="expected a camera or a focal length or field of view, found both"):
+        lift_recording(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, camera_file=camera_file, fov_deg=60.0)
+
+
+def test_openpose_scores_just_above_one_count_as_one(tmp_path):
+    folder = openpose(tmp_path, "body25")
+    path = folder / "walk_000000000000_keypoints.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["people"][0]["pose_keypoints_2d"][2] = 1.04
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert read_recording(folder, format=None).tracks[0].confidence[0, 0] == 1
+
+
+def broken(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+ONE = {"image_id": 0, "category_id": 1, "keypoints": [1.0] * 51, "score": 1}
+BAD = {
+    "cut off": ("a.json", '[{"image_id": 0, "keypo', "expected whole JSON"),
+    "nested": ("a.json", "[" * 100_000, "expected whole JSON"),
+    "of something else": ("a.json", {"rows": 3}, "expected the JSON of a detector that is known"),
+    "empty list": ("a.json", [], "expected the JSON of a detector that is known"),
+    "of 12 joints": ("a.json", [ONE | {"keypoints": [1.0] * 36}], "joints, found 12"),
+    "of no whole joints": ("a.json", [ONE | {"keypoints": [1.0] * 50}], "ValueError"),
+    "with words": ("a.json", [ONE | {"keypoints": ["x"] * 51}], "ValueError"),
+    "without keypoints": ("a.json", [{"image_id": 0, "score": 1}], "KeyError: 'keypoints'"),
+    "with image_id that is no frame": ("a.json", [ONE | {"image_id": "walk"}], "image_id: expected a frame number"),
+    "with frames far apart": ("a.json", [ONE, ONE | {"image_id": 10**9}], "expected numbers that follow each other"),
+    "with one id twice": ("a.json", [ONE | {"track_id": 1}] * 2, "expected each person once, found two with id '1'"),
+    "with scores in per cent": ("a.json", [ONE | {"keypoints": [1, 1, 87.0] * 17}], "expected confidences from 0 to 1"),
+    "csv without layout": ("a.csv", "frame,joint,x,y\n0,Hip,1,2\n", "layout: expected one of"),
+    "csv of other joints": ("a.csv", "layout,frame,joint,x,y\ncoco17,0,Hip,1,2\n", "line 2: expected frame, joint"),
+    "csv before the start": ("a.csv", "layout,frame,joint,x,y\ncoco17,-1,Nose,1,2\n", "expected numbers from 0"),
+    "npz of text": ("a.npz", "hello", "expected a whole npz archive"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD)
+def test_a_file_that_is_no_keypoints_is_refused(tmp_path, name, content, message):
+    path = broken(tmp_path / name, content)
+    with pytest.raises(UserError, match=message) as refused:
+        read_recording(path, format=None)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "openpsoe"}, "format: expected one of npz, csv, openpose"),
+        ({"format": None, "layout": "coco18"}, "layout: expected one of h36m17, coco17"),
+        ({"format": None, "layout": "body25"}, "frame 0: expected 25 joints of layout 'body25', found 17"),
+        ({"format": "openpose"}, "expected keypoints as openpose has them"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        read_recording(coco_results(tmp_path, "coco17"), **options)
+
+
+def test_shares_of_an_image_need_its_size(tmp_path):
+    with pytest.raises(UserError, match="expected --image-size"):
+        read_recording(broken(tmp_path / "a.json", [{"landmarks": [[{"x": 0.5, "y": 0.5}] * 33]}]), format=None)
+
+
+def test_an_empty_folder_or_none_is_refused(tmp_path):
+    with pytest.raises(UserError, match="found an empty folder"):
+        read_recording(tmp_path, format=None)
+    with pytest.raises(UserError, match="found none"):
+        read_recording(tmp_path / "nowhere", format=None)
+
+
+def test_two_files_of_one_frame_are_refused(tmp_path):
+    folder = openpose(tmp_path, "body25")
+    (folder / "other_000000000003_keypoints.json").write_text('{"people": []}', encoding="utf-8")
+    with pytest.raises(UserError, match="expected one file per frame, found"):
+        read_recording(folder, format=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda people: [], "expected at least one person, found none in 12 frames"),
+        (lambda people: [one * [1, 1, 0] for one in people], "expected at least one person, found none"),
+        (lambda people: [one + np.array([5000, 0, 0]) for one in people], "expected keypoints inside the image"),
+    ],
+    ids=["nobody", "all confidences zero", "outside the image"],
+)
+def test_people_who_cannot_be_lifted_are_refused_and_nothing_is_written(tmp_path, lifter, monkeypatch, change, message):
+    changed = change(walkers("coco17"))
+    monkeypatch.setattr("tests.fixtures.keypoint_files.walkers", lambda layout: changed)
+    path = mmpose(tmp_path, "coco17")
+    with pytest.raises(UserError, match=message):
+        lift_recording(path, tmp_path / "out", lifter=lifter, image_size_px=SIZE)
+    assert not (tmp_path / "out").exists()

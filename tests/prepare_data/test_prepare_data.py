@@ -1,0 +1,219 @@
+"""A tiny archive goes through the whole stage: what comes out adds up, is the same again, and is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.config.params import EvaluationConfig, TrainingConfig, load_params, read_yaml, recipe_for, validated
+from pipeline.config.rows import parse_row
+from pipeline.poses.clips import SPLITS, read_split
+from pipeline.poses.skeleton import H36M_17
+from pipeline.prepare_data import stage
+from pipeline.prepare_data.stage import prepare_data
+from pipeline.system.errors import UserError
+from tests.fixtures.tiny_archive import FRAMES, TAKES, VALIDATION_TAKE, write_tiny_archive
+
+GT, DET = "cmu-gt-f27-linear", "cmu-det-f27-linear"
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the two rows prepared from the tiny archive; to be read, not changed."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for row in (GT, DET):
+        prepare_data(row, folder / row, params_path=write_params(folder), raw_folder=tiny_raw)
+    return folder
+
+
+def write_params(folder: Path, **changes: Any) -> Path:
+    """The project's params.yaml, the keys of its dataset cmu changed."""
+    content = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
+    content["datasets"]["cmu"] |= {"validation_takes": [VALIDATION_TAKE], "rate_hz": 30} | changes
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+
+
+def test_the_folder_holds_three_splits_two_configurations_and_a_manifest(prepared):
+    split_files = {
+        f"{split}/{file}" for split in SPLITS for file in ("clips.json", "pixels.npy", "joints_camera_m.npy")
+    }
+    others = {"training.json", "evaluation.json", "manifest.json"}
+    assert set(contents(prepared / GT)) == split_files | others
+    assert set(contents(prepared / DET)) == split_files | others | {f"{split}/confidence.npy" for split in SPLITS}
+
+
+@pytest.mark.parametrize("row", [GT, DET])
+def test_the_manifest_counts_what_is_in_the_splits(row, prepared):
+    manifest = manifest_of(prepared / row)
+    assert manifest["row"] == row
+    for split, counts in manifest["splits"].items():
+        clips = read_split(prepared / row / split)
+        assert counts["takes"] == len({clip.take for clip in clips})
+        assert counts["clips"] == len(clips)
+        assert counts["frames"] == sum(len(clip) for clip in clips)
+        for kind in ("subset", "subject", "action", "camera"):
+            assert sum(counts[f"frames_per_{kind}"].values()) == counts["frames"]
+        for camera, frames in counts["frames_per_camera"].items():
+            assert frames == sum(len(clip) for clip in clips if clip.camera.name == camera)
+    assert sum(counts["takes"] for counts in manifest["splits"].values()) == len(TAKES)
+
+
+def test_every_frame_is_in_a_clip_or_counted_as_dropped(prepared):
+    manifest = manifest_of(prepared / GT)
+    kept = sum(counts["frames"] for counts in manifest["splits"].values())
+    dropped = manifest["dropped_frames"]
+    assert kept + dropped["total"] == len(TAKES) * 4 * FRAMES // 2  # 60 Hz filmed at 30
+    assert dropped["total"] == sum(entry["frames"] for entry in dropped["takes"])
+    assert all(entry["frames"] > 0 for entry in dropped["takes"])
+
+
+def test_no_take_is_in_two_splits_and_test_takes_are_in_test(prepared):
+    takes = {split: {clip.take for clip in read_split(prepared / GT / split)} for split in SPLITS}
+    assert takes["test"] == {"test_walking_1", "martial_08"}
+    assert takes["validation"] == {VALIDATION_TAKE}
+    assert takes["train"] == set(TAKES) - takes["test"] - takes["validation"]
+
+
+@pytest.mark.parametrize("row", [GT, DET])
+def test_the_manifest_has_the_hash_of_every_other_file(row, prepared):
+    files = contents(prepared / row)
+    del files["manifest.json"]
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    assert manifest_of(prepared / row)["sha256"] == hashes
+
+
+def test_preparing_twice_gives_the_same_bytes(prepared, tiny_raw, tmp_path):
+    prepare_data(DET, tmp_path / DET, params_path=write_params(tmp_path), raw_folder=tiny_raw)
+    assert contents(tmp_path / DET) == contents(prepared / DET)
+
+
+def test_exact_and_detected_rows_have_the_same_joints(prepared):
+    for split in SPLITS:
+        exact, detected = (prepared / row / split for row in (GT, DET))
+        assert (exact / "joints_camera_m.npy").read_bytes() == (detected / "joints_camera_m.npy").read_bytes()
+        assert (exact / "clips.json").read_bytes() == (detected / "clips.json").read_bytes()
+        assert (exact / "pixels.npy").read_bytes() != (detected / "pixels.npy").read_bytes()
+
+
+def test_another_window_or_model_gets_the_same_clips(prepared, tiny_raw, tmp_path):
+    prepare_data("cmu-gt-f9-poseformer", tmp_path / "out", params_path=write_params(tmp_path), raw_folder=tiny_raw)
+    for split in SPLITS:
+        assert contents(tmp_path / "out" / split) == contents(prepared / GT / split)
+
+
+@pytest.mark.parametrize("keypoints", ["gt", "det"])
+def test_one_more_sequence_changes_no_other_clip(keypoints, raw_cmu, prepared, tmp_path):
+    row = f"cmu-{keypoints}-f27-linear"
+    fewer = tuple(name for name in TAKES if name != "train_walking_2")
+    write_tiny_archive(raw_cmu, tmp_path / "raw" / "cmu_mocap", fewer)
+    prepare_data(row, tmp_path / row, params_path=write_params(tmp_path), raw_folder=tmp_path / "raw")
+    compared = 0
+    for split in SPLITS:
+        with_it = {clip.name: clip for clip in read_split(prepared / row / split)}
+        without_it = {clip.name: clip for clip in read_split(tmp_path / row / split)}
+        assert set(without_it) == {name for name, clip in with_it.items() if clip.take != "train_walking_2"}
+        for name, clip in without_it.items():
+            compared += 1
+            for key in ("pixels", "joints_camera_m", "confidence"):
+                np.testing.assert_array_equal(getattr(clip, key), getattr(with_it[name], key))
+            assert (
+                clip.camera.camera_from_world.rotation.tolist()
+                == with_it[name].camera.camera_from_world.rotation.tolist()
+            )
+    assert compared >= 20
+
+
+@pytest.mark.parametrize(("row", "channels"), [(GT, 2), (DET, 3)])
+def test_the_configurations_are_the_parameters_of_the_row(row, channels, prepared):
+    params = load_params(prepared / "params.yaml")
+    recipe = recipe_for(parse_row(row), params, where="params.yaml").model_dump()
+    training = validated(TrainingConfig, read_yaml(prepared / row / "training.json"), where="training.json")
+    evaluation = validated(EvaluationConfig, read_yaml(prepared / row / "evaluation.json"), where="evaluation.json")
+    assert training.row == evaluation.row == row
+    assert (training.in_channels, training.in_skeleton, training.out_skeleton) == (channels, H36M_17.name, H36M_17.name)
+    assert training.frames == evaluation.frames == 27
+    assert training.threads == evaluation.threads == params.threads
+    assert evaluation.selection == recipe["selection"]
+    for part in (training.training.model_dump(), evaluation.evaluation.model_dump()):
+        assert part.items() <= recipe.items()
+
+
+def test_an_old_folder_is_replaced_whole(tiny_raw, tmp_path):
+    (tmp_path / GT).mkdir()
+    (tmp_path / GT / "old.txt").touch()
+    prepare_data(GT, tmp_path / GT, params_path=write_params(tmp_path), raw_folder=tiny_raw)
+    assert "old.txt" not in contents(tmp_path / GT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [GT, "params.yaml"]
+
+
+def refuses(row: str, folder: Path, raw_folder: Path, message: str, **changes: Any) -> None:
+    """That the stage refuses and leaves nothing behind, and what was there as it was."""
+    out = folder / "prepared" / "row"
+    out.mkdir(parents=True)
+    (out / "old.txt").touch()
+    with pytest.raises(UserError, match=message):
+        prepare_data(row, out, params_path=write_params(folder, **changes), raw_folder=raw_folder)
+    assert [path.name for path in out.parent.iterdir()] == ["row"]
+    assert [path.name for path in out.iterdir()] == ["old.txt"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("coco-gt-f27-linear", "dataset: expected one of cmu, .*, found 'coco'"),
+        ("cmu-cpn-f27-linear", "keypoints: expected one of gt, det for dataset cmu, found 'cpn'"),
+        ("cmu-gt-f27-resnet", "model: expected one of .*, found 'resnet'"),
+        ("cmu-gt-f26-linear", "frames: expected an odd number over 0 .*, found 26"),
+        ("cmu-gt-linear", "row 'cmu-gt-linear': expected <dataset>-<keypoints>-f<frames>-<model>"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused_by_name(row, message, tiny_raw, tmp_path):
+    refuses(row, tmp_path, tiny_raw, message)
+
+
+def test_a_dataset_with_parameters_but_no_reader_is_refused(tiny_raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "SOURCES", {})
+    refuses(GT, tmp_path, tiny_raw, "dataset cmu: expected one that can be read: ")
+
+
+def test_a_bad_raw_file_leaves_nothing_behind(own_raw, tmp_path):
+    path = own_raw / "cmu_mocap" / "daz_martial.npz"
+    with np.load(path) as archive:
+        motions = dict(archive)
+    motions["martial_08"][3, 7] = np.nan
+    np.savez(path, **motions)
+    refuses(GT, tmp_path, own_raw, "daz_martial.npz: 'martial_08': expected finite numbers, .* in row 3")
+
+
+def test_a_failure_while_writing_leaves_nothing_behind(raw_cmu, tmp_path):
+    # Nothing to test on: found out when the last of the three splits is written.
+    write_tiny_archive(raw_cmu, tmp_path / "raw" / "cmu_mocap", ("train_walking_1", VALIDATION_TAKE))
+    refuses(GT, tmp_path, tmp_path / "raw", "test: expected at least one clip, found none")
+
+
+def test_without_validation_takes_all_are_trained_on(tiny_raw, tmp_path):
+    params_path = write_params(tmp_path, validation_takes=[], selection="last")
+    prepare_data(GT, tmp_path / GT, params_path=params_path, raw_folder=tiny_raw)
+    assert read_split(tmp_path / GT / "validation") == []
+    assert VALIDATION_TAKE in {clip.take for clip in read_split(tmp_path / GT / "train")}
+
+
+def test_the_best_epoch_cannot_be_selected_without_validation_takes(tiny_raw, tmp_path):
+    message = "selection: expected validation_takes for 'best_validation', found none"
+    refuses(GT, tmp_path, tiny_raw, message, validation_takes=[], selection="best_validation")

@@ -1,0 +1,121 @@
+"""The page shows the metrics' numbers and plays clips in a real browser, and asks the network for nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.evaluate_5runs.distributions import EDGES_MM, error_distribution
+from pipeline.system.errors import UserError
+from pipeline.visualization.charts import distribution, group_errors, learning_curves
+from pipeline.visualization.tables import tex_table, tex_text
+from tests.fixtures.browser import PHONE, opened
+from tests.report.test_report import ROWS, metrics_of, reported, shown, write_project
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of two rows of one protocol, reported."""
+    made = tmp_path_factory.mktemp("reported")
+    write_project(made, [metrics_of(row, number=number) for number, row in enumerate(ROWS, 1)], ROWS)
+    reported(made)
+    return made
+
+
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", None), ("dark", None), ("light", PHONE)])
+def test_the_page_draws_every_chart_and_clip_within_its_width(scheme, viewport, folder):
+    with opened(folder / "reports" / "index.html", scheme=scheme, viewport=viewport) as page:
+        page.wait_for_function("document.querySelectorAll('.chart svg').length === 4")
+        assert page.locator(".poselift-viewer canvas").count() >= len(ROWS)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 18, 23)"
+        assert dark == (scheme == "dark")
+
+
+def test_the_page_holds_the_numbers_of_the_metrics_and_the_manifest(folder):
+    text = (folder / "reports" / "index.html").read_text(encoding="utf-8")
+    for number, row in enumerate(ROWS, 1):
+        result = metrics_of(row, number=number)
+        assert f"<td>{shown(result['mpjpe_mm'])}</td>" in text
+    for part in ("<td>4,321</td>", "0123abcd", "Dropped frames: 7.", "by lot", "another dataset than the embedded one"):
+        assert part in text
+
+
+def test_the_same_input_gives_the_same_page(folder):
+    page = folder / "reports" / "index.html"
+    before = page.read_bytes()
+    reported(folder)
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("reports/distributions/{}.json", "expected JSON with edges_mm, runs, found JSONDecodeError"),
+        ("reports/scenes/{}.json", "expected JSON with seed, chosen, skeleton, clips, found JSONDecodeError"),
+        ("prepared/{}/manifest.json", "expected JSON with splits, dropped_frames, sha256, found JSONDecodeError"),
+        ("reports/learning_curves/{}.csv", "expected learning curves, found KeyError"),
+    ],
+)
+def test_a_damaged_file_of_a_row_is_refused_by_name(name, message, tmp_path):
+    write_project(tmp_path, [metrics_of(ROWS[0])], ROWS[:1])
+    path = tmp_path / name.format(ROWS[0])
+    path.write_text("run\n1\n" if path.suffix == ".csv" else "{", encoding="utf-8")
+    with pytest.raises(UserError, match=f"{path.name}: {message}"):
+        reported(tmp_path)
+
+
+def test_plots_of_dvc_open_without_a_network(tmp_path):
+    made = tmp_path / "plots"
+    subprocess.run(["dvc", "plots", "show", "-q", "-o", str(made)], cwd=REPOSITORY, check=True, env=_environment())
+    with opened(made / "index.html") as page:
+        page.wait_for_selector(".vega-embed canvas, .vega-embed svg")
+
+
+def _environment() -> dict[str, str]:
+    """So that the `dvc` of this Python is found."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_tex_escapes_what_latex_would_read_as_its_own():
+    assert tex_text("a_b & 5 % ± {x}") == r"a\_b \& 5 \% $\pm$ \{x\}"
+
+
+def test_every_line_of_a_tex_table_has_the_columns_that_it_declares():
+    text = tex_table(["row", "MPJPE (%)"], [["a_b", "1.00 ± 0.10"], ["c&d", "–"]], words=1, caption="50 %")
+    assert r"\begin{tabular}{lr}" in text
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert [line.replace(r"\&", "").count("&") for line in lines] == [1, 1, 1]
+    assert text.count(r"\begin") == text.count(r"\end")
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+        assert text.count(rule) == 1
+
+
+def test_a_known_shift_lies_in_its_bin():
+    target_m = np.zeros((3, 2, 3))
+    predicted_m = target_m.copy()
+    predicted_m[:, 1, 0] = (0.010, 0.0149, 0.600)  # lower edge, within, beyond
+    found = error_distribution(predicted_m, target_m, ("root", "hand"))
+    hand, frames = found["joint_error_mm"]["hand"], found["frame_mpjpe_mm"]
+    assert (hand["counts"][2], hand["beyond"], sum(hand["counts"])) == (2, 1, 2)
+    assert (frames["counts"][1], frames["beyond"]) == (2, 1)  # half of it: the root has none
+    assert hand["quantiles"]["0.5"] == pytest.approx(14.9, abs=1e-3)
+    assert len(hand["counts"]) == len(EDGES_MM) - 1
+
+
+def test_charts_hold_the_data_and_leave_out_what_is_unknown():
+    means = {"row": {"a": {"mean": 2.0, "std": None}, "b": {"mean": None, "std": None}, "c": {"mean": 5.0, "std": 1.0}}}
+    spec = group_errors(means, title="mm")
+    assert [(v["group"], v["low"], v["high"]) for v in spec["data"]["values"]] == [("a", 2, 2), ("c", 4, 6)]
+    assert spec["encoding"]["y"]["sort"] == ["c", "a"]
+    records = [{"epoch": 1, "val": None}, {"epoch": 2, "val": 3.0}]
+    assert [v["epoch"] for v in learning_curves({"row": records}, column="val", title="mm")["data"]["values"]] == [2]
+    shares = distribution({"row": [1, 2]}, edges_mm=(0.0, 5.0, 10.0), beyond={"row": 1})
+    assert [v["share"] for v in shares["data"]["values"]] == [25, 50]
