@@ -19,8 +19,11 @@ A new model is one file here and one line in MODELS.
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import torch
@@ -86,6 +89,27 @@ def check_hyperparameters(name: str, hyperparameters: Mapping[str, object]) -> d
     except ValueError as error:
         raise ValueError(f"models.{name}: {error}") from None
     return complete
+
+
+def code_hash(name: str) -> str:
+    """Returns a hash of the file of the architecture called `name` and of those in models/ that it imports.
+
+    It changes when the network may compute something else, and not when another architecture changes or is added.
+    """
+    folder, found = Path(__file__).parent, set()
+    waiting = [MODELS[name].__module__]
+    while waiting:
+        module = waiting.pop()
+        if module in found or not module.startswith("models."):
+            continue
+        found.add(module)
+        for node in ast.walk(ast.parse((folder / f"{module.split('.')[1]}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting.append(node.module)
+    files = [folder / f"{module.split('.')[1]}.py" for module in sorted(found)]
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def hyperparameter_fields(model: type[nn.Module]) -> dict[str, Any]:

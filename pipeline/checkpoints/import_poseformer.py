@@ -34,6 +34,8 @@ OTHER_MODELS = {
     "Freq_embedding.weight": "PoseFormerV2",
     "STEblocks.0.norm1.weight": "MixSTE",
 }
+# Frames per second and focal length in half image widths of the data that public weights were trained on.
+PUBLISHED_DATA = {"h36m": (50.0, 2.29), "humaneva": (60.0, None)}
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -81,6 +83,7 @@ def import_checkpoint(
         if not torch.isfinite(tensor).all():
             raise UserError(f"{path}: tensor {name}: expected finite numbers, found NaN or infinity")
     epoch = content.get("epoch")
+    rate_hz, focal = PUBLISHED_DATA.get(dataset, (None, None))
     card = Card(
         row=str(parse_row(f"{dataset}-{keypoints}-f{sizes['frames']}-poseformer")),
         seed=None,
@@ -90,6 +93,8 @@ def import_checkpoint(
         in_skeleton=in_skeleton,
         out_skeleton=out_skeleton,
         in_channels=sizes["in_channels"],
+        rate_hz=rate_hz,
+        focal=focal,
         epoch=epoch if type(epoch) is int else None,
         validation_mpjpe_mm=None,
         run_key=None,

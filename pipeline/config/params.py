@@ -180,10 +180,13 @@ class TrainingConfig(Values):
     row: str
     frames: Count
     model: str
-    hyperparameters: dict[str, Any]
+    model_code: str  # models.code_hash of it: a changed architecture makes its own rows stale, and no others
+    hyperparameters: dict[str, Any]  # as given; the architecture has defaults for the rest
     in_skeleton: str
     out_skeleton: str
     in_channels: Count
+    rate_hz: Positive | None  # of the frames to train on; None where they differ or nobody published it
+    focal: Positive | None  # of the lenses in half image widths; None where they differ
     threads: Count
     same_bits: SameBits
     device: Device
@@ -199,6 +202,7 @@ class EvaluationConfig(Values):
     """How the runs of a row are scored; evaluation.json holds it."""
 
     row: str
+    model_code: str  # as in TrainingConfig
     dataset: str
     keypoints: str
     target: str
@@ -223,7 +227,7 @@ def load_params(path: Path) -> Params:
     params = validated(Params, _read_extended(path), where=str(path))
     for name in params.models:
         try:
-            architecture_of(name, params)
+            check_hyperparameters(*architecture_of(name, params))
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error
     for dataset in type(params.datasets).model_fields:
@@ -258,14 +262,14 @@ def merged(original: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def architecture_of(name: str, params: Params) -> tuple[str, dict[str, Any]]:
-    """The file in models/ that the model called `name` is built from, and all its hyperparameters.
+    """Returns the file in models/ that the model called `name` is built from, and the hyperparameters given for it.
 
-    That is the one of its own name unless its entry says `architecture`, so that one architecture has several presets.
-    Raises ValueError naming what is wrong.
+    The file is the one of the model's own name unless its entry says `architecture`, so that one architecture has
+    several presets. What is not given the architecture completes when it is built.
     """
     hyperparameters = dict(params.models[name])
     architecture = str(hyperparameters.pop("architecture", name))
-    return architecture, check_hyperparameters(architecture, hyperparameters)
+    return architecture, hyperparameters
 
 
 def recipe_for(row: Row, params: Params, *, where: str) -> Recipe:

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from pipeline.config.rows import parse_row
 from pipeline.lift.lift_input import (
     check_inside,
     chosen_tracks,
@@ -21,7 +20,6 @@ from pipeline.lift.lift_input import (
     without_weak,
 )
 from pipeline.lift.model_input import (
-    TRAINED_ON,
     TrainedOn,
     at_times,
     camera_with_lens,
@@ -76,7 +74,7 @@ class Lifter:
     ) -> Lifter:
         """The checkpoint in the folder `path`, on the CPU.
 
-        `rate_hz` is the rate of the data it was trained on, where that is another than pipeline.lift.model_input knows.
+        `rate_hz` is the rate of the data it was trained on, where its card does not say it.
         Raises UserError if there is no checkpoint, it is damaged, its rate is not known, or an option is out of range.
         """
         if not 0 <= max_gap_s < np.inf:
@@ -88,8 +86,7 @@ class Lifter:
             fetch = f"; fetch it with: dvc pull {folder.parent}" if folder == SHIPPED else ""
             raise UserError(f"{folder}: expected a checkpoint, found none{fetch}")
         model, card = load_checkpoint(folder, device=torch.device("cpu"))
-        dataset = parse_row(card.row).dataset
-        trained = TRAINED_ON.get(dataset, TrainedOn(None, None))
+        trained = TrainedOn(card.rate_hz, card.focal)
         if rate_hz is not None:
             trained = replace(trained, rate_hz=rate_hz)
         if trained.rate_hz is None or not 0 < trained.rate_hz < np.inf:

@@ -23,14 +23,6 @@ class TrainedOn:
     focal: float | None
 
 
-# cmu is filmed at params.yaml's rate with Human3.6M's lenses (1145 to 1150 px on 1000 px). The training videos of
-# MPI-INF-3DHP have 25 or 50 frames per second.
-TRAINED_ON = {
-    "cmu": TrainedOn(rate_hz=30.0, focal=2.29),
-    "h36m": TrainedOn(rate_hz=50.0, focal=2.29),
-    "humaneva": TrainedOn(rate_hz=60.0, focal=None),
-    "mpi_inf_3dhp": TrainedOn(rate_hz=None, focal=None),
-}
 ASSUMED_FOV_DEG = 47.2  # over the longer side: the lens of most training data, 2 atan(1 / 2.29)
 
 # How high the joints of a standing person are over the hip, in metres.

@@ -38,9 +38,10 @@ class ImportedFrom(Values):
 class Card(Values):
     """What is known about a checkpoint: enough to build the model, and where the weights come from.
 
-    `row` says what the weights were trained on. `epoch` is the one whose weights these are. `validation_mpjpe_mm` is
-    None where there was nothing to validate on. For weights trained elsewhere (`imported_from`) the row is what was
-    stated on import, and seed, run_key and torch are None.
+    `row` says what the weights were trained on, `rate_hz` at how many frames per second and `focal` with which
+    lens, in half image widths; both are None where the training data differ in them. `epoch` is the one whose
+    weights these are. `validation_mpjpe_mm` is None where there was nothing to validate on. For weights trained
+    elsewhere (`imported_from`) the row is what was stated on import, and seed, run_key and torch are None.
     """
 
     row: str
@@ -51,6 +52,8 @@ class Card(Values):
     in_skeleton: str
     out_skeleton: str
     in_channels: StrictInt
+    rate_hz: float | None
+    focal: float | None
     epoch: StrictInt | None
     validation_mpjpe_mm: float | None
     run_key: str | None
@@ -86,7 +89,11 @@ def write_checkpoint(folder: Path, weights: dict[str, torch.Tensor], card: Card)
 def read_card(folder: Path) -> Card:
     """The card of a checkpoint. Raises UserError if it is missing or damaged, or names what does not exist here."""
     path = folder / CARD
-    card = validated(Card, read_yaml(path), where=str(path))
+    content = read_yaml(path)
+    if isinstance(content, dict) and not {"rate_hz", "focal"} <= content.keys():
+        expected = f"{path}: expected rate_hz and focal of the training data, found an older card without them"
+        raise UserError(f'{expected}; for the embedded motion capture add "rate_hz": 30.0, "focal": 2.29')
+    card = validated(Card, content, where=str(path))
     if card.model not in MODELS:
         raise UserError(f"{path}: model: expected one of {', '.join(MODELS)}, found '{card.model}'")
     for name in (card.in_skeleton, card.out_skeleton):

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from models import code_hash
 from pipeline.config.params import (
     CmuRecipe,
     Evaluation,
@@ -64,7 +65,9 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
             where = f"{params_path}: datasets.{row.dataset}"
             raise UserError(f"{where}: selection: expected validation_takes for 'best_validation', found none")
         with_confidence = splits["train"][0].confidence is not None
-        training = _training_config(row, params, recipe, prepared, in_channels=3 if with_confidence else 2)
+        training = _training_config(
+            row, params, recipe, prepared, clips=splits["train"], in_channels=3 if with_confidence else 2
+        )
         write_json(folder / "training.json", training.model_dump())
         write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())
         write_json(folder / "manifest.json", _manifest(row, prepared, splits, folder))
@@ -119,17 +122,20 @@ SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
 
 
 def _training_config(
-    row: Row, params: Params, recipe: Recipe, prepared: Prepared, *, in_channels: int
+    row: Row, params: Params, recipe: Recipe, prepared: Prepared, *, clips: Sequence[Clip], in_channels: int
 ) -> TrainingConfig:
     architecture, hyperparameters = architecture_of(row.model, params)
     return TrainingConfig(
         row=str(row),
         frames=row.frames,
         model=architecture,
+        model_code=code_hash(architecture),
         hyperparameters=hyperparameters,
         in_skeleton=prepared.in_skeleton.name,
         out_skeleton=prepared.out_skeleton.name,
         in_channels=in_channels,
+        rate_hz=_shared_rate_hz(clips),
+        focal=_shared_focal(clips),
         threads=params.threads,
         same_bits=params.same_bits,
         device=params.device,
@@ -142,9 +148,25 @@ def _training_config(
     )
 
 
+def _shared_rate_hz(clips: Sequence[Clip]) -> float | None:
+    """Returns the rate of the clips; None if it differs between them or is not known."""
+    rates_hz = {clip.rate_hz for clip in clips}
+    return rates_hz.pop() if len(rates_hz) == 1 else None
+
+
+def _shared_focal(clips: Sequence[Clip]) -> float | None:
+    """Returns the focal length of the clips' lenses in half image widths; None if they differ by more than 1 %."""
+    lenses = {(clip.camera.focal_px, clip.camera.width_px) for clip in clips}
+    focals = [2 * focal_px[0] / width_px for focal_px, width_px in lenses if focal_px is not None]
+    if len(focals) < len(lenses) or max(focals) > 1.01 * min(focals):
+        return None
+    return round(sum(focals) / len(focals), 2)
+
+
 def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepared) -> EvaluationConfig:
     return EvaluationConfig(
         row=str(row),
+        model_code=code_hash(architecture_of(row.model, params)[0]),
         dataset=row.dataset,
         keypoints=row.keypoints,
         target=prepared.target,

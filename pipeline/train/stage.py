@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models import build
+from models import build, check_hyperparameters
 from models.linear import Linear
 from pipeline.config.params import TrainingConfig, read_yaml, validated
 from pipeline.poses.checkpoint import CARD, Card, Record, read_card, write_checkpoint, write_history
@@ -30,22 +30,7 @@ from pipeline.train.loop import Best, fit, predict_validation_clip, validate
 
 log = logging.getLogger(__name__)
 
-CODE = (
-    "pipeline/train/stage.py",
-    "pipeline/train/loop.py",
-    "pipeline/train/batches.py",
-    "pipeline/mocap/bodies.py",
-    "pipeline/distributed.py",
-    "pipeline/poses/windows.py",
-    "pipeline/train/losses.py",
-    "pipeline/poses/metrics.py",
-    "pipeline/train/optimization.py",
-    "pipeline/poses/checkpoint.py",
-    "pipeline/mocap/detector_noise.py",
-    "pipeline/mocap/fresh_noise.py",
-    "pipeline/mocap/augmentation.py",
-    "models/*.py",
-)
+ROOMS = ("mocap", "poses", "train")  # whose code decides the weights, as dvc.yaml says; the model's is in training.json
 
 
 def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
@@ -89,11 +74,13 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
                 row=config.row,
                 seed=seed,
                 model=config.model,
-                hyperparameters=config.hyperparameters,
+                hyperparameters=check_hyperparameters(config.model, config.hyperparameters),
                 frames=config.frames,
                 in_skeleton=config.in_skeleton,
                 out_skeleton=config.out_skeleton,
                 in_channels=config.in_channels,
+                rate_hz=config.rate_hz,
+                focal=config.focal,
                 epoch=best.epoch,
                 validation_mpjpe_mm=best.val_mpjpe_mm,
                 run_key=key,
@@ -108,8 +95,8 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
 
 
 def _files_a_run_depends_on(prepared: Path) -> list[Path]:
-    root = Path(__file__).parent.parent
-    code = [path for pattern in CODE for path in sorted(root.glob(pattern))]
+    pipeline = Path(__file__).parents[1]
+    code = [path for room in ROOMS for path in sorted((pipeline / room).rglob("*.py"))]
     return [path for split in ("train", "validation") for path in sorted((prepared / split).glob("*"))] + code
 
 

@@ -70,7 +70,7 @@ def prepare(folder: Path, **changes: Any) -> Path:
         "evaluation": evaluation,
     }
     write_split(folder / "test", clips())
-    write_json(folder / "evaluation.json", EvaluationConfig(**(config | changes)).model_dump())
+    write_json(folder / "evaluation.json", EvaluationConfig(**(config | {"model_code": "0123"} | changes)).model_dump())
     return folder
 
 
@@ -106,6 +106,8 @@ def own_checkpoint(folder: Path, **changes: Any) -> Path:
         "in_skeleton": "h36m17",
         "out_skeleton": "h36m17",
         "in_channels": 2,
+        "rate_hz": 30.0,
+        "focal": 2.29,
         "epoch": 5,
         "validation_mpjpe_mm": 40.0,
         "run_key": "abc",

@@ -31,8 +31,8 @@ def folders(tmp_path_factory):
     config = TrainingConfig(**read_yaml(folder / "prepared" / ROW / "training.json"))
     card = Card(
         row=ROW, seed=0, model=config.model, hyperparameters=config.hyperparameters, frames=9,
-        in_skeleton=config.in_skeleton, out_skeleton=config.out_skeleton, in_channels=2, epoch=1,
-        validation_mpjpe_mm=None, run_key=None, torch=None,
+        in_skeleton=config.in_skeleton, out_skeleton=config.out_skeleton, in_channels=2,
+        rate_hz=30.0, focal=2.29, epoch=1, validation_mpjpe_mm=None, run_key=None, torch=None,
     )  # fmt: skip
     torch.manual_seed(0)
     checkpoint = folder / "checkpoints" / ROW / "run0"

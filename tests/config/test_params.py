@@ -257,10 +257,13 @@ def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
         row="cmu-gt-f27-linear",
         frames=27,
         model="linear",
+        model_code="0123",
         hyperparameters={},
         in_skeleton="h36m17",
         out_skeleton="h36m17",
         in_channels=2,
+        rate_hz=30.0,
+        focal=None,
         threads=1,
         same_bits="one_vendor",
         device="cpu",
@@ -278,7 +281,7 @@ def test_a_preset_is_an_architecture_with_other_numbers(tmp_path):
     params = load_params(REPOSITORY / "params.yaml")
     architecture, hyperparameters = architecture_of("rayformer_large", params)
     assert architecture == "rayformer"
-    assert hyperparameters == architecture_of("rayformer", params)[1] | {"width": 192, "depth": 4}
+    assert hyperparameters == {"width": 192, "depth": 4, "heads": 4}
 
 
 def test_a_preset_of_an_unknown_architecture_is_refused(tmp_path):

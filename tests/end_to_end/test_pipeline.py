@@ -171,6 +171,51 @@ def turkish(folder: Path) -> dict[str, str]:
     return {"LOCPATH": str(folder), "LC_ALL": "tr_TR.UTF-8"} if made else {"LC_ALL": "C"}
 
 
+TRAINED = {f"train@{ROW}-{seed}" for seed in SEEDS}
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("pipeline/train/losses.py", TRAINED),
+        ("pipeline/poses/geometry.py", {f"prepare_data@{ROW}", *TRAINED, f"evaluate_5runs@{ROW}", "report"}),
+        ("pipeline/mocap/bodies.py", {f"prepare_data@{ROW}", *TRAINED, f"evaluate_5runs@{ROW}"}),
+        ("pipeline/system/files.py", set()),  # a log line, a progress bar, a call of W&B decide no number
+        ("pipeline/tracking/progress.py", set()),
+        ("pipeline/tracking/run.py", set()),
+        ("pipeline/lift/lifter.py", set()),
+        ("pipeline/visualization/figures.py", {"report"}),
+    ],
+)
+def test_a_changed_file_makes_stale_the_stages_whose_numbers_it_may_decide(file, stale, project, killed_and_resumed):
+    path = project.folder / file
+    before = path.read_text(encoding="utf-8")
+    path.write_text(f"{before}\n# changed\n", encoding="utf-8")
+    try:
+        assert set(project.status()) == stale
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_a_new_or_changed_model_retrains_no_row_of_another(project, killed_and_resumed):
+    mixste = project.folder / "models" / "mixste.py"
+    before = mixste.read_text(encoding="utf-8")
+    mixste.write_text(f"{before}\n# changed\n", encoding="utf-8")
+    (project.folder / "models" / "another.py").write_text('"""Another network."""\n', encoding="utf-8")
+    prepared = project.dvc("repro", f"prepare_data@{ROW}")
+    assert stages_run(prepared.stdout) == [f"prepare_data@{ROW}"]
+    assert project.status() == {}
+    rayformer = project.folder / "models" / "rayformer.py"
+    unchanged = rayformer.read_text(encoding="utf-8")
+    rayformer.write_text(f"{unchanged}\n# changed\n", encoding="utf-8")
+    project.dvc("repro", f"prepare_data@{ROW}")
+    assert set(project.status()) == {*TRAINED, f"evaluate_5runs@{ROW}", "report"}
+    mixste.write_text(before, encoding="utf-8")
+    rayformer.write_text(unchanged, encoding="utf-8")
+    (project.folder / "models" / "another.py").unlink()
+    project.dvc("repro", f"prepare_data@{ROW}")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "stale"),
     [
@@ -196,14 +241,6 @@ def test_training_does_not_depend_on_the_test_split_nor_on_how_it_is_scored():
     assert prepared["train"] == {"train", "validation", "training.json"}
     assert prepared["evaluate_5runs"] == {"test", "evaluation.json"}
     assert prepared["report"] == set()
-
-
-def test_what_the_stages_name_is_there():
-    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for stage in stages.values():
-        for path in stage["deps"]:
-            if str(path).startswith(("pipeline", "models")):
-                assert (REPOSITORY / path).exists(), path
 
 
 def test_the_list_of_rows_that_the_report_depends_on_is_that_of_dvc_yaml():

@@ -229,7 +229,7 @@ def test_a_lifter_refuses_impossible_settings(tmp_path, options, message):
 
 
 def test_the_rate_of_the_training_data_must_be_known_or_stated(tmp_path):
-    folder = write_small_checkpoint(tmp_path / "run0", row="mpi_inf_3dhp-gt-f9-rayformer")
+    folder = write_small_checkpoint(tmp_path / "run0", row="mpi_inf_3dhp-gt-f9-rayformer", rate_hz=None)
     with pytest.raises(UserError, match="expected the rate of its training data in Hz over 0, found none known"):
         Lifter.load(folder)
     assert Lifter.load(folder, rate_hz=25.0).rate_hz == 25

@@ -7,7 +7,6 @@ import pytest
 
 from pipeline.lift.model_input import (
     STANDING_HEIGHT_M,
-    TRAINED_ON,
     TrainedOn,
     at_times,
     camera_with_lens,
@@ -58,7 +57,7 @@ def test_another_lens_shows_the_model_the_same():
     tele, _ = camera_with_lens((1000, 1000), focal_px=1600.0)
     about_middle = PIXELS - 500
     screens = [
-        screen_as_trained(about_middle * factor + 500, CERTAIN, camera, TRAINED_ON["cmu"], channels=3)
+        screen_as_trained(about_middle * factor + 500, CERTAIN, camera, TrainedOn(rate_hz=30.0, focal=2.29), channels=3)
         for factor, camera in ((1, wide), (2, tele))
     ]
     np.testing.assert_allclose(*screens, atol=1e-12)

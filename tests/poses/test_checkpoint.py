@@ -28,6 +28,8 @@ def card_of(model: str, **changes: Any) -> Card:
         "in_skeleton": "h36m17",
         "out_skeleton": "h36m17",
         "in_channels": 2,
+        "rate_hz": 30.0,
+        "focal": 2.29,
         "epoch": 7,
         "validation_mpjpe_mm": 41.5,
         "run_key": "0123456789abcdef",
@@ -171,3 +173,12 @@ def test_weights_of_another_model_are_refused(folder: Path) -> None:
     (folder / "card.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match=r"weights\.safetensors: Spatial_.*: expected \(.*\), found none$"):
         load_checkpoint(folder, device=CPU)
+
+
+@pytest.mark.parametrize("missing", ["rate_hz", "focal"])
+def test_an_older_card_is_refused_with_what_to_add(folder: Path, missing: str) -> None:
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    del card[missing]
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(UserError, match=r'card\.json: expected rate_hz and focal .* add "rate_hz": 30.0, "focal": 2'):
+        read_card(folder)

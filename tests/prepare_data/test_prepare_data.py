@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from models import code_hash
 from pipeline.config.params import EvaluationConfig, TrainingConfig, load_params, read_yaml, recipe_for, validated
 from pipeline.config.rows import parse_row
 from pipeline.poses.clips import SPLITS, read_split
@@ -56,6 +57,24 @@ def test_the_folder_holds_three_splits_two_configurations_and_a_manifest(prepare
     others = {"training.json", "evaluation.json", "manifest.json"}
     assert set(contents(prepared / GT)) == split_files | others
     assert set(contents(prepared / DET)) == split_files | others | {f"{split}/confidence.npy" for split in SPLITS}
+
+
+def test_training_json_holds_what_is_given_and_the_architecture_completes_it(tiny_raw, tmp_path):
+    params_path = write_params(tmp_path)
+    content = yaml.safe_load(params_path.read_text(encoding="utf-8"))
+    content["models"]["rayformer"] = {"depth": 1}
+    params_path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    prepare_data("cmu-gt-f27-rayformer", tmp_path / "row", params_path=params_path, raw_folder=tiny_raw)
+    training = json.loads((tmp_path / "row" / "training.json").read_text(encoding="utf-8"))
+    assert training["hyperparameters"] == {"depth": 1}
+    assert training["model_code"] == code_hash("rayformer")
+
+
+@pytest.mark.parametrize("rate_hz", [30.0, 60.0])
+def test_training_json_says_at_which_rate_and_with_which_lens_the_frames_were_seen(rate_hz, tiny_raw, tmp_path):
+    prepare_data(GT, tmp_path / "row", params_path=write_params(tmp_path, rate_hz=rate_hz), raw_folder=tiny_raw)
+    training = json.loads((tmp_path / "row" / "training.json").read_text(encoding="utf-8"))
+    assert (training["rate_hz"], training["focal"]) == (rate_hz, 2.29)
 
 
 @pytest.mark.parametrize("row", [GT, DET])
