@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from pipeline.mocap.detector_noise import detect
 
 from pipeline.mocap.bodies import with_bones_scaled
 from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, generator_named, place_cameras
-from pipeline.mocap.detector_noise import detect
 from pipeline.poses.clips import Clip
 from pipeline.poses.frames import find_runs, interpolate_gaps, resample
 from pipeline.poses.geometry import Camera, RigidTransform, camera_from_world_looking_at, frames_in_view, project

@@ -16,12 +16,13 @@ import torch
 from jaxtyping import Float
 
 from pipeline.config.params import EvaluationConfig, read_yaml, validated
-from pipeline.poses.checkpoint import load_checkpoint
-from pipeline.poses.clips import SPLITS, Clip, read_split
+from pipeline.mocap.cameras import read_clips
+from pipeline.poses.clips import SPLITS, Clip
 from pipeline.poses.geometry import RigidTransform
 from pipeline.poses.metrics import mpjpe_mm
+from pipeline.poses.predict import load_trained_model
 from pipeline.poses.skeleton import Skeleton
-from pipeline.poses.windows import frame_table, predict_frames
+from pipeline.poses.windows import frame_table
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
@@ -60,7 +61,10 @@ def show(
         raise UserError(f"split: expected one of {', '.join(SPLITS)}, found '{split}'")
     if not folder.is_dir():
         raise UserError(f"{folder}: expected prepared data, found none: poselift prepare_data {row} {folder}")
-    clip = _chosen(read_split(folder / split), wanted, where=folder / split)
+    path = folder / "evaluation.json"
+    config = validated(EvaluationConfig, read_yaml(path), where=str(path))
+    clips = read_clips(folder / split, detector_level=config.detector_level)
+    clip = _chosen(clips, wanted, where=folder / split)
     scene = clip_scene(clip, folder, checkpoints / row / f"run{run}", split=split)
     if out is None:
         name = "-".join([row, f"run{run}", clip.take, clip.camera.name])
@@ -82,7 +86,8 @@ def clip_scene(clip: Clip, prepared: Path, checkpoint: Path, *, split: str) -> S
     """
     path = prepared / "evaluation.json"
     config = validated(EvaluationConfig, read_yaml(path), where=str(path))
-    model, card = load_checkpoint(checkpoint, device=torch_device(config.device))
+    model = load_trained_model(checkpoint, device=torch_device(config.device))
+    card = model.card
     in_skeleton, out_skeleton = card.skeletons
     found = (clip.pixels.shape[1], clip.joints_camera_m.shape[1], 2 if clip.confidence is None else 3)
     expected = (len(in_skeleton.joints), len(out_skeleton.joints), card.in_channels)
@@ -93,18 +98,12 @@ def clip_scene(clip: Clip, prepared: Path, checkpoint: Path, *, split: str) -> S
         )
     torch.set_num_threads(config.threads)
     table = frame_table([clip], root=out_skeleton.root, device=torch_device(config.device))
-    stride = min(config.evaluation.window_stride, card.frames) if model.predicts == "every_frame" else 1
-    predicted = predict_frames(
-        model,
+    predicted = model.predict(
         table,
-        in_skeleton,
-        out_skeleton,
-        frames=card.frames,
-        stride=stride,
         flip_averaging=config.evaluation.flip_averaging,
+        stride=config.evaluation.window_stride,
+        zero_root=config.evaluation.predicted_root == "zeroed",
     )
-    if config.evaluation.predicted_root == "zeroed":
-        predicted[:, out_skeleton.root] = 0
     pose_m, true_m = predicted.cpu().numpy().astype(float), table.pose_m.cpu().numpy().astype(float)
     root_m = np.asarray(clip.joints_camera_m, dtype=float)[:, out_skeleton.root, None]
     world_from_camera, remark = _upright(clip, true_m + root_m)

@@ -74,28 +74,19 @@ class Training(Values):
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_in_order)]
 
 
-class Refilming(Values):
-    """How motion capture is filmed anew for every training window; see refilming.py. Zeros and false: not at all."""
+class Augmentation(Values):
+    """How every training window of motion capture is changed; see mocap/augmentation.py. Zeros: not at all."""
 
-    new_cameras: StrictBool
-    height_m: Range  # of the new cameras
-    distance_m: Range  # from the point they are aimed at
-    roll_degrees: NotNegative  # they lean by up to this to either side
-    new_noise: StrictBool  # of the simulated detector, where it gives the keypoints
-    detector_level: Range  # of the new noise
+    height_m: Range  # of the cameras above the floor
+    distance_m: Range  # of the cameras from the point they look at
+    roll_degrees: NotNegative  # cameras lean by up to this to either side
+    detector_level: Range  # of the simulated detector's errors, where it gives the keypoints
     missing_joints: Share  # of the simulated detector's keypoints, not seen at all
     body_scale: Share  # bodies 1 - body_scale to 1 + body_scale times as tall
     limb_scale: Share  # upper and lower arms and legs alike, each by its own factor
     speed: Share  # played 1 - speed to 1 + speed times as fast
     other_legs: Share  # of the windows have the legs of another one
     other_arms: Share
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is changed."""
-        motion = (self.speed, self.other_legs, self.other_arms)
-        changes = (self.missing_joints, self.body_scale, self.limb_scale, *motion)
-        return self.new_cameras or self.new_noise or any(changes)
 
 
 class Evaluation(Values):
@@ -118,12 +109,12 @@ class Recipe(Training, Evaluation):
 
 
 class CmuRecipe(Recipe):
-    """Of the embedded motion capture: also how it is filmed, and which takes are kept from training to validate on."""
+    """Of the embedded motion capture: also its rate, detector and augmentation, and which takes are validated on."""
 
     rate_hz: Positive
     detector_level: NotNegative
     validation_takes: tuple[str, ...]
-    refilming: Refilming
+    augmentation: Augmentation
 
 
 class Human36mRecipe(Recipe):
@@ -169,7 +160,6 @@ class Params(Values):
     precision: Precision
     compile: Compile
     micro_batches: Count
-    memory_share: Share
     datasets: Recipes
     models: dict[str, dict[str, Any]]
 
@@ -193,9 +183,9 @@ class TrainingConfig(Values):
     precision: Precision  # of the products of matrices in training; weights and sums are float32
     compile: Compile  # by torch.compile, and in which mode
     micro_batches: Count  # into which a batch is cut, one after the other on the device
-    memory_share: Share  # of the device's memory that the data may take; more are mapped from files
     training: Training
-    refilming: Refilming | None = None  # of motion capture; video cannot be filmed anew
+    augmentation: Augmentation | None = None  # of motion capture; of a video there is one view
+    detector_level: NotNegative | None = None  # of motion capture's validation clips; None: exact keypoints
 
 
 class EvaluationConfig(Values):
@@ -213,6 +203,7 @@ class EvaluationConfig(Values):
     same_bits: SameBits
     device: Device
     selection: str
+    detector_level: NotNegative | None = None  # of motion capture's test clips; None: exact keypoints
     pck_joints: tuple[StrictInt, ...]  # of the output; empty where the dataset has no PCK of its own
     excluded_takes: tuple[str, ...] = ()  # whole takes of the published test split that are not scored
     differences: tuple[str, ...] = ()  # what is not as the dataset is known to be

@@ -25,11 +25,14 @@ from pipeline.config.params import Evaluation, EvaluationConfig, read_yaml, vali
 from pipeline.config.rows import parse_row
 from pipeline.evaluate_5runs.distributions import EDGES_MM, error_distribution
 from pipeline.evaluate_5runs.example_clips import compact_json, shown_clips
+from pipeline.mocap.cameras import read_clips
 from pipeline.poses import metrics
-from pipeline.poses.checkpoint import EPOCH_COLUMNS, Card, load_checkpoint, read_history
-from pipeline.poses.clips import Clip, read_split
+from pipeline.poses.checkpoint import EPOCH_COLUMNS, Card, read_history
+from pipeline.poses.clips import Clip
 from pipeline.poses.metrics import METRIC_TITLES
-from pipeline.poses.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
+from pipeline.poses.predict import load_trained_model
+from pipeline.poses.scores import score_actions
+from pipeline.poses.windows import FrameTable, every_nth, frame_table
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
@@ -114,9 +117,9 @@ def evaluated(
     limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     device = torch_device(config.device)
-    runs = [load_checkpoint(folder, device=device) for folder in checkpoints]
-    cards = [card for _, card in runs]
-    clips = read_split(prepared / "test")
+    models = [load_trained_model(folder, device=device) for folder in checkpoints]
+    cards = [model.card for model in models]
+    clips = read_clips(prepared / "test", detector_level=config.detector_level)
     for place, (folder, card) in enumerate(zip(checkpoints, cards, strict=True)):
         if seeds is not None:
             _refuse_differences({"row": (config.row, card.row), "seed": (seeds[place], card.seed)}, where=folder)
@@ -128,10 +131,16 @@ def evaluated(
     scored, distributions = [], []
     shown: dict[str, Any] = {}
     chosen, targets_m = wanted.cpu().numpy(), table.pose_m.cpu().numpy()
-    for folder, (model, card) in zip(checkpoints, runs, strict=True):
-        poses_m = _predicted(model, card, table, wanted, config)
-        scored.append(_score(poses_m, card, clips, table, wanted, config))
-        predicted_m, skeleton = poses_m.cpu().numpy(), card.skeletons[1]
+    for folder, model in zip(checkpoints, models, strict=True):
+        poses_m = model.predict(
+            table,
+            flip_averaging=config.evaluation.flip_averaging,
+            stride=config.evaluation.window_stride,
+            wanted=wanted,
+            zero_root=config.evaluation.predicted_root == "zeroed",
+        )
+        scored.append(_score(poses_m, model.card, clips, table, wanted, config))
+        predicted_m, skeleton = poses_m.cpu().numpy(), model.card.skeletons[1]
         distributions.append(error_distribution(predicted_m[chosen], targets_m[chosen], skeleton.joints))
         if not shown:
             ends = table.clip_first.cpu().numpy()[1:]
@@ -188,28 +197,6 @@ def _with_scored_actions(clips: Sequence[Clip], actions: str | Sequence[str], *,
     return chosen
 
 
-def _predicted(
-    model: torch.nn.Module, card: Card, table: FrameTable, wanted: Bool[Tensor, " N"], config: EvaluationConfig
-) -> Float[Tensor, "N J_out 3"]:
-    """One run's poses of all wanted frames."""
-    in_skeleton, out_skeleton = card.skeletons
-    evaluation = config.evaluation
-    stride = min(evaluation.window_stride, card.frames) if model.predicts == "every_frame" else 1
-    poses_m = predict_frames(
-        model,
-        table,
-        in_skeleton,
-        out_skeleton,
-        frames=card.frames,
-        stride=stride,
-        flip_averaging=evaluation.flip_averaging,
-        wanted=wanted,
-    )
-    if evaluation.predicted_root == "zeroed":
-        poses_m[:, out_skeleton.root] = 0
-    return poses_m
-
-
 def _score(
     poses_m: Float[Tensor, "N J_out 3"],
     card: Card,
@@ -220,9 +207,7 @@ def _score(
 ) -> dict[str, Any]:
     """One run's metrics: the averaged ones, the groups they can be averaged over, and all those averages."""
     evaluation, out_skeleton = config.evaluation, card.skeletons[1]
-    parts = scores_of_actions(
-        clips, poses_m, table, wanted, pck_joints=config.pck_joints, joint_names=out_skeleton.joints
-    )
+    parts = score_actions(clips, poses_m, table, wanted, pck_joints=config.pck_joints, joint_names=out_skeleton.joints)
     scores = [{name: own[name] for name in own if not name.startswith(metrics.JOINT)} for *_, own in parts]
     groups = {name: metrics.pooled(scores, [key(clip, a) for clip, a, _ in parts]) for name, key in GROUPINGS.items()}
     means = {

@@ -34,7 +34,8 @@ from pipeline.lift.upright import fit_upright
 from pipeline.poses.checkpoint import CARD, Card, load_checkpoint
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera, rays_from_pixels
-from pipeline.poses.windows import FrameTable, predict_frames
+from pipeline.poses.predict import TrainedModel
+from pipeline.poses.windows import FrameTable, spans_of_lengths
 from pipeline.system.errors import UserError
 
 SHIPPED = Path("data/checkpoints/cmu-det-f27-rayformer/run0")
@@ -256,21 +257,13 @@ class Lifter:
         self, screens: Sequence[Float[np.ndarray, "_F J C"]], *, rate_hz: float
     ) -> list[Float[np.ndarray, "_F J_out 3"]]:
         """Poses of each stretch of frames: brought to the model's rate, predicted by windows, and brought back."""
-        in_skeleton, out_skeleton = self.card.skeletons
+        _, out_skeleton = self.card.skeletons
         step = rate_hz / self.rate_hz  # frames of the recording per frame of the model
         times = [np.arange(int(np.ceil((len(screen) - 1) / step - 1e-9)) + 1) * step for screen in screens]
         resampled = [interpolate(screen, own) for screen, own in zip(screens, times, strict=True)]
         table = frame_table_of(resampled, out_joints=len(out_skeleton.joints))
-        poses_m = predict_frames(
-            self.model,
-            table,
-            in_skeleton,
-            out_skeleton,
-            frames=self.card.frames,
-            stride=self.stride,
-            flip_averaging=True,
-            batch_windows=64,
-        )
+        model = TrainedModel(self.model, self.card)
+        poses_m = model.predict(table, flip_averaging=True, stride=self.stride, batch_windows=64)
         ends = np.cumsum([len(own) for own in times])[:-1]
         parts = np.split(poses_m.numpy().astype(float), ends)
         return [interpolate(part, np.arange(len(s)) / step) for part, s in zip(parts, screens, strict=True)]
@@ -278,13 +271,12 @@ class Lifter:
 
 def frame_table_of(screens: Sequence[Float[np.ndarray, "_F J C"]], *, out_joints: int) -> FrameTable:
     """Stretches of frames without known poses end to end, as pipeline.poses.windows wants them."""
-    last = torch.tensor([len(screen) for screen in screens]).cumsum(0) - 1
+    first, last = spans_of_lengths([len(screen) for screen in screens])
     screen = torch.from_numpy(np.concatenate(screens)).float()
-    lengths = torch.tensor([len(screen) for screen in screens])
     return FrameTable(
         screen=screen,
         pose_m=torch.zeros(len(screen), out_joints, 3),
         scored=torch.ones(len(screen), dtype=torch.bool),
-        clip_first=last - lengths + 1,
+        clip_first=first,
         clip_last=last,
     )

@@ -1,4 +1,4 @@
-"""Other bodies and other motions made of captured ones: bones of other lengths, arms and legs of somebody else.
+"""Makes other bodies and motions out of captured ones: bones of other lengths, arms and legs of somebody else.
 
 Joints are those of H36M_17 in world coordinates (Z up, metres), a batch of windows at a time.
 """
@@ -11,44 +11,38 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.config.params import Refilming
+from pipeline.config.params import Augmentation
 from pipeline.poses.skeleton import H36M_17
 
 LIMBS = ((2, 5), (3, 6), (12, 15), (13, 16))  # joints whose bone to the parent is scaled, left and right alike
-# Joints that hang together from others: (the joint they hang from, those that move with it).
+# Limbs: the joint that a limb hangs from, and the joints that move with it.
 LEGS = ((0, (1, 2, 3, 4, 5, 6)),)
 ARMS = ((11, (12, 13)), (14, (15, 16)))
 # (left, right, below, above): the joints that say how the trunk is turned where the legs, or the arms, hang from it.
 HIPS, SHOULDERS = (4, 1, 0, 7), (11, 14, 7, 8)
 
 
-def uniform(ends: tuple[float, float], count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
-    """One number for each window between the two."""
-    low, high = ends
-    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
+def draw_factor(change: float, count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
+    """Draws a factor for each window, from 1 - change to 1 + change."""
+    return 1 - change + 2 * change * torch.rand(count, generator=generator, device=generator.device)
 
 
-def around_one(change: float, count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
-    """One number for each window, from 1 - change to 1 + change."""
-    return uniform((1 - change, 1 + change), count, generator)
-
-
-def another_motion(
-    joints_m: Float[Tensor, "W T 17 3"], refilming: Refilming, generator: torch.Generator
+def swap_limbs(
+    joints_m: Float[Tensor, "W T 17 3"], augmentation: Augmentation, generator: torch.Generator
 ) -> Float[Tensor, "W T 17 3"]:
-    """Some windows with the legs of another window of the batch, some with the arms of one.
+    """Gives some windows the legs of another window of the batch, and some the arms of one.
 
     The idea of crossing poses over is Li et al.'s (2020, "Cascaded deep monocular 3D human pose estimation with
-    evolutionary training data"); here whole stretches of motion are, so that limbs move as limbs do. A limb keeps its
-    angles to the part of the trunk that it hangs from; it may swing through the body, and feet may leave the floor.
+    evolutionary training data"); here whole runs of motion are, so that limbs move as limbs do. A limb keeps its angles
+    to the part of the trunk that it hangs from; it may swing through the body, and feet may leave the floor.
     """
-    for share, limbs, trunk in ((refilming.other_legs, LEGS, HIPS), (refilming.other_arms, ARMS, SHOULDERS)):
+    for share, limbs, trunk in ((augmentation.other_legs, LEGS, HIPS), (augmentation.other_arms, ARMS, SHOULDERS)):
         if share > 0:
             count, device = len(joints_m), joints_m.device
             other = torch.randint(count, (count,), generator=generator, device=device)
-            changed = torch.rand(count, generator=generator, device=device) < share
-            with_limbs = with_limbs_of(joints_m, joints_m[other], limbs=limbs, trunk=trunk)
-            joints_m = torch.where(rearrange(changed, "w -> w 1 1 1"), with_limbs, joints_m)
+            changed = torch.nonzero(torch.rand(count, generator=generator, device=device) < share)[:, 0]
+            swapped_m = with_limbs_of(joints_m[changed], joints_m[other[changed]], limbs=limbs, trunk=trunk)
+            joints_m = joints_m.index_copy(0, changed, swapped_m)
     return joints_m
 
 
@@ -59,7 +53,7 @@ def with_limbs_of(
     limbs: tuple[tuple[int, tuple[int, ...]], ...],
     trunk: tuple[int, int, int, int],
 ) -> Float[Tensor, "W T 17 3"]:
-    """The first motion with the limbs of the second, turned frame by frame as the first one's trunk is."""
+    """Returns the first motion with the limbs of the second, turned frame by frame as the first one's trunk is."""
     turn = einsum(_trunk_frame(joints_m, trunk), _trunk_frame(other_m, trunk), "w t a x, w t a y -> w t x y")
     changed_m = joints_m.clone()
     for start, moving in limbs:
@@ -79,24 +73,24 @@ def _trunk_frame(joints_m: Float[Tensor, "W T 17 3"], trunk: tuple[int, int, int
     return torch.stack([across, upwards, torch.linalg.cross(across, upwards)], -2)
 
 
-def another_body(
-    joints_m: Float[Tensor, "W T 17 3"], refilming: Refilming, generator: torch.Generator
+def scale_bodies(
+    joints_m: Float[Tensor, "W T 17 3"], augmentation: Augmentation, generator: torch.Generator
 ) -> Float[Tensor, "W T 17 3"]:
-    """Limbs made longer or shorter, left and right alike, then the whole body scaled about the floor under its root."""
-    if refilming.limb_scale > 0:
+    """Makes limbs longer or shorter, left and right alike, and scales whole bodies about the floor under the root."""
+    if augmentation.limb_scale > 0:
         factor = torch.ones(len(joints_m), 17, device=joints_m.device)
         for pair in LIMBS:
-            factor[:, pair] = around_one(refilming.limb_scale, len(joints_m), generator)[:, None]
+            factor[:, pair] = draw_factor(augmentation.limb_scale, len(joints_m), generator)[:, None]
         joints_m = with_bones_scaled(joints_m, factor)
-    if refilming.body_scale > 0:
-        size = around_one(refilming.body_scale, len(joints_m), generator)
+    if augmentation.body_scale > 0:
+        size = draw_factor(augmentation.body_scale, len(joints_m), generator)
         floor_m = joints_m[:, :, :1] * joints_m.new_tensor([1.0, 1.0, 0.0])
         joints_m = floor_m + rearrange(size, "w -> w 1 1 1") * (joints_m - floor_m)
     return joints_m
 
 
 def with_bones_scaled(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor, "W 17"]) -> Float[Tensor, "W T 17 3"]:
-    """The same directions of all bones, the bone from the parent to joint j `factor[:, j]` times as long."""
+    """Returns the joints with the bone from the parent to joint j `factor[:, j]` times as long, all directions kept."""
     moved = [joints_m[:, :, 0]]
     for parent, joint in H36M_17.bones:
         bone = joints_m[:, :, joint] - joints_m[:, :, parent]

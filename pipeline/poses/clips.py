@@ -2,15 +2,14 @@
 
 A split is a folder with `pixels.npy`, `joints_camera_m.npy`, `confidence.npy` (where the detector gives one) and
 `scored.npy` (where not every frame is to be scored), all clips end to end, and `clips.json`, one entry per clip in the
-same order. Nothing in it is executed when it is read.
+same order.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from pipeline.poses.geometry import Camera, RigidTransform
-from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.text_files import BAD_VALUE, read_json, reason
@@ -70,41 +68,6 @@ class Clip:
         return {action: actions == action for _, action in stretches}
 
 
-@dataclass(frozen=True)
-class Dropped:
-    """Frames of the raw data that are in no clip, and why."""
-
-    take: str
-    camera: str
-    frames: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a source makes of its raw files. `target` says in words what the true joints are.
-
-    `pck_joints` are those that the dataset's own PCK and AUC count, empty if it has none. `differences` names what is
-    not as the dataset is known to be, a line each; `excluded_takes` are whole takes of the test split left out.
-    `filmed` gives the clips instead of `splits` where they need not be in memory together, each with its split; only
-    then is `dropped` known.
-    """
-
-    in_skeleton: Skeleton
-    out_skeleton: Skeleton
-    target: str
-    splits: dict[str, list[Clip]] = field(default_factory=lambda: {split: [] for split in SPLITS})
-    dropped: list[Dropped] = field(default_factory=list)
-    pck_joints: tuple[int, ...] = ()
-    differences: list[str] = field(default_factory=list)
-    excluded_takes: list[str] = field(default_factory=list)
-    filmed: Iterator[tuple[str, Clip]] | None = None
-
-    def clips(self) -> Iterator[tuple[str, Clip]]:
-        """Each clip and its split; to be asked for once."""
-        return self.filmed or ((split, clip) for split, clips in self.splits.items() for clip in clips)
-
-
 def check_clip(clip: Clip) -> None:
     """Raises UserError if the arrays differ in length, are empty or not finite, or the activities are not in order."""
     arrays = {"pixels": clip.pixels, "joints_camera_m": clip.joints_camera_m}
@@ -126,75 +89,34 @@ def check_clip(clip: Clip) -> None:
         raise UserError(f"clip {clip.name}: activities: expected starts from 0 up, below {len(clip)}, found {starts}")
 
 
-def write_split(folder: Path, clips: Iterable[Clip], *, may_be_empty: bool = False) -> None:
-    """Write `clips` into the new folder `folder`, one after the other. Raises what `split_writer` does."""
-    with split_writer(folder, may_be_empty=may_be_empty) as write:
-        for clip in clips:
-            write(clip)
-
-
-@contextmanager
-def split_writer(folder: Path, *, may_be_empty: bool = False) -> Iterator[Callable[[Clip], None]]:
-    """A function that writes a clip into the new folder `folder`, whole or not at all, and keeps nothing in memory.
+def write_split(folder: Path, clips: Sequence[Clip], *, may_be_empty: bool = False) -> None:
+    """Writes `clips` into the new folder `folder`, whole or not at all.
 
     Raises UserError if there is no clip (unless the split `may_be_empty`), a clip is bad, two have one name, or they do
-    not share their layouts.
+    not share their layouts. Raises FileExistsError if the folder is there.
     """
     if folder.exists():
         raise FileExistsError(folder)
-    entries: dict[str, str] = {}
-    layouts: set[tuple[int, int, bool, bool]] = set()
-    with new_folder(folder) as partial, ExitStack() as files:
-        arrays: dict[str, Callable[[np.ndarray], None]] = {}
-
-        def write(clip: Clip) -> None:
-            check_clip(clip)
-            if clip.name in entries:
-                raise UserError(f"{folder}: expected clips of different names, found '{clip.name}' twice")
-            of_clip = (
-                clip.pixels.shape[1],
-                clip.joints_camera_m.shape[1],
-                clip.confidence is None,
-                clip.scored is None,
-            )
-            layouts.add(of_clip)
-            if len(layouts) > 1:
-                raise UserError(f"{folder}: expected one joint layout in all clips, found {sorted(layouts)}")
-            for name in ARRAYS:
-                if (array := getattr(clip, name)) is None:
-                    continue
-                if name not in arrays:
-                    arrays[name] = files.enter_context(_end_to_end(partial / f"{name}.npy", array))
-                arrays[name](array)
-            entries[clip.name] = json.dumps(_entry_from_clip(clip))
-
-        yield write
-        if not entries and not may_be_empty:
-            raise UserError(f"{folder}: expected at least one clip, found none")
-        (partial / "clips.json").write_text("[\n" + ",\n".join(entries.values()) + "\n]\n", encoding="utf-8")
-
-
-@contextmanager
-def _end_to_end(path: Path, first: np.ndarray) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that adds an array to a file, which is in the end what np.save writes of all, byte for byte.
-
-    They are like `first` but for its length; the last dimension is always innermost.
-    """
-    header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False}
-    frames = 0
-    with path.open("wb") as file:
-
-        def write(array: np.ndarray) -> None:
-            nonlocal frames
-            frames += len(array)
-            file.write(np.ascontiguousarray(array).data)
-
-        np.lib.format.write_array_header_1_0(file, header | {"shape": (0, *first.shape[1:])})
-        start = file.tell()
-        yield write
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, header | {"shape": (frames, *first.shape[1:])})
-        assert file.tell() == start, "numpy leaves room in the header for any length"
+    for clip in clips:
+        check_clip(clip)
+    names = [clip.name for clip in clips]
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{folder}: expected clips of different names, found '{duplicates[0]}' twice")
+    layouts = {
+        (clip.pixels.shape[1], clip.joints_camera_m.shape[1], clip.confidence is None, clip.scored is None)
+        for clip in clips
+    }
+    if len(layouts) > 1:
+        raise UserError(f"{folder}: expected one joint layout in all clips, found {sorted(layouts)}")
+    if not clips and not may_be_empty:
+        raise UserError(f"{folder}: expected at least one clip, found none")
+    with new_folder(folder) as partial:
+        for name in ARRAYS:
+            arrays = [getattr(clip, name) for clip in clips if getattr(clip, name) is not None]
+            if arrays:
+                np.save(partial / f"{name}.npy", np.concatenate(arrays))
+        entries = ",\n".join(json.dumps(_entry_from_clip(clip)) for clip in clips)
+        (partial / "clips.json").write_text(f"[\n{entries}\n]\n", encoding="utf-8")
 
 
 def read_split(folder: Path) -> list[Clip]:
@@ -214,14 +136,14 @@ def read_split(folder: Path) -> list[Clip]:
     if not entries:
         return []
     frames = sum(lengths)
-    pixels = _read_array(folder / "pixels.npy", frames, ndim=3)
-    joints_camera_m = _read_array(folder / "joints_camera_m.npy", frames, ndim=3)
+    pixels = read_frames(folder / "pixels.npy", frames, ndim=3)
+    joints_camera_m = read_frames(folder / "joints_camera_m.npy", frames, ndim=3)
     confidence = None
     if (folder / "confidence.npy").exists():
-        confidence = _read_array(folder / "confidence.npy", frames, ndim=2)
+        confidence = read_frames(folder / "confidence.npy", frames, ndim=2)
     scored = None
     if (folder / "scored.npy").exists():
-        scored = _read_array(folder / "scored.npy", frames, ndim=1, dtype="bool")
+        scored = read_frames(folder / "scored.npy", frames, ndim=1, dtype="bool")
     clips = []
     first = 0
     for values, length, camera, stretches in zip(described, lengths, cameras, activities, strict=True):
@@ -241,7 +163,8 @@ def read_split(folder: Path) -> list[Clip]:
     return clips
 
 
-def _read_array(path: Path, frames: int, *, ndim: int, dtype: str = "float32") -> np.ndarray:
+def read_frames(path: Path, frames: int, *, ndim: int, dtype: str = "float32") -> np.ndarray:
+    """Maps an array of so many frames from a file. Raises UserError if it is missing, damaged or of another shape."""
     try:
         with np.errstate(over="ignore"):  # of a shape that nothing has
             array = np.lib.format.open_memmap(path, mode="r")  # np.load would open archives too

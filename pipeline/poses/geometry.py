@@ -1,4 +1,4 @@
-"""Rigid transforms, cameras, projection and screen normalisation, in numpy.
+"""Rigid transforms, cameras, projection and screen normalisation, in numpy unless a signature says torch.
 
 World frame: Z up, right-handed, metres. Camera frame: x right, y down, z forward, metres. Pixels: x right, y down,
 origin at the image's top left corner.
@@ -7,10 +7,14 @@ origin at the image's top left corner.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from pipeline.system.errors import UserError
 
@@ -54,12 +58,21 @@ def camera_from_world_looking_at(
     Raises ValueError if the axis is vertical: upright has no meaning then.
     """
     forward = target_m - position_m
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    if np.linalg.norm(right) < 1e-9 * np.linalg.norm(forward) or not forward.any():
+    if np.linalg.norm(forward[:2]) < 1e-9 * np.linalg.norm(forward) or not forward.any():
         raise ValueError(f"a camera at {position_m} that looks at {target_m} has a vertical or no axis")
-    down = np.cross(forward, right)
-    rotation = np.stack([axis / np.linalg.norm(axis) for axis in (right, down, forward)])
+    rotation = rotation_looking_along(torch.from_numpy(forward.astype(np.float64))).numpy()
     return RigidTransform(rotation, -rotation @ position_m)
+
+
+def rotation_looking_along(forward: Float[Tensor, "*N 3"]) -> Float[Tensor, "*N 3 3"]:
+    """Rotations to upright cameras whose optical axes point along `forward` in the world, which is not vertical.
+
+    The rows are the camera's axes in the world: right, down, forward.
+    """
+    forward = F.normalize(forward, dim=-1)
+    up = forward.new_tensor([0.0, 0.0, 1.0]).expand_as(forward)
+    right = F.normalize(torch.linalg.cross(forward, up), dim=-1)
+    return torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
 
 
 @dataclass(frozen=True)
@@ -92,12 +105,21 @@ def project(joints_camera_m: Float[np.ndarray, "*N 3"], camera: Camera) -> Float
     if not (depth_m > 0).all():
         raise UserError(f"camera {camera.name}: expected points in front of it, found z = {depth_m.min():.3f} m")
     rays = joints_camera_m[..., :2] / depth_m
-    r2 = (rays**2).sum(-1, keepdims=True)
-    k1, k2, k3 = camera.radial
-    tangential = np.array(camera.tangential, dtype=rays.dtype)
-    scale = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3 + (rays * tangential).sum(-1, keepdims=True)
-    focal_px = np.array(camera.focal_px, dtype=rays.dtype)
-    return focal_px * (rays * scale + tangential * r2) + np.array(camera.centre_px, dtype=rays.dtype)
+    lens = (np.array(part, dtype=rays.dtype) for part in (camera.focal_px, camera.centre_px, camera.radial))
+    focal_px, centre_px, radial = lens
+    return pixels_from_rays(rays, focal_px, centre_px, radial, np.array(camera.tangential, dtype=rays.dtype))
+
+
+def pixels_from_rays(rays: Any, focal_px: Any, centre_px: Any, radial: Any, tangential: Any) -> Any:
+    """Pixel positions of points at x/z and y/z through a lens, in numpy arrays or torch tensors alike.
+
+    The last axis of `rays` and of all but `radial` is x and y; `radial` has k1, k2 and k3. The rest broadcasts.
+    Source: as `project`.
+    """
+    r2 = (rays**2).sum(-1)[..., None]
+    scale = 1 + radial[..., :1] * r2 + radial[..., 1:2] * r2**2 + radial[..., 2:] * r2**3
+    scale = scale + (rays * tangential).sum(-1)[..., None]
+    return focal_px * (rays * scale + tangential * r2) + centre_px
 
 
 def rays_from_pixels(pixels: Float[np.ndarray, "*N 2"], camera: Camera) -> Float[np.ndarray, "*N 2"]:

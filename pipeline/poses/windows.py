@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
 
 from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import screen_from_pixels
-from pipeline.poses.metrics import ClipScores, clip_scores
 from pipeline.poses.skeleton import Skeleton
-from pipeline.system.errors import UserError
-
-FRAMES_IN_CACHE = 2048  # of windows that are lifted together on a CPU: more and what lies between leaves the cache
 
 
 @dataclass(frozen=True)
-class FrameTable:
-    """The frames of K clips end to end, on one device; or the frames mapped from files and the rest on the device.
+class Spans:
+    """Where the K clips (or takes) lie among N frames end to end: the first and the last frame of each."""
+
+    clip_first: Int[Tensor, " K"]
+    clip_last: Int[Tensor, " K"]
+
+
+@dataclass(frozen=True)
+class FrameTable(Spans):
+    """The frames of K clips end to end, on one device.
 
     `screen` holds normalised keypoints (and the confidence as third channel where there is one), `pose_m` the joints in
     the camera frame relative to the root, in metres. `scored` marks the frames that are to be scored.
@@ -39,8 +41,6 @@ class FrameTable:
     screen: Float[Tensor, "N J_in C"]
     pose_m: Float[Tensor, "N J_out 3"]
     scored: Bool[Tensor, " N"]
-    clip_first: Int[Tensor, " K"]
-    clip_last: Int[Tensor, " K"]
 
     def __len__(self) -> int:
         return len(self.screen)
@@ -61,48 +61,25 @@ class Windows:
         return Windows(self.middle[chosen], self.clip[chosen], self.flipped[chosen])
 
 
-def frame_table(clips: Sequence[Clip], *, root: int, device: torch.device, mapped_in: Path | None = None) -> FrameTable:
-    """The frames of `clips`, keypoints normalised, poses relative to joint `root` (which becomes zero).
+def spans_of_lengths(lengths: Sequence[int]) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"]]:
+    """Returns the first and last frames of clips of these lengths end to end."""
+    counts = torch.tensor(lengths)
+    last = counts.cumsum(0) - 1
+    return last - counts + 1, last
 
-    With `mapped_in` the frames lie in files of that folder, whatever the device, and are read when they are needed.
-    """
-    lengths = torch.tensor([len(clip) for clip in clips])
-    last = lengths.cumsum(0) - 1
-    scored = np.concatenate([np.ones(len(clip), dtype=bool) if clip.scored is None else clip.scored for clip in clips])
 
-    def flat(name: str, arrays: Iterable[np.ndarray]) -> Tensor:
-        return end_to_end(arrays, int(lengths.sum()), device=device, file=mapped_in and mapped_in / f"{name}.npy")
-
+def frame_table(clips: Sequence[Clip], *, root: int, device: torch.device) -> FrameTable:
+    """Returns the frames of `clips`, keypoints normalised, poses relative to joint `root` (which becomes zero)."""
+    first, last = spans_of_lengths([len(clip) for clip in clips])
+    scored = [np.ones(len(clip), dtype=bool) if clip.scored is None else clip.scored for clip in clips]
+    relative_m = [clip.joints_camera_m - clip.joints_camera_m[:, root : root + 1] for clip in clips]
     return FrameTable(
-        screen=flat("screen", (screen_channels(clip) for clip in clips)),
-        pose_m=flat("pose_m", (clip.joints_camera_m - clip.joints_camera_m[:, root : root + 1] for clip in clips)),
-        scored=torch.from_numpy(scored).to(device),
-        clip_first=(last - lengths + 1).to(device),
+        clip_first=first.to(device),
         clip_last=last.to(device),
+        screen=torch.from_numpy(np.concatenate([screen_channels(clip) for clip in clips])).to(device),
+        pose_m=torch.from_numpy(np.concatenate(relative_m)).to(device),
+        scored=torch.from_numpy(np.concatenate(scored)).to(device),
     )
-
-
-def end_to_end(arrays: Iterable[np.ndarray], frames: int, *, device: torch.device, file: Path | None) -> Tensor:
-    """The arrays, of `frames` frames in all, as one tensor on the device; or in a new `file`, mapped into memory."""
-    if file is None:
-        return torch.from_numpy(np.concatenate(list(arrays))).to(device)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    remaining = iter(arrays)
-    start = next(remaining)
-    written = np.lib.format.open_memmap(file, mode="w+", dtype=start.dtype, shape=(frames, *start.shape[1:]))
-    first = 0
-    for array in chain([start], remaining):
-        written[first : first + len(array)] = array
-        first += len(array)
-    written.flush()
-    return torch.from_numpy(np.load(file, mmap_mode="c"))  # "c": torch warns of arrays that may not be written
-
-
-def frames_at(values: Float[Tensor, "N J D"], index: Int[Tensor, "*W T"]) -> Float[Tensor, "*W T J D"]:
-    """`values[index]` on the device of `index`; of frames that are mapped from a file through pinned memory."""
-    if values.device == index.device:
-        return values[index]
-    return values[index.cpu()].pin_memory().to(index.device, non_blocking=True)
 
 
 def screen_channels(clip: Clip) -> Float[np.ndarray, "F J_in C"]:
@@ -113,13 +90,13 @@ def screen_channels(clip: Clip) -> Float[np.ndarray, "F J_in C"]:
     return np.concatenate([screen, clip.confidence[..., None]], axis=-1)
 
 
-def tile_windows(table: FrameTable, *, stride: int, phase: Int[Tensor, " K"] | None = None) -> Windows:
+def tile_windows(spans: Spans, *, stride: int, phase: Int[Tensor, " K"] | None = None) -> Windows:
     """Windows whose middle `stride` frames tile every clip; the first tile begins `phase` frames before the clip.
 
     With stride 1 there is a window around every frame.
     """
-    first = table.clip_first if phase is None else table.clip_first - phase
-    count = (table.clip_last - first) // stride + 1
+    first = spans.clip_first if phase is None else spans.clip_first - phase
+    count = (spans.clip_last - first) // stride + 1
     clip = torch.arange(len(count), device=count.device).repeat_interleave(count)
     number = torch.arange(len(clip), device=count.device) - (count.cumsum(0) - count)[clip]
     middle = first[clip] + number * stride + stride // 2
@@ -127,7 +104,7 @@ def tile_windows(table: FrameTable, *, stride: int, phase: Int[Tensor, " K"] | N
 
 
 def epoch_windows(
-    table: FrameTable,
+    spans: Spans,
     *,
     frames: int,
     every_frame: bool,
@@ -143,9 +120,9 @@ def epoch_windows(
     comes twice, plain and mirrored. With `clip_weights` windows are drawn with replacement, those of clip k in
     proportion to its weight. The order depends on the generator (of the CPU) alone, not on the device.
     """
-    device = table.clip_first.device
-    phase = torch.randint(0, frames, table.clip_first.shape, generator=generator).to(device)
-    windows = tile_windows(table, stride=frames, phase=phase) if every_frame else tile_windows(table, stride=1)
+    device = spans.clip_first.device
+    phase = torch.randint(0, frames, spans.clip_first.shape, generator=generator).to(device)
+    windows = tile_windows(spans, stride=frames, phase=phase) if every_frame else tile_windows(spans, stride=1)
     if flips:
         windows = Windows(
             torch.cat([windows.middle, windows.middle]),
@@ -160,20 +137,20 @@ def epoch_windows(
     return windows[order[:at_most].to(device)]
 
 
-def balancing_weights(clips: Sequence[Clip], balance: float) -> Float[Tensor, " K"] | None:
-    """For each clip the (frames of its action)^-balance, so that 1 shows all actions alike; None for balance 0."""
+def balancing_weights(actions: Sequence[str], lengths: Sequence[int], balance: float) -> Float[Tensor, " K"] | None:
+    """Returns for each recording (frames of its action)^-balance: 1 shows all actions alike; None for balance 0."""
     if balance == 0:
         return None
     frames: Counter[str] = Counter()
-    for clip in clips:
-        frames[clip.action] += len(clip)
-    return torch.tensor([frames[clip.action] ** -balance for clip in clips], dtype=torch.float64)
+    for action, length in zip(actions, lengths, strict=True):
+        frames[action] += length
+    return torch.tensor([frames[action] ** -balance for action in actions], dtype=torch.float64)
 
 
-def window_index(table: FrameTable, windows: Windows, *, frames: int) -> tuple[Int[Tensor, "W T"], Bool[Tensor, "W T"]]:
+def window_index(spans: Spans, windows: Windows, *, frames: int) -> tuple[Int[Tensor, "W T"], Bool[Tensor, "W T"]]:
     """Which frame stands at each place of the windows, and whether it is its own (not a repeated end of the clip)."""
     wanted = windows.middle[:, None] + torch.arange(frames, device=windows.middle.device) - frames // 2
-    index = wanted.clamp(table.clip_first[windows.clip][:, None], table.clip_last[windows.clip][:, None])
+    index = wanted.clamp(spans.clip_first[windows.clip][:, None], spans.clip_last[windows.clip][:, None])
     return index, index == wanted
 
 
@@ -204,89 +181,13 @@ def gather_windows(
 ) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T J_out 3"], Bool[Tensor, "W T"]]:
     """Keypoints and poses of the windows' frames, not mirrored, and which frames are not repeated ends of the clip."""
     index, own = window_index(table, windows, frames=frames)
-    return frames_at(table.screen, index), frames_at(table.pose_m, index), own
+    return table.screen[index], table.pose_m[index], own
 
 
-def cut_windows(
-    table: FrameTable,
-    windows: Windows,
-    in_skeleton: Skeleton,
-    out_skeleton: Skeleton,
-    *,
-    frames: int,
-    every_frame: bool,
-    gather: Callable[..., tuple[Tensor, Tensor, Tensor]] = gather_windows,
-) -> tuple[Float[Tensor, "W T J_in C"], Float[Tensor, "W T_out J_out 3"], Bool[Tensor, "W T_out"]]:
-    """Keypoints of the windows, the poses to predict (of every frame, or the middle one), and which poses are to count.
-
-    Poses at repeated ends do not count. Mirrored windows are mirrored. `gather` takes what `gather_windows` does
-    and may film the frames anew.
-    """
-    screen, pose_m, own = gather(table, windows, frames=frames)
-    if not every_frame:
-        middle = slice(frames // 2, frames // 2 + 1)
-        pose_m, own = pose_m[:, middle], own[:, middle]
-    screen = mirror_windows(screen, windows.flipped, in_skeleton)
-    return screen, mirror_windows(pose_m, windows.flipped, out_skeleton), own
-
-
-@torch.no_grad()
-def predict_frames(
-    model: nn.Module,
-    table: FrameTable,
-    in_skeleton: Skeleton,
-    out_skeleton: Skeleton,
-    *,
-    frames: int,
-    stride: int,
-    flip_averaging: bool,
-    wanted: Bool[Tensor, " N"] | None = None,
-    batch_windows: int = 512,
-) -> Float[Tensor, "N J_out 3"]:
-    """The model's pose of every frame of the table, each predicted once, by the window in whose middle it lies.
-
-    A model that predicts every frame of its window keeps the middle `stride` of them; one that predicts the middle
-    frame alone needs stride 1. Where `wanted` is given, windows without a wanted frame are left out and their poses
-    zero. With `flip_averaging` the prediction is averaged with the mirrored one of the mirrored window. The model is
-    put into evaluation mode.
-    """
-    model.eval()
-    first_kept = frames // 2 - stride // 2
-    kept = slice(first_kept, first_kept + stride)
-    windows = tile_windows(table, stride=stride)
-    if wanted is not None:
-        index, own = window_index(table, windows, frames=stride)
-        windows = windows[torch.nonzero((wanted[index] & own).any(1))[:, 0]]
-    poses_m = torch.zeros_like(table.pose_m)
-    for start in range(0, len(windows), batch_windows):
-        batch = windows[start : start + batch_windows]
-        index, own = window_index(table, batch, frames=frames)
-        frame, place = torch.unique(index, return_inverse=True)
-        screen = table.screen[frame]
-        predicted_m = _predict_windows(model, screen, place)
-        if flip_averaging:
-            mirrored_m = mirror(_predict_windows(model, mirror(screen, in_skeleton), place), out_skeleton)
-            predicted_m = (predicted_m + mirrored_m) / 2
-        kept_m = predicted_m if predicted_m.shape[1] == 1 else predicted_m[:, kept]
-        index, own = index[:, kept], own[:, kept]
-        poses_m[index[own]] = kept_m[own]
-    return poses_m
-
-
-def _predict_windows(
-    model: nn.Module, screen: Float[Tensor, "N J_in C"], frame: Int[Tensor, "W T"]
-) -> Float[Tensor, "W T_out J_out 3"]:
-    """The model's poses for windows of the frames numbered in `frame`.
-
-    Overlapping windows share frames: what a model computes of single frames (`spatial_features`) it computes once.
-    """
-    spatial_features: Callable[[Tensor], Tensor] | None = getattr(model, "spatial_features", None)
-    if spatial_features is None:
-        return model(screen[frame])
-    lift_features: Callable[[Tensor], Tensor] = getattr(model, "lift_features")  # noqa: B009, mypy knows no such method
-    features = spatial_features(screen)
-    at_once = max(1, FRAMES_IN_CACHE // frame.shape[1]) if screen.device.type == "cpu" else len(frame)
-    return torch.cat([lift_features(features[part]) for part in frame.split(at_once)])
+def keep_predicted_frames(values: Shaped[Tensor, "W T *S"], *, every_frame: bool) -> Shaped[Tensor, "W T_out *S"]:
+    """Returns what belongs to the frames that a model predicts: all of a window, or the middle one."""
+    middle = values.shape[1] // 2
+    return values if every_frame else values[:, middle : middle + 1]
 
 
 def every_nth(table: FrameTable, step: int, *, fraction: float = 1.0) -> Bool[Tensor, " N"]:
@@ -321,34 +222,3 @@ def stretch(frames: int, fraction: float) -> tuple[int, int]:
     first = int(int.from_bytes(digest[:4], "little") / (2**32 - 1) * places)
     first = min(first, places - 1)
     return first, first + kept
-
-
-def scores_of_actions(
-    clips: Sequence[Clip],
-    poses_m: Float[Tensor, "N J_out 3"],
-    table: FrameTable,
-    wanted: Bool[Tensor, " N"],
-    *,
-    pck_joints: Sequence[int] = (),
-    joint_names: Sequence[str] = (),
-) -> list[tuple[Clip, str, ClipScores]]:
-    """Every metric over the wanted frames of every action of every clip: (clip, action, scores).
-
-    `pck_joints` and `joint_names` add metrics as in `clip_scores`. An action without wanted frames is left out. Raises
-    UserError naming a clip that cannot be scored.
-    """
-    predicted_m, targets_m, chosen = poses_m.cpu().numpy(), table.pose_m.cpu().numpy(), wanted.cpu().numpy()
-    scores = []
-    for clip, first, last in zip(clips, table.clip_first.tolist(), table.clip_last.tolist(), strict=True):
-        for action, shows_it in clip.frames_per_action.items():
-            own = first + np.flatnonzero(chosen[first : last + 1] & shows_it)
-            if not len(own):
-                continue
-            try:
-                own_scores = clip_scores(
-                    predicted_m[own], targets_m[own], pck_joints=pck_joints, joint_names=joint_names
-                )
-            except UserError as error:
-                raise UserError(f"clip {clip.name}: {error}") from error
-            scores.append((clip, action, own_scores))
-    return scores

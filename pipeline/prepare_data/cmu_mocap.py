@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from einops import einsum, rearrange
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 
-from pipeline.mocap.cameras import Take, film
-from pipeline.poses.clips import Clip, Dropped, Prepared
+from pipeline.mocap.takes import Take
+from pipeline.poses.clips import SPLITS
+from pipeline.poses.frames import resample
 from pipeline.poses.skeleton import H36M_17
+from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.errors import UserError
 from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json, reason
 from pipeline.system.untrusted import read_object_npz
@@ -26,7 +30,6 @@ NUMBERS: dict[str, type[int] | type[float]] = {"fps": float, "frames": int, "bod
 SUBSETS = ("li", "daz")
 KEYPOINTS = ("gt", "det")
 CHANNELS = tuple(axis + kind for kind in ("position", "rotation") for axis in "XYZ")
-NOT_IN_VIEW = "a joint out of the image or behind the camera"
 
 # For each Human3.6M joint the source joint it is, or the two whose middle it is.
 H36M_FROM_LI: tuple[tuple[str, ...], ...] = (
@@ -43,14 +46,11 @@ H36M_FROM_DAZ: tuple[tuple[str, ...], ...] = (
 DAZ_HEAD_TOP_CM = (0.0, 13.0, 0.0)  # from the head joint, in the head's frame
 
 
-def prepare(
-    folder: Path, *, keypoints: str, rate_hz: float, detector_level: float, validation_takes: Collection[str]
-) -> Prepared:
-    """Every sequence filmed by its four virtual cameras, one after the other as the clips are asked for.
+def prepare(folder: Path, *, keypoints: str, rate_hz: float, validation_takes: Collection[str]) -> Prepared:
+    """Reads every sequence as a take at `rate_hz`; `validation_takes` leave the published train split.
 
-    `validation_takes` leave the published train split. Keypoints "gt" are exact projections, "det" those of a simulated
-    detector. Raises UserError for other keypoints and a validation take that is not a train take; the clips, for
-    whatever `read_takes` finds wrong.
+    Keypoints "gt" are exact projections, "det" those of a simulated detector. Raises UserError for other keypoints, a
+    validation take that is not a train take, and whatever `read_takes` finds wrong.
     """
     if keypoints not in KEYPOINTS:
         raise UserError(f"keypoints: expected one of {', '.join(KEYPOINTS)} for dataset cmu, found '{keypoints}'")
@@ -58,23 +58,12 @@ def prepare(
     unknown = sorted(set(validation_takes) - {row["name"] for row in rows if row["split"] == "train"})
     if unknown:
         raise UserError(f"datasets.cmu.validation_takes: expected takes of the train split, found '{unknown[0]}'")
-    all_dropped: list[Dropped] = []
-
-    def filmed() -> Iterator[tuple[str, Clip]]:
-        for take in read_takes(folder):
-            split = "validation" if take.name in validation_takes else take.split
-            level = detector_level if keypoints == "det" else None
-            clips, dropped = film(take, rate_hz=rate_hz, detector_level=level)
-            all_dropped.extend(Dropped(take.name, camera, frames, NOT_IN_VIEW) for camera, frames in dropped.items())
-            yield from ((split, clip) for clip in clips)
-
-    return Prepared(
-        in_skeleton=H36M_17,
-        out_skeleton=H36M_17,
-        target="joints of the capture's skeleton",
-        dropped=all_dropped,
-        filmed=filmed(),
-    )
+    takes: dict[str, list[Take]] = {split: [] for split in SPLITS}
+    for take in read_takes(folder):
+        joints_world_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=rate_hz).astype(np.float32)
+        split = "validation" if take.name in validation_takes else take.split
+        takes[split].append(replace(take, rate_hz=rate_hz, joints_world_m=joints_world_m))
+    return Prepared(in_skeleton=H36M_17, out_skeleton=H36M_17, target="joints of the capture's skeleton", takes=takes)
 
 
 def read_takes(folder: Path) -> Iterator[Take]:
@@ -95,7 +84,7 @@ def read_takes(folder: Path) -> Iterator[Take]:
             subset=row["subset"],
             action=row["action"],
             split=row["split"],
-            subject=row["subject"] or "unknown",
+            subject=f"{row['subset']}-{row['subject'] or 'unknown'}",
             rate_hz=float(row["fps"]),
             joints_world_m=joints_mm / 1000,
         )
@@ -189,7 +178,8 @@ def _li_joints_mm(
     names, parents = skeleton["names"], skeleton["parents"]
     offsets = dict(zip(names, skeleton["offsets"], strict=True)) | skeleton["corrected_offsets"]
     # The rows are for row vectors; the transposed rotation is that of the negated vector.
-    local = _rotation_from_vector(-rearrange(motion[:, 3:], "f (j v) -> f j v", v=3))
+    vectors = -rearrange(motion[:, 3:], "f (j v) -> (f j) v", v=3)
+    local = rearrange(Rotation.from_rotvec(vectors).as_matrix(), "(f j) r c -> f j r c", f=len(motion))
     rotations = [_amc_root_rotation(local[:, 0])]
     positions = {names[0]: motion[:, :3]}
     for joint in range(1, len(names)):
@@ -213,7 +203,7 @@ def _daz_joints_mm(motion: Float[np.ndarray, "F W"], skeleton: dict) -> Float[np
         for channel, value in values.items():
             axis, kind = "XYZ".index(channel[0]), channel[1:]
             if kind == "rotation":
-                local = local @ _rotation_about_axis(axis, np.radians(value))
+                local = local @ Rotation.from_euler(channel[0].lower(), value, degrees=True).as_matrix()
             else:
                 offset_cm = offset_cm + np.eye(3)[axis] * value[:, None]
         if joint == 0:
@@ -236,21 +226,6 @@ def _h36m_z_up_mm(
     return unit_mm * np.stack([x, -z, y], axis=-1)
 
 
-def _rotation_from_vector(vector: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3 3"]:
-    """Rodrigues' formula; the angle is the vector's length in radians."""
-    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
-    x, y, z = rearrange(vector, "... xyz -> xyz ...")
-    zero = np.zeros_like(x)
-    cross = np.stack([np.stack(row, -1) for row in ((zero, -z, y), (z, zero, -x), (-y, x, zero))], -2)
-    first = np.sinc(angle / np.pi)  # sin(angle) / angle
-    second = np.sinc(angle / (2 * np.pi)) ** 2 / 2  # (1 - cos(angle)) / angle^2
-    return np.eye(3) + first * cross + second * (cross @ cross)
-
-
-def _rotation_about_axis(axis: int, angle: Float[np.ndarray, " F"]) -> Float[np.ndarray, "F 3 3"]:
-    return _rotation_from_vector(angle[:, None] * np.eye(3)[axis])
-
-
 def _amc_root_rotation(published: Float[np.ndarray, "F 3 3"]) -> Float[np.ndarray, "F 3 3"]:
     """The root rotation that the AMC angles mean: Rz Ry Rx, where the benchmark composed Rz Rx Ry."""
     a = np.arcsin(np.clip(published[:, 2, 1], -1, 1))  # rounding may leave 1 + 1e-7
@@ -260,4 +235,4 @@ def _amc_root_rotation(published: Float[np.ndarray, "F 3 3"]) -> Float[np.ndarra
     a = np.where(turned, np.pi - a, a)
     b = np.where(turned, b - np.copysign(np.pi, b), b)
     c = np.where(turned, c + np.pi, c)
-    return _rotation_about_axis(2, c) @ _rotation_about_axis(1, b) @ _rotation_about_axis(0, a)
+    return Rotation.from_euler("ZYX", np.stack([c, b, a], -1)).as_matrix()

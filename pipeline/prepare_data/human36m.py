@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from pipeline.poses.clips import Clip, Dropped, Prepared
+from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import Camera, project
 from pipeline.poses.skeleton import H36M_17
 from pipeline.prepare_data.human36m_files import (
@@ -33,6 +33,7 @@ from pipeline.prepare_data.human36m_files import (
     read_poses,
     seen_by_cameras,
 )
+from pipeline.prepare_data.prepared import Dropped, Prepared
 from pipeline.prepare_data.raw_arrays import check_in_image
 from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
 from pipeline.system.errors import UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from pipeline.poses.clips import Clip, Dropped, Prepared
+from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import Camera, RigidTransform, rotation_from_quaternion
 from pipeline.poses.skeleton import HUMANEVA_15
 from pipeline.prepare_data.humaneva_files import (
@@ -27,6 +27,7 @@ from pipeline.prepare_data.humaneva_files import (
     known_keypoints,
     read_files,
 )
+from pipeline.prepare_data.prepared import Dropped, Prepared
 from pipeline.prepare_data.raw_arrays import check_in_image
 from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
 from pipeline.system.errors import UserError

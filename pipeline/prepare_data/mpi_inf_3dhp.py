@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.poses.clips import Clip, Prepared
+from pipeline.poses.clips import Clip
 from pipeline.poses.skeleton import MPI_INF_3DHP_17
 from pipeline.prepare_data.mpi_inf_3dhp_files import (
     TEST_ARCHIVE,
@@ -25,6 +25,7 @@ from pipeline.prepare_data.mpi_inf_3dhp_files import (
     read_test,
     read_train,
 )
+from pipeline.prepare_data.prepared import Prepared
 from pipeline.prepare_data.raw_arrays import check_in_image
 from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
 from pipeline.system.errors import UserError

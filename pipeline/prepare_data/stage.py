@@ -1,9 +1,8 @@
-"""Stage prepare_data: raw files of a dataset -> data/prepared/<row>/, clips by split and how to train and score on
-them.
+"""Stage prepare_data: reads raw files of a dataset and writes data/prepared/<row>/, which training and scoring read.
 
-Reads params.yaml and data/raw. Writes train/, validation/ and test/ (see clips.py), manifest.json (counts, dropped
-frames, sha256 of every file), training.json and evaluation.json (the row's parameters, apart so that a change of the
-one does not make the other stale).
+Reads params.yaml and data/raw. Writes train/, validation/ and test/ (clips of video, see poses/clips.py, or takes of
+motion capture, see mocap/takes.py), manifest.json (counts, dropped frames, sha256 of every file), training.json and
+evaluation.json (the row's parameters, apart so that a change of the one does not make the other stale).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,12 +31,17 @@ from pipeline.config.params import (
     recipe_for,
 )
 from pipeline.config.rows import Row, parse_row
-from pipeline.poses.clips import SPLITS, Clip, Prepared, read_split, split_writer
+from pipeline.mocap.cameras import film, read_clips
+from pipeline.mocap.takes import TAKES, Take, read_take_split, write_take_split
+from pipeline.poses.clips import SPLITS, Clip, write_split
 from pipeline.prepare_data import cmu_mocap, human36m, humaneva, mpi_inf_3dhp
+from pipeline.prepare_data.prepared import Dropped, Prepared
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, sha256_of, write_json
 
 log = logging.getLogger(__name__)
+
+NOT_IN_VIEW = "a joint out of the image or behind the camera"
 
 
 def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Path) -> None:
@@ -52,28 +55,27 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
     if row.dataset not in SOURCES:
         raise UserError(f"dataset {row.dataset}: expected one that can be read: {', '.join(SOURCES)}")
     prepared = SOURCES[row.dataset](raw_folder, row.keypoints, recipe)
+    level = _detector_level(row, recipe)
     with new_folder(out) as folder:
-        with ExitStack() as stack:
-            writers = {
-                split: stack.enter_context(split_writer(folder / split, may_be_empty=split == "validation"))
-                for split in SPLITS
-            }
-            for split, clip in prepared.clips():
-                writers[split](clip)
-        splits = {split: read_split(folder / split) for split in SPLITS}
-        if recipe.selection == "best_validation" and not splits["validation"]:
+        for split in SPLITS:
+            if prepared.takes is not None:
+                write_take_split(folder / split, prepared.takes[split], may_be_empty=split == "validation")
+            else:
+                write_split(folder / split, prepared.splits[split], may_be_empty=split == "validation")
+        recordings = {split: _read_recordings(folder / split, level, split=split) for split in SPLITS}
+        if recipe.selection == "best_validation" and not recordings["validation"]:
             where = f"{params_path}: datasets.{row.dataset}"
             raise UserError(f"{where}: selection: expected validation_takes for 'best_validation', found none")
-        with_confidence = splits["train"][0].confidence is not None
-        training = _training_config(
-            row, params, recipe, prepared, clips=splits["train"], in_channels=3 if with_confidence else 2
-        )
+        seen = prepared.splits["train"]
+        if prepared.takes is not None:
+            seen, _ = film(prepared.takes["train"][0], detector_level=level)
+        training = _training_config(row, params, recipe, prepared, clips=seen)
         write_json(folder / "training.json", training.model_dump())
         write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())
-        write_json(folder / "manifest.json", _manifest(row, prepared, splits, folder))
+        write_json(folder / "manifest.json", _manifest(row, prepared, recordings, folder))
     for difference in prepared.differences:
         log.warning("%s: not as known: %s", row.dataset, difference)
-    log.info("%s: %d frames to train on", row, sum(len(clip) for clip in splits["train"]))
+    log.info("%s: %d frames to train on", row, sum(map(len, recordings["train"])))
 
 
 def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
@@ -82,7 +84,6 @@ def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
         raw_folder / "cmu_mocap",
         keypoints=keypoints,
         rate_hz=recipe.rate_hz,
-        detector_level=recipe.detector_level,
         validation_takes=recipe.validation_takes,
     )
 
@@ -122,7 +123,7 @@ SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
 
 
 def _training_config(
-    row: Row, params: Params, recipe: Recipe, prepared: Prepared, *, clips: Sequence[Clip], in_channels: int
+    row: Row, params: Params, recipe: Recipe, prepared: Prepared, *, clips: Sequence[Clip]
 ) -> TrainingConfig:
     architecture, hyperparameters = architecture_of(row.model, params)
     return TrainingConfig(
@@ -133,7 +134,7 @@ def _training_config(
         hyperparameters=hyperparameters,
         in_skeleton=prepared.in_skeleton.name,
         out_skeleton=prepared.out_skeleton.name,
-        in_channels=in_channels,
+        in_channels=2 if clips[0].confidence is None else 3,
         rate_hz=_shared_rate_hz(clips),
         focal=_shared_focal(clips),
         threads=params.threads,
@@ -142,10 +143,22 @@ def _training_config(
         precision=params.precision,
         compile=params.compile,
         micro_batches=params.micro_batches,
-        memory_share=params.memory_share,
         training=Training(**{key: getattr(recipe, key) for key in Training.model_fields}),
-        refilming=recipe.refilming if isinstance(recipe, CmuRecipe) else None,
+        augmentation=recipe.augmentation if isinstance(recipe, CmuRecipe) else None,
+        detector_level=_detector_level(row, recipe),
     )
+
+
+def _read_recordings(folder: Path, level: float | None, *, split: str) -> Sequence[Clip | Take]:
+    """Reads a prepared split as its stage does: training takes motion capture as it is, validation and test see it."""
+    if split == "train" and (folder / TAKES).exists():
+        return read_take_split(folder)
+    return read_clips(folder, detector_level=level)
+
+
+def _detector_level(row: Row, recipe: Recipe) -> float | None:
+    """Returns the level of the simulated detector's errors; None where keypoints are exact or come from files."""
+    return recipe.detector_level if isinstance(recipe, CmuRecipe) and row.keypoints == "det" else None
 
 
 def _shared_rate_hz(clips: Sequence[Clip]) -> float | None:
@@ -177,6 +190,7 @@ def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepa
         same_bits=params.same_bits,
         device=params.device,
         selection=recipe.selection,
+        detector_level=_detector_level(row, recipe),
         pck_joints=prepared.pck_joints,
         excluded_takes=tuple(prepared.excluded_takes),
         differences=tuple(prepared.differences),
@@ -184,14 +198,17 @@ def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepa
     )
 
 
-def _manifest(row: Row, prepared: Prepared, splits: Mapping[str, Sequence[Clip]], folder: Path) -> dict[str, Any]:
+def _manifest(
+    row: Row, prepared: Prepared, recordings: Mapping[str, Sequence[Clip | Take]], folder: Path
+) -> dict[str, Any]:
     """What is in the prepared folder: counts, what was left out, and the hash of every file."""
+    dropped = prepared.dropped if prepared.takes is None else _frames_out_of_view(prepared.takes)
     return {
         "row": str(row),
-        "splits": {split: _counts(splits[split]) for split in SPLITS},
+        "splits": {split: _counts(recordings[split]) for split in SPLITS},
         "dropped_frames": {
-            "total": sum(dropped.frames for dropped in prepared.dropped),
-            "takes": [asdict(dropped) for dropped in prepared.dropped if dropped.frames],
+            "total": sum(part.frames for part in dropped),
+            "takes": [asdict(part) for part in dropped if part.frames],
         },
         "differences": prepared.differences,
         "sha256": {
@@ -200,20 +217,39 @@ def _manifest(row: Row, prepared: Prepared, splits: Mapping[str, Sequence[Clip]]
     }
 
 
-def _counts(clips: Sequence[Clip]) -> dict[str, Any]:
-    def frames_by(key: Callable[[Clip], str]) -> dict[str, int]:
-        frames: Counter[str] = Counter()
-        for clip in clips:
-            frames[key(clip)] += len(clip)
-        return dict(sorted(frames.items()))
+def _frames_out_of_view(takes: Mapping[str, Sequence[Take]]) -> list[Dropped]:
+    """Returns for each take to score and each camera how many frames the camera does not see whole."""
+    return [
+        Dropped(take.name, camera, frames, NOT_IN_VIEW)
+        for split in ("validation", "test")
+        for take in takes[split]
+        for camera, frames in film(take, detector_level=None)[1].items()
+    ]
 
-    return {
-        "takes": len({clip.take for clip in clips}),
-        "clips": len(clips),
-        "frames": sum(len(clip) for clip in clips),
-        "frames_per_take": frames_by(lambda clip: clip.take),
-        "frames_per_subset": frames_by(lambda clip: clip.subset),
-        "frames_per_subject": frames_by(lambda clip: clip.subject),
-        "frames_per_action": frames_by(lambda clip: clip.action),
-        "frames_per_camera": frames_by(lambda clip: clip.camera.name),
+
+def _counts(recordings: Sequence[Clip | Take]) -> dict[str, Any]:
+    """Counts clips, or the takes of motion capture that training sees through cameras of its own."""
+    counts = {
+        "takes": len({_take_name(recording) for recording in recordings}),
+        "clips": sum(isinstance(recording, Clip) for recording in recordings),
+        "frames": sum(map(len, recordings)),
     }
+    groups = {
+        "take": _take_name,
+        "subset": lambda recording: recording.subset,
+        "subject": lambda recording: recording.subject,
+        "action": lambda recording: recording.action,
+        "camera": lambda recording: recording.camera.name if isinstance(recording, Clip) else "drawn in training",
+    }
+    return counts | {f"frames_per_{name}": _frames_by(recordings, key) for name, key in groups.items()}
+
+
+def _take_name(recording: Clip | Take) -> str:
+    return recording.take if isinstance(recording, Clip) else recording.name
+
+
+def _frames_by(recordings: Sequence[Clip | Take], key: Callable[[Any], str]) -> dict[str, int]:
+    frames: Counter[str] = Counter()
+    for recording in recordings:
+        frames[key(recording)] += len(recording)
+    return dict(sorted(frames.items()))

@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 
 @contextmanager
-def joined(device_name: str) -> Iterator[torch.device]:
-    """Joins the other ranks, if torchrun started this process, for the length of the block; gives the rank's device.
+def process_group(device_name: str) -> Iterator[torch.device]:
+    """Joins the process group, if torchrun started this process, for the length of the block; yields the device.
 
     Each rank of a machine has a GPU of its own where GPUs are used. Ranks but the first log warnings alone.
     """
@@ -65,40 +65,40 @@ def _leave() -> None:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Returns the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def count() -> int:
-    """How many processes train together."""
+    """Returns how many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def parallel(model: nn.Module) -> nn.Module:
-    """The model as it is, or one whose backward pass gives each rank the mean of all ranks' gradients."""
+def wrap_ddp(model: nn.Module) -> nn.Module:
+    """Returns the model for this rank: wrapped so that its backward pass averages gradients over the ranks."""
     return DistributedDataParallel(model) if count() > 1 else model
 
 
-def alone(model: nn.Module) -> AbstractContextManager[None]:
-    """Within it the model's backward passes add to this rank's gradients and wait for no other rank."""
+def no_sync(model: nn.Module) -> AbstractContextManager[None]:
+    """Returns a context in which backward passes add to this rank's gradients and wait for no other rank."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
-def summed(values: Tensor) -> Tensor:
-    """The sum of the values of all ranks; a rank alone gets its own back."""
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Returns the sum of the values of all ranks; a single rank gets its own back."""
     if count() > 1:
         values = values.clone()
         dist.all_reduce(values)
     return values
 
 
-def anyone(asks: bool, device: torch.device) -> bool:
-    """Whether a rank asks. All get the same answer and wait for each other."""
-    return asks if count() == 1 else bool(summed(torch.tensor([float(asks)], device=device)).item() > 0)
+def any_rank(asks: bool, device: torch.device) -> bool:
+    """Returns whether any rank asks. All get the same answer and wait for each other."""
+    return asks if count() == 1 else bool(all_reduce_sum(torch.tensor([float(asks)], device=device)).item() > 0)
 
 
-def from_first(value: T) -> T:
-    """What rank 0 has, whatever the others have."""
+def broadcast(value: T) -> T:
+    """Returns what rank 0 has, whatever the others have."""
     if count() == 1:
         return value
     values = [value]

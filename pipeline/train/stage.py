@@ -1,43 +1,58 @@
-"""Stage train: one run (one seed) of a row. data/prepared/<row>/ -> data/checkpoints/<row>/run<seed>/.
+"""Stage train: trains one run (one seed) of a row from data/prepared/<row>/ into data/checkpoints/<row>/run<seed>/.
 
 Reads training.json, train/ and validation/; the test split stays closed. Writes weights.safetensors, card.json and
-history.csv (one line per epoch). An interrupted run goes on where it was and ends with the same weights, bit for bit.
+history.csv (one line per epoch). An interrupted run resumes where it was and ends with the same weights, bit for bit.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from einops import rearrange
 
 from models import build, check_hyperparameters
 from models.linear import Linear
 from pipeline.config.params import TrainingConfig, read_yaml, validated
 from pipeline.poses.checkpoint import CARD, Card, Record, read_card, write_checkpoint, write_history
+from pipeline.poses.predict import TrainedModel
+from pipeline.poses.windows import FrameTable
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.processor import limit_further
-from pipeline.system.resume import locked, remove_state, run_key
-from pipeline.tracking import run as tracking
+from pipeline.system.resume import every, load_state, locked, remove_state, run_key, save_state
+from pipeline.system.stop_signals import Stop, noticed
 from pipeline.tracking.pictures import is_picture_epoch, middle_frames, track_validation_clip
+from pipeline.tracking.progress import progress_bar
+from pipeline.tracking.run import Run, name_epoch_metrics, start_run
 from pipeline.train import distributed
-from pipeline.train.batches import Data, read_data
-from pipeline.train.loop import Best, fit, predict_validation_clip, validate
+from pipeline.train.batches import Data, batches_from, draw_epoch, read_data
+from pipeline.train.loop import (
+    Moment,
+    Setup,
+    State,
+    predict_validation_clip,
+    restore_state,
+    saved_state,
+    set_up,
+    train_epochs,
+    validate,
+)
 
 log = logging.getLogger(__name__)
 
 ROOMS = ("mocap", "poses", "train")  # whose code decides the weights, as dvc.yaml says; the model's is in training.json
+SAVE_EVERY_S = 30.0
 
 
 def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
-    """Train one run into the folder `out`, whole or not at all. State for resuming is kept under `work_folder`.
+    """Trains one run into the folder `out`, whole or not at all. State for resuming is kept under `work_folder`.
 
     Under torchrun all ranks train it together. Raises UserError if the prepared data are missing or damaged, or do not
-    fit the configuration, or if a loss is not finite.
+    fit the configuration, or if a loss is not finite. On SIGTERM or SIGINT the state is saved and SystemExit raised,
+    with the exit code that shells give to the signal.
     """
     config = validated(TrainingConfig, read_yaml(prepared / "training.json"), where=str(prepared / "training.json"))
     limit_further(config.same_bits)
@@ -45,16 +60,17 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
     key = run_key(config.model_dump(), seed=seed, files=_files_a_run_depends_on(prepared))
     folder = work_folder / key
     with (
-        distributed.joined(config.device) as device,
+        distributed.process_group(config.device) as device,
         locked(folder) if distributed.rank() == 0 else nullcontext(False) as waited,
     ):
-        if distributed.from_first(waited and (out / CARD).exists() and read_card(out).run_key == key):
+        if distributed.broadcast(waited and (out / CARD).exists() and read_card(out).run_key == key):
             log.info("%s run %d was finished by another process", config.row, seed)
             return
-        data = read_data(prepared, config, device, mapped_in=folder)
+        data = read_data(prepared, config, device)
         torch.manual_seed(seed)
-        model = _untrained_model(config, data, where=prepared / "training.json").to(device)
-        tracked = tracking.start_run(
+        card = _card_of_untrained(config, seed=seed, run_key=key, where=prepared / "training.json")
+        model = _build(card, data, device, where=prepared / "training.json")
+        tracked = start_run(
             row=config.row,
             name=f"{config.row}/run{seed}",
             job_type="train",
@@ -62,34 +78,18 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
             config=config.model_dump() | {"seed": seed},
             folder=work_folder.parent,
         )
-        with tracked if distributed.rank() == 0 else nullcontext(tracking.Run()) as run:
-            if isinstance(model, Linear):
-                best, history = _fit_in_closed_form(model, data, config, run=run)
-            else:
-                look = partial(_track_picture, run, model, data, config)
-                best, history = fit(model, data, config, seed=seed, folder=folder, tracked=run, look=look)
-            if best is None or distributed.rank() > 0:
+        with tracked if distributed.rank() == 0 else nullcontext(Run()) as run:
+            fit = _fit_in_closed_form if isinstance(model.network, Linear) else _fit
+            state = fit(model, data, config, seed=seed, folder=folder, tracked=run)
+            if state.best is None or distributed.rank() > 0:
                 return
-            card = Card(
-                row=config.row,
-                seed=seed,
-                model=config.model,
-                hyperparameters=check_hyperparameters(config.model, config.hyperparameters),
-                frames=config.frames,
-                in_skeleton=config.in_skeleton,
-                out_skeleton=config.out_skeleton,
-                in_channels=config.in_channels,
-                rate_hz=config.rate_hz,
-                focal=config.focal,
-                epoch=best.epoch,
-                validation_mpjpe_mm=best.val_mpjpe_mm,
-                run_key=key,
-                torch=torch.__version__.split("+")[0],
+            card = card.model_copy(
+                update={"epoch": state.best["epoch"], "validation_mpjpe_mm": state.best["val_mpjpe_mm"]}
             )
             with new_folder(out) as unfinished:
-                write_checkpoint(unfinished, best.weights, card)
-                write_history(unfinished, history)
-            run.summarise({"epoch_of_weights": best.epoch, "val/mpjpe_mm_of_weights": best.val_mpjpe_mm})
+                write_checkpoint(unfinished, state.best["weights"], card)
+                write_history(unfinished, state.history)
+            run.summarise({"epoch_of_weights": card.epoch, "val/mpjpe_mm_of_weights": card.validation_mpjpe_mm})
             run.artifact(f"{config.row}-run{seed}", type="checkpoint", path=out, metadata=card.model_dump())
         remove_state(folder)
 
@@ -100,40 +100,122 @@ def _files_a_run_depends_on(prepared: Path) -> list[Path]:
     return [path for split in ("train", "validation") for path in sorted((prepared / split).glob("*"))] + code
 
 
-def _untrained_model(config: TrainingConfig, data: Data, *, where: Path) -> nn.Module:
+def _card_of_untrained(config: TrainingConfig, *, seed: int, run_key: str, where: Path) -> Card:
     try:
-        return build(
-            config.model,
-            frames=config.frames,
+        hyperparameters = check_hyperparameters(config.model, config.hyperparameters)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    return Card(
+        row=config.row,
+        seed=seed,
+        model=config.model,
+        hyperparameters=hyperparameters,
+        frames=config.frames,
+        in_skeleton=config.in_skeleton,
+        out_skeleton=config.out_skeleton,
+        in_channels=config.in_channels,
+        rate_hz=config.rate_hz,
+        focal=config.focal,
+        epoch=None,
+        validation_mpjpe_mm=None,
+        run_key=run_key,
+        torch=torch.__version__.split("+")[0],
+    )
+
+
+def _build(card: Card, data: Data, device: torch.device, *, where: Path) -> TrainedModel:
+    """Returns the untrained model; its weights depend on torch's seed alone."""
+    try:
+        network = build(
+            card.model,
+            frames=card.frames,
             in_joints=len(data.in_skeleton.joints),
             out_joints=len(data.out_skeleton.joints),
-            in_channels=config.in_channels,
-            **config.hyperparameters,
+            in_channels=card.in_channels,
+            **card.hyperparameters,
         )
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
+    return TrainedModel(network.to(device), card)
 
 
-def _track_picture(run: tracking.Run, model: nn.Module, data: Data, config: TrainingConfig, *, epoch: int) -> None:
-    """Sends the validation clip as the model lifts it now, after some of the epochs.
+def _fit(model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, folder: Path, tracked: Run) -> State:
+    """Trains by gradient descent, going on from the state in `folder` if there is one; rank 0 alone has a result."""
+    setup, state = set_up(model, data, config, seed=seed)
+    if saved := distributed.broadcast(load_state(folder) if distributed.rank() == 0 else None):
+        state = restore_state(saved, setup)
+        log.info("%s goes on in epoch %d, step %d", setup.name, state.epoch + 1, state.step)
+    for record in state.history:  # a resumed run's curve is whole
+        tracked.log(name_epoch_metrics(record))
+    first_rank = distributed.rank() == 0
+    bar = progress_bar(setup.name, config.training.epochs) if first_rank else nullcontext(_show_nothing)
+    with bar as show, noticed() as stop:
+        save_due = every(SAVE_EVERY_S)
+        for moment in train_epochs(setup, state):
+            if distributed.any_rank(stop.number is not None, setup.device):
+                _save(folder, setup, state)
+                _leave(setup, state, stop)
+            if save_due():
+                _save(folder, setup, state)
+            if first_rank:
+                _track(moment, setup, tracked)
+                show(moment.epochs_done, moment.record, moment.frames_per_s)
+    return state
 
-    The model draws no random numbers, so that it learns the same whether it is shown or not.
+
+def _show_nothing(epochs_done: float, record: object, frames_per_s: float) -> None:
+    pass
+
+
+def _save(folder: Path, setup: Setup, state: State) -> None:
+    if distributed.rank() == 0:
+        save_state(folder, saved_state(setup, state))
+
+
+def _leave(setup: Setup, state: State, stop: Stop) -> None:
+    where = f"{stop.name} in epoch {state.epoch + 1}, state saved after step {state.step}"
+    log.warning("%s: %s", setup.name, where)
+    raise SystemExit(stop.exit_code)
+
+
+def _track(moment: Moment, setup: Setup, tracked: Run) -> None:
+    """Logs an epoch that is over, and a few times in a run shows the validation clip as the model lifts it then.
+
+    The model draws no random numbers for it, so that it learns the same whether it is shown or not.
     """
-    if not run.tracks or data.validation is None or not is_picture_epoch(epoch, config.training.epochs):
+    if moment.record is None:
+        return
+    tracked.log(name_epoch_metrics(moment.record) | {"frames_per_s": moment.frames_per_s})
+    data, config, epoch = setup.data, setup.config, round(moment.epochs_done)
+    if not tracked.tracks or data.validation is None or not is_picture_epoch(epoch, config.training.epochs):
         return
     clip = data.validation_clips[0]
-    predicted_m, true_m = predict_validation_clip(model, data, config, middle_frames(clip))
-    track_validation_clip(run, clip, predicted_m, true_m, data.out_skeleton, row=config.row, epoch=epoch)
+    predicted_m, true_m = predict_validation_clip(setup.model, data, middle_frames(clip))
+    track_validation_clip(tracked, clip, predicted_m, true_m, data.out_skeleton, row=config.row, epoch=epoch)
 
 
 @torch.no_grad()
 def _fit_in_closed_form(
-    model: Linear, data: Data, config: TrainingConfig, *, run: tracking.Run
-) -> tuple[Best | None, list[Record]]:
-    model.fit(data.train.screen, data.train.pose_m)
-    residual_m = model(data.train.screen[:, None])[:, 0] - data.train.pose_m
+    model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, folder: Path, tracked: Run
+) -> State:
+    """Solves for the weights over all frames of video, or over the augmented windows of one epoch."""
+    network = model.network
+    assert isinstance(network, Linear)
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(data.train, FrameTable):
+        screen, pose_m = data.train.screen, data.train.pose_m
+    else:
+        epoch = draw_epoch(data, config, every_frame=True, number=0, generator=generator)
+        parts = [part for b in batches_from(0, data, config, epoch, every_frame=True, seed=seed) for part in b.parts]
+        screen, pose_m = (
+            torch.cat([rearrange(values, "w t j c -> (w t) j c") for values in each])
+            for each in ([part.screen for part in parts], [part.pose_m for part in parts])
+        )
+    network.fit(screen, pose_m)
+    residual_m = network(screen[:, None])[:, 0] - pose_m
     train_mpjpe_mm = 1000 * float(torch.linalg.vector_norm(residual_m, dim=-1).mean())
     scores = validate(model, data, config)
-    record = {"epoch": 1, "train_mpjpe_mm": train_mpjpe_mm, **scores, "lr": 0.0, "grad_norm": 0.0}
-    run.log(tracking.name_epoch_metrics(record))
-    return Best(1, scores["val_mpjpe_mm"], model.state_dict()), [record]
+    record: Record = {"epoch": 1, "train_mpjpe_mm": train_mpjpe_mm, **scores, "lr": 0.0, "grad_norm": 0.0}
+    tracked.log(name_epoch_metrics(record))
+    best = {"epoch": 1, "val_mpjpe_mm": record["val_mpjpe_mm"], "weights": network.state_dict()}
+    return State(generator.get_state(), torch.zeros(2), epoch=1, history=[record], best=best)

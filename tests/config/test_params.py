@@ -270,7 +270,6 @@ def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
         precision="bf16",
         compile="reduce-overhead",
         micro_batches=2,
-        memory_share=0.5,
         training=Training(**{key: getattr(recipe, key) for key in Training.model_fields}),
     )
     write_json(tmp_path / "training.json", config.model_dump())
@@ -295,26 +294,26 @@ def test_a_preset_of_an_unknown_architecture_is_refused(tmp_path):
 def test_what_differs_for_a_model_is_merged_into_nested_values_and_comes_after_the_keypoints(load):
     def change(content: Any) -> None:
         recipe = content["datasets"]["cmu"]
-        recipe["for_keypoints"] = {"det": {"epochs": 7, "refilming": {"body_scale": 0.5, "limb_scale": 0.25}}}
-        recipe["for_model"] = {"rayformer": {"epochs": 9, "refilming": {"body_scale": 0.75}}}
+        recipe["for_keypoints"] = {"det": {"epochs": 7, "augmentation": {"body_scale": 0.5, "limb_scale": 0.25}}}
+        recipe["for_model"] = {"rayformer": {"epochs": 9, "augmentation": {"body_scale": 0.75}}}
 
     params = load(change)
     recipe = recipe_for(Row("cmu", "det", 27, "rayformer"), params, where="params.yaml")
     assert isinstance(recipe, CmuRecipe)
     assert recipe.epochs == 9
     expected = {"body_scale": 0.75, "limb_scale": 0.25}
-    assert recipe.refilming == params.datasets.cmu.refilming.model_copy(update=expected)
+    assert recipe.augmentation == params.datasets.cmu.augmentation.model_copy(update=expected)
 
 
 def test_a_file_that_extends_another_says_only_what_differs(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(CONTENT), encoding="utf-8")
     (tmp_path / "group").mkdir()
     other = tmp_path / "group" / "params.yaml"
-    changes = {"extends": "../params.yaml", "seeds": [7], "datasets": {"cmu": {"refilming": {"speed": 0.5}}}}
+    changes = {"extends": "../params.yaml", "seeds": [7], "datasets": {"cmu": {"augmentation": {"speed": 0.5}}}}
     other.write_text(yaml.safe_dump(changes), encoding="utf-8")
     expected = load_params(tmp_path / "params.yaml").model_dump()
     expected["seeds"] = (7,)
-    expected["datasets"]["cmu"]["refilming"]["speed"] = 0.5
+    expected["datasets"]["cmu"]["augmentation"]["speed"] = 0.5
     assert load_params(other).model_dump() == expected
 
 

@@ -36,17 +36,17 @@ DEADLY_PYTHON = """#!{executable}
 import os, runpy, signal, sys
 sys.argv, sys.path[0] = sys.argv[2:], os.getcwd()  # as `-m pipeline` has them
 if sys.argv[-2:] == ["--seed", "1"]:
-    from pipeline.train import loop
+    from pipeline.train import stage
     saves = 0
 
-    def save_then_die(folder, state, save=loop.save_state):
+    def save_then_die(folder, state, save=stage.save_state):
         global saves
         save(folder, state)
         saves += 1
         if saves == 4:
             os.killpg(0, signal.SIGKILL)
 
-    loop.SAVE_EVERY_S, loop.save_state = -1.0, save_then_die
+    stage.SAVE_EVERY_S, stage.save_state = -1.0, save_then_die
 runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
 """
 

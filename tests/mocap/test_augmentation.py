@@ -1,121 +1,127 @@
-"""A take filmed anew is the same motion, of another body at another speed if so wanted, seen by another camera."""
+"""An augmented window is the same motion, of another body at another speed if so wanted, seen by another camera."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import Float
 from pydantic import ValidationError
+from torch import Tensor
 
-from pipeline.config.params import Refilming
-from pipeline.mocap.augmentation import new_cameras, project_windows, refilm, room_of
-from pipeline.mocap.bodies import ARMS, HIPS, LEGS, LIMBS, SHOULDERS, another_motion, with_bones_scaled, with_limbs_of
+from pipeline.config.params import Augmentation
+from pipeline.mocap.augmentation import MARGIN, MocapScene, augment_windows, mocap_scene, project_windows, step_back
+from pipeline.mocap.bodies import ARMS, HIPS, LEGS, LIMBS, SHOULDERS, swap_limbs, with_bones_scaled, with_limbs_of
+from pipeline.mocap.cameras import Cameras, draw_cameras, lens_values
 from pipeline.mocap.lenses import LENSES
+from pipeline.mocap.takes import Take
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
-from pipeline.poses.windows import cut_windows, frame_table, gather_windows, tile_windows
-from tests.fixtures.walker import REFILMING, walker_clips
+from pipeline.poses.windows import Windows, tile_windows, window_index
+from tests.fixtures.walker import AUGMENTATION, camera_at, walker_takes
 
 CPU = torch.device("cpu")
 NOTHING: dict[str, Any] = {
-    "new_cameras": False, "roll_degrees": 0, "new_noise": False,
-    "missing_joints": 0, "body_scale": 0, "limb_scale": 0, "speed": 0, "other_legs": 0, "other_arms": 0,
+    "roll_degrees": 0, "missing_joints": 0, "body_scale": 0, "limb_scale": 0, "speed": 0, "other_legs": 0,
+    "other_arms": 0,
 }  # fmt: skip
 
 
-def refilmed(*, with_confidence: bool = False, frames: int = 9, seed: int = 0, **changes: Any):
-    """Windows of the walker as they are and filmed anew with these changes alone."""
-    clips = walker_clips((40, 31, 50), with_confidence=with_confidence)
-    table = frame_table(clips, root=0, device=CPU)
-    windows = tile_windows(table, stride=4)
-    refilming = Refilming(**REFILMING | NOTHING | changes)
-    plain = gather_windows(table, windows, frames=frames)
-    return plain, refilm(room_of(clips, device=CPU), table, windows, refilming, frames=frames, seed=seed)
+def only(**changes: Any) -> Augmentation:
+    """New cameras, and these changes alone."""
+    return Augmentation(**AUGMENTATION | NOTHING | changes)
 
 
-def walker_m() -> torch.Tensor:
-    return torch.from_numpy(walker_clips((40,))[0].joints_camera_m.astype(np.float64))
+def scene_of(lengths: tuple[int, ...] = (40, 31, 50), *, with_detector: bool = False) -> MocapScene:
+    return mocap_scene(walker_takes(lengths), with_detector=with_detector, device=CPU)
 
 
-def bone_lengths_m(pose_m: torch.Tensor) -> torch.Tensor:
+def augmented(augmentation: Augmentation, scene: MocapScene | None = None, *, seed: int = 0):
+    """Windows of the walker in the world as they are, relative to the root, and augmented."""
+    scene = scene or scene_of()
+    windows = tile_windows(scene, stride=4)
+    index, _ = window_index(scene, windows, frames=9)
+    world_m = scene.joints_world_m[index]
+    return world_m - world_m[:, :, :1], augment_windows(scene, windows, augmentation, frames=9, seed=seed)
+
+
+def walker_m() -> Float[Tensor, "T 17 3"]:
+    return torch.from_numpy(walker_takes((40,))[0].joints_world_m.astype(np.float64))
+
+
+def bone_lengths_m(pose_m: Tensor) -> Tensor:
     parents = [parent for parent, _ in H36M_17.bones]
     return torch.linalg.vector_norm(pose_m[..., 1:, :] - pose_m[..., parents, :], dim=-1)
 
 
-@pytest.mark.parametrize("with_confidence", [False, True])
-def test_without_changes_the_same_film_comes_out(with_confidence):
-    plain, anew = refilmed(with_confidence=with_confidence)
-    torch.testing.assert_close(anew[0], plain[0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(anew[1], plain[1], rtol=0, atol=1e-5)
-    assert torch.equal(anew[2], plain[2])
+def test_another_camera_sees_the_same_person_from_another_side():
+    plain_m, (_, pose_m, counted) = augmented(only())
+    assert (plain_m - pose_m).norm(dim=-1).mean() > 0.1
+    torch.testing.assert_close(torch.cdist(pose_m, pose_m), torch.cdist(plain_m, plain_m), rtol=0, atol=1e-5)
+    assert not counted.all()  # places beyond a take's ends repeat a frame that is not learnt twice
+    assert counted[:, 4].sum() > 20
 
 
-def test_another_camera_sees_the_same_upright_person_from_another_side():
-    plain, anew = refilmed(new_cameras=True)
-    assert (plain[1] - anew[1]).norm(dim=-1).mean() > 0.1
-    distances_m = [torch.cdist(pose_m, pose_m) for pose_m in (plain[1], anew[1])]
-    torch.testing.assert_close(*distances_m, rtol=0, atol=1e-5)  # one motion, turned
-
-
-def test_keypoints_of_another_camera_lie_on_the_rays_to_the_joints():
+def test_keypoints_lie_on_the_rays_to_the_joints():
     """With two joints on their rays the root's distance follows; all others must then agree with it."""
-    clips = [replace(clip, camera=replace(clip.camera, name="a")) for clip in walker_clips((40,))]
-    table = frame_table(clips, root=0, device=CPU)
-    room = room_of(clips, device=CPU)
-    lens = room.cameras.lens[:1].expand(1, -1)
-    room = replace(room, lenses=lens)  # one lens without distortion
-    refilming = Refilming(**REFILMING | NOTHING | {"new_cameras": True})
-    screen, pose_m, _ = refilm(room, table, tile_windows(table, stride=4), refilming, frames=9, seed=3)
+    lens = torch.from_numpy(lens_values(camera_at(0.5))).float()[None]
+    scene = replace(scene_of(), lenses=lens)  # one lens without distortion
+    _, (screen, pose_m, _) = augmented(only(), scene, seed=3)
     rays = (screen * 500 + torch.tensor([500.0, 450.0]) - lens[0, 2:4]) / lens[0, :2]
     # rays_j (z + dz_j) - (x + dx_j) = 0 is linear in the root's place (x, y, z).
-    rows = torch.stack(
-        [
-            torch.stack([-torch.ones_like(rays[..., 0]), torch.zeros_like(rays[..., 0]), rays[..., 0]], -1),
-            torch.stack([torch.zeros_like(rays[..., 0]), -torch.ones_like(rays[..., 0]), rays[..., 1]], -1),
-        ],
-        -2,
-    ).flatten(2, 3)
-    right = (pose_m[..., :2] - rays * pose_m[..., 2:]).flatten(2, 3)[..., None]
-    solution = torch.linalg.lstsq(rows.double(), right.double()).solution
-    residual = rows.double() @ solution - right.double()
-    assert residual.abs().max() < 1e-5
+    zero, one = torch.zeros_like(rays[..., 0]), torch.ones_like(rays[..., 0])
+    rows = torch.stack([torch.stack([-one, zero, rays[..., 0]], -1), torch.stack([zero, -one, rays[..., 1]], -1)], -2)
+    rows = rows.flatten(2, 3).double()
+    right = (pose_m[..., :2] - rays * pose_m[..., 2:]).flatten(2, 3)[..., None].double()
+    solution = torch.linalg.lstsq(rows, right).solution
+    assert (rows @ solution - right).abs().max() < 1e-5
     distance_m = solution[..., 0].norm(dim=-1)
     assert distance_m.min() > 2.5
     assert distance_m.max() < 8
 
 
 def test_cameras_lean_by_as_much_as_the_roll_at_most_and_still_look_at_the_same_point():
-    clips = walker_clips((40,))
-    table, room = frame_table(clips, root=0, device=CPU), room_of(clips, device=CPU)
-    windows = tile_windows(table, stride=1)
-    cameras = {
-        roll: new_cameras(room, windows, Refilming(**REFILMING | {"roll_degrees": roll}), torch.Generator())
-        for roll in (0.0, 20.0)
-    }
-    upright, leaning = (cameras[roll].camera_from_world.double() for roll in cameras)
-    seen_m = leaning @ (room.target_m[windows.clip] - cameras[20.0].position_m).double()[..., None]
+    scene = scene_of((40,))
+    target_m = scene.target_m.expand(40, 3)
+    upright, leaning = (
+        draw_cameras(target_m, scene.lenses, only(roll_degrees=roll), torch.Generator()) for roll in (0.0, 20.0)
+    )
+    rotation = leaning.camera_from_world.double()
+    seen_m = rotation @ (target_m - leaning.position_m).double()[..., None]
     assert seen_m[:, :2].abs().max() < 1e-5
-    torch.testing.assert_close(leaning @ leaning.mT, torch.eye(3).double().expand_as(leaning), rtol=0, atol=1e-6)
-    torch.testing.assert_close(torch.linalg.det(leaning), torch.ones(len(leaning)).double(), rtol=0, atol=1e-6)
-    assert upright[:, 0, 2].abs().max() < 1e-6  # the camera's right is level
-    lean = torch.atan2(leaning[:, 0, 2], -leaning[:, 1, 2]).rad2deg()
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).double().expand_as(rotation), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(40).double(), rtol=0, atol=1e-6)
+    assert upright.camera_from_world[:, 0, 2].abs().max() < 1e-6  # the camera's right is level
+    lean = torch.atan2(rotation[:, 0, 2], -rotation[:, 1, 2]).rad2deg()
     assert 15 < lean.abs().max() <= 20
     assert lean.min() < -5 < 5 < lean.max()
 
 
-def test_a_camera_that_does_not_see_the_whole_body_is_not_used():
-    plain, anew = refilmed(new_cameras=True, body_scale=0.5, speed=0.5, distance_m=(0.6, 0.7))
-    for own, other in zip(plain, anew, strict=True):
-        assert torch.equal(own, other)
+def test_a_camera_steps_back_just_until_it_sees_the_whole_body():
+    lens = torch.from_numpy(lens_values(camera_at(0.0))).float()[None]
+    cameras = Cameras(torch.eye(3)[None], torch.zeros(1, 3), lens)
+    joints_m = torch.randn(1, 4, 17, 3, generator=torch.Generator().manual_seed(0))
+    moved_m = step_back(joints_m, cameras)
+    assert torch.equal(moved_m[..., :2], joints_m[..., :2])
+    share = (moved_m[..., :2] / moved_m[..., 2:]).abs() * lens[0, :2] / torch.tensor([500.0, 450.0])
+    assert share.max().item() == pytest.approx(MARGIN, abs=1e-5)
+    far_m = joints_m + torch.tensor([0.0, 0.0, 50.0])
+    assert torch.equal(step_back(far_m, cameras), far_m)
+
+
+@pytest.mark.parametrize("distance_m", [(0.6, 0.7), (4.5, 6.0)])
+def test_every_joint_is_in_the_image_however_near_the_cameras_stand(distance_m):
+    _, (screen, _, _) = augmented(only(distance_m=distance_m, body_scale=0.5, speed=0.5))
+    assert screen[..., 0].abs().max() <= 1
+    assert screen[..., 1].abs().max() <= 1.002  # images are 1000 or 1002 px high
 
 
 def test_a_body_is_scaled_whole():
-    plain, anew = refilmed(body_scale=0.3)
-    ratio = bone_lengths_m(anew[1]) / bone_lengths_m(plain[1])
+    plain_m, (_, pose_m, _) = augmented(only(body_scale=0.3))
+    ratio = bone_lengths_m(pose_m) / bone_lengths_m(plain_m)
     torch.testing.assert_close(ratio, ratio[:, :1, :1].expand_as(ratio), rtol=1e-3, atol=0)
     assert ratio.min() > 0.7 - 1e-3
     assert ratio.max() < 1.3 + 1e-3
@@ -123,8 +129,8 @@ def test_a_body_is_scaled_whole():
 
 
 def test_limbs_are_scaled_left_and_right_alike_and_nothing_else_is():
-    plain, anew = refilmed(limb_scale=0.3)
-    ratio = bone_lengths_m(anew[1]) / bone_lengths_m(plain[1])
+    plain_m, (_, pose_m, _) = augmented(only(limb_scale=0.3))
+    ratio = bone_lengths_m(pose_m) / bone_lengths_m(plain_m)
     scaled = {joint for pair in LIMBS for joint in pair}
     for joint in range(1, 17):
         if joint not in scaled:
@@ -166,83 +172,63 @@ def test_exchanged_limbs_are_the_other_ones_and_nothing_else_moves(limbs, trunk)
 
 
 def test_as_many_windows_as_the_share_says_have_limbs_of_others():
-    clips = walker_clips((400,))
-    joints_m = room_of(clips, device=CPU).joints_world_m.unfold(0, 9, 1).permute(0, 3, 1, 2)
-    refilming = Refilming(**REFILMING | NOTHING | {"other_legs": 0.25})
-    moved = (another_motion(joints_m, refilming, torch.Generator()) != joints_m).any(-1).any(1)
+    joints_m = scene_of((400,)).joints_world_m.unfold(0, 9, 1).permute(0, 3, 1, 2)
+    moved = (swap_limbs(joints_m, only(other_legs=0.25), torch.Generator()) != joints_m).any(-1).any(1)
     assert not moved[:, [0, *range(7, 17)]].any()
     assert 0.2 < moved[:, 3].float().mean() < 0.3
 
 
 def test_at_another_speed_a_steady_motion_moves_by_another_step():
-    clips = walker_clips((60,))
-    drift_m = np.arange(60, dtype=np.float32)[:, None, None] * np.float32([0.01, 0, 0])
-    clips = [replace(clip, joints_camera_m=clip.joints_camera_m[:1] + drift_m) for clip in clips]
-    clips = [replace(clip, pixels=project(clip.joints_camera_m, clip.camera)) for clip in clips]
-    table, room = frame_table(clips, root=0, device=CPU), room_of(clips, device=CPU)
-    windows = tile_windows(table, stride=9)[1:5]
-    refilming = Refilming(**REFILMING | NOTHING | {"speed": 0.5})
-    screen, _, own = refilm(room, table, windows, refilming, frames=9, seed=0)
-    steps = screen.diff(dim=1)[:, :, 0, 0] / gather_windows(table, windows, frames=9)[0].diff(dim=1)[:, :, 0, 0]
-    torch.testing.assert_close(steps, steps[:, :1].expand_as(steps), rtol=1e-2, atol=0)
-    assert steps.min() > 0.49
-    assert steps.max() < 1.51
-    assert steps[:, 0].std() > 0.05
-    assert own.all()
+    body_m = np.random.default_rng(0).uniform([-0.5, -0.5, 0.5], [0.5, 0.5, 1.5], size=(17, 3))
+    joints_m = np.broadcast_to(body_m, (60, 17, 3)).astype(np.float32)
+    joints_m[:, 16, 0] = 0.01 * np.arange(60)  # one hand glides along
+    take = Take("steady", "s", "a", "train", "p", 30.0, joints_m)
+    scene = mocap_scene([take], with_detector=False, device=CPU)
+    windows = Windows(torch.full((200,), 30), torch.zeros(200, dtype=torch.long), torch.zeros(200, dtype=torch.bool))
+    _, pose_m, counted = augment_windows(scene, windows, only(speed=0.5), frames=9, seed=0)
+    step_m = (pose_m[:, 1:, 16] - pose_m[:, :-1, 16]).norm(dim=-1)
+    torch.testing.assert_close(step_m, step_m[:, :1].expand_as(step_m), rtol=0, atol=1e-5)
+    assert 0.005 - 1e-5 < step_m.min() < 0.006
+    assert 0.014 < step_m.max() < 0.015 + 1e-5
+    assert counted.all()
 
 
-def test_old_errors_stay_with_a_new_view_and_new_ones_replace_them():
-    _, kept = refilmed(with_confidence=True, new_cameras=True)
-    _, exact = refilmed(new_cameras=True)
-    torch.testing.assert_close(kept[0][..., :2], exact[0], rtol=0, atol=1e-4)  # the walker's are exact
-    _, noisy = refilmed(with_confidence=True, new_cameras=True, new_noise=True)
-    error_px = 500 * (noisy[0][..., :2] - exact[0]).norm(dim=-1)
-    assert 1 < error_px.median() < 20
-    assert not torch.equal(noisy[0][..., 2], kept[0][..., 2])
+def test_a_simulated_detector_errs_in_pixels_and_leaves_the_poses():
+    _, (exact, pose_m, _) = augmented(only())
+    _, (noisy, same_m, _) = augmented(only(), scene_of(with_detector=True))
+    torch.testing.assert_close(same_m, pose_m)
+    error_px = 500 * (noisy[..., :2] - exact).norm(dim=-1)
+    assert 0.5 < error_px.median() < 5
+    assert noisy.shape[-1] == 3
+    assert exact.shape[-1] == 2
 
 
-def test_hidden_joints_have_no_confidence():
-    plain, anew = refilmed(with_confidence=True, missing_joints=0.3)
-    hidden = anew[0][..., 2] == 0
-    assert 0.2 < hidden.float().mean() < 0.4
-    torch.testing.assert_close(anew[0][~hidden], plain[0][~hidden], rtol=0, atol=1e-4)
+def test_joints_that_are_not_seen_have_no_confidence():
+    _, (screen, _, _) = augmented(only(missing_joints=0.3), scene_of(with_detector=True))
+    assert 0.2 < (screen[..., 2] == 0).float().mean() < 0.4
 
 
-def test_what_is_drawn_depends_on_the_seed_alone():
-    first, again, other = (refilmed(with_confidence=True, seed=seed, **REFILMING)[1][0] for seed in (1, 1, 2))
+def test_the_same_seed_draws_the_same_and_another_otherwise():
+    scene, everything = scene_of(with_detector=True), Augmentation(**AUGMENTATION)
+    first, again, other = (augmented(everything, scene, seed=seed)[1][0] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_windows_are_mirrored_after_they_were_filmed():
-    clips = walker_clips((40,))
-    table = frame_table(clips, root=0, device=CPU)
-    windows = tile_windows(table, stride=9)
-    gather = partial(refilm, room_of(clips, device=CPU), refilming=Refilming(**REFILMING), seed=5)
-    cut = partial(cut_windows, table, in_skeleton=H36M_17, out_skeleton=H36M_17, frames=9, every_frame=True)
-    plain, _, _ = cut(windows=windows, gather=gather)
-    flipped, _, _ = cut(windows=replace(windows, flipped=~windows.flipped), gather=gather)
-    torch.testing.assert_close(flipped[..., 0], -plain[:, :, H36M_17.mirrored, 0])
-
-
 def test_windows_are_projected_as_single_frames_are():
     joints_m = np.random.default_rng(0).uniform([-1, -1, 4], [1, 1, 6], size=(4, 5, 17, 3)).astype(np.float32)
-    lens = torch.stack(
-        [torch.tensor([*c.focal_px, *c.centre_px, *c.radial, *c.tangential, c.width_px, c.height_px]) for c in LENSES]
-    )
+    lens = torch.from_numpy(np.stack([lens_values(camera) for camera in LENSES])).float()
     pixels = project_windows(torch.from_numpy(joints_m), lens)
     for place, camera in enumerate(LENSES):
         np.testing.assert_allclose(pixels[place].numpy(), project(joints_m[place], camera), rtol=0, atol=1e-2)
 
 
-def test_clips_of_different_rates_are_not_filmed_together():
-    first, second = walker_clips((10, 10))
-    with pytest.raises(ValueError, match="expected clips of one known rate, found"):
-        room_of([first, replace(second, rate_hz=50.0)], device=CPU)
+def test_takes_of_different_rates_are_no_scene():
+    first, second = walker_takes((10, 10))
+    with pytest.raises(ValueError, match="expected takes of one rate, found"):
+        mocap_scene([first, replace(second, rate_hz=50.0)], with_detector=False, device=CPU)
 
 
 def test_a_range_begins_with_its_lower_end():
     with pytest.raises(ValidationError, match="the lower end first"):
-        Refilming(**REFILMING | {"height_m": (2.0, 1.0)})
-    assert not Refilming(**REFILMING | NOTHING).active
-    assert Refilming(**REFILMING | NOTHING | {"speed": 0.1}).active
+        Augmentation(**AUGMENTATION | {"height_m": (2.0, 1.0)})

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.mocap.cameras import Take, film, generator_named, place_cameras
+from pipeline.mocap.cameras import film, generator_named, place_cameras
 from pipeline.mocap.lenses import LENSES
+from pipeline.mocap.takes import Take
 from pipeline.poses.clips import check_clip
+from pipeline.poses.frames import resample
 from pipeline.poses.geometry import frames_in_view, project
 
 
@@ -20,12 +22,18 @@ def walker(name: str = "walker", *, frames: int = 60, speed_mps: float = 1.0) ->
     body_m[:, 1] = np.linspace(-0.3, 0.3, 17)
     path_m = np.zeros((frames, 1, 3))
     path_m[:, 0, 0] = np.arange(frames) * speed_mps / 60
-    return Take(name, "li", "walking", "train", "35", 60.0, body_m + path_m)
+    return Take(name, "li", "walking", "train", "li-35", 60.0, body_m + path_m)
 
 
 @pytest.fixture(scope="module")
 def some_takes(takes) -> list[Take]:
-    return list(takes.values())[::10]
+    return [slower(take) for take in list(takes.values())[::10]]
+
+
+def slower(take: Take) -> Take:
+    """The take at 30 Hz."""
+    joints_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=30.0)
+    return replace(take, rate_hz=30.0, joints_world_m=joints_m)
 
 
 def test_a_generator_is_named_by_all_its_names():
@@ -97,8 +105,8 @@ def test_headings_are_spread_all_around(takes):
 @pytest.mark.parametrize("detector_level", [None, 1.3])
 def test_dropped_and_kept_frames_are_all_frames(detector_level, some_takes):
     for take in some_takes:
-        clips, dropped = film(take, rate_hz=30.0, detector_level=detector_level)
-        frames = len(take.joints_world_m[::2])
+        clips, dropped = film(take, detector_level=detector_level)
+        frames = len(take)
         assert list(dropped) == [lens.name for lens in LENSES]
         for camera, missing in dropped.items():
             kept = [clip for clip in clips if clip.camera.name == camera]
@@ -109,7 +117,7 @@ def test_dropped_and_kept_frames_are_all_frames(detector_level, some_takes):
 
 def test_every_kept_joint_is_inside_the_image_and_in_front_of_the_camera(some_takes):
     for take in some_takes:
-        for clip in film(take, rate_hz=30.0, detector_level=None)[0]:
+        for clip in film(take, detector_level=None)[0]:
             check_clip(clip)
             size_px = [clip.camera.width_px, clip.camera.height_px]
             assert ((clip.pixels >= 0) & (clip.pixels <= size_px)).all()
@@ -121,7 +129,7 @@ def test_every_kept_joint_is_inside_the_image_and_in_front_of_the_camera(some_ta
 
 def test_exact_keypoints_are_the_projected_joints(some_takes):
     for take in some_takes:
-        for clip in film(take, rate_hz=30.0, detector_level=None)[0]:
+        for clip in film(take, detector_level=None)[0]:
             assert clip.confidence is None
             projected = project(clip.joints_camera_m.astype(np.float64), clip.camera)
             np.testing.assert_allclose(clip.pixels, projected, rtol=0, atol=1e-3)
@@ -130,8 +138,8 @@ def test_exact_keypoints_are_the_projected_joints(some_takes):
 def test_joints_are_those_of_the_take_from_the_first_frame_on(some_takes):
     cut = 0
     for take in some_takes:
-        for clip in film(take, rate_hz=20.0, detector_level=None)[0]:
-            shown = take.joints_world_m[::3][clip.first_frame : clip.first_frame + len(clip)]
+        for clip in film(take, detector_level=None)[0]:
+            shown = take.joints_world_m[clip.first_frame : clip.first_frame + len(clip)]
             joints_world_m = clip.camera.camera_from_world.inverse().apply(clip.joints_camera_m.astype(np.float64))
             np.testing.assert_allclose(joints_world_m, shown, rtol=0, atol=2e-6)
             cut += clip.first_frame > 0
@@ -141,7 +149,7 @@ def test_joints_are_those_of_the_take_from_the_first_frame_on(some_takes):
 def test_a_clip_ends_only_where_the_body_leaves_the_image():
     # 16 m along +x: on both sides of the middle the figure walks out of every camera's image.
     take = walker(frames=600, speed_mps=1.6)
-    clips, dropped = film(take, rate_hz=60.0, detector_level=None)
+    clips, dropped = film(take, detector_level=None)
     assert all(missing > 0 for missing in dropped.values())
     for camera in place_cameras(take.name, take.joints_world_m):
         seen = frames_in_view(camera.camera_from_world.apply(take.joints_world_m), camera)
@@ -154,7 +162,7 @@ def test_a_clip_ends_only_where_the_body_leaves_the_image():
 
 
 def test_a_clip_says_what_it_shows():
-    clips, dropped = film(walker(), rate_hz=30.0, detector_level=None)
+    clips, dropped = film(slower(walker()), detector_level=None)
     assert dropped == {lens.name: 0 for lens in LENSES}
     assert [clip.name for clip in clips] == [f"walker/{lens.name}/0" for lens in LENSES]
     assert {(clip.subset, clip.subject, clip.action, clip.rate_hz) for clip in clips} == {
@@ -164,8 +172,8 @@ def test_a_clip_says_what_it_shows():
 
 def test_a_detector_changes_the_keypoints_and_nothing_else(some_takes):
     for take in some_takes[:4]:
-        exact, exactly_dropped = film(take, rate_hz=30.0, detector_level=None)
-        detected, dropped = film(take, rate_hz=30.0, detector_level=1.0)
+        exact, exactly_dropped = film(take, detector_level=None)
+        detected, dropped = film(take, detector_level=1.0)
         assert dropped == exactly_dropped
         for one, other in zip(exact, detected, strict=True):
             assert one.name == other.name
@@ -176,14 +184,14 @@ def test_a_detector_changes_the_keypoints_and_nothing_else(some_takes):
 
 
 def test_filming_twice_gives_the_same_and_another_name_gives_another_view():
-    first, again, other = (film(walker(name), rate_hz=30.0, detector_level=1.0)[0] for name in ("a", "a", "b"))
+    first, again, other = (film(slower(walker(name)), detector_level=1.0)[0] for name in ("a", "a", "b"))
     for one, two, three in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(one.pixels, two.pixels)
         assert not np.allclose(one.joints_camera_m, three.joints_camera_m, atol=0.01)
 
 
 def test_the_cameras_of_one_take_are_detected_independently():
-    exact = film(walker(), rate_hz=60.0, detector_level=None)[0]
-    detected = film(walker(), rate_hz=60.0, detector_level=1.0)[0]
+    exact = film(walker(), detector_level=None)[0]
+    detected = film(walker(), detector_level=1.0)[0]
     errors = [(two.pixels - one.pixels).ravel() for one, two in zip(exact, detected, strict=True)]
     assert np.abs(np.corrcoef(errors) - np.eye(4)).max() < 0.5

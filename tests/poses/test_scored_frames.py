@@ -13,7 +13,8 @@ import torch
 
 from pipeline.poses.clips import Clip, check_clip, read_split, write_split
 from pipeline.poses.geometry import Camera
-from pipeline.poses.windows import every_nth, frame_table, scores_of_actions
+from pipeline.poses.scores import score_actions
+from pipeline.poses.windows import every_nth, frame_table
 from pipeline.system.errors import UserError
 
 SCORED = np.array([False, True, True, False, True, True])
@@ -108,7 +109,7 @@ def test_every_nth_counts_scored_frames_and_begins_anew_in_each_clip(step, marke
 def test_an_action_without_a_scored_frame_has_no_score():
     own = clip(scored=np.array([True, True, False, False, False, False]), activities=ACTIVITIES)
     table = frame_table([own], root=0, device=torch.device("cpu"))
-    ((_, action, scores),) = scores_of_actions([own], table.pose_m + 0.003, table, every_nth(table, 1))
+    ((_, action, scores),) = score_actions([own], table.pose_m + 0.003, table, every_nth(table, 1))
     assert action == "Sitting"
     assert scores["mpjpe_mm"].frames == 2
     assert scores["mpjpe_mm"].mean == pytest.approx(3 * 3**0.5, abs=1e-3)
@@ -118,4 +119,4 @@ def test_a_clip_that_cannot_be_scored_is_named():
     own = replace(clip(), joints_camera_m=np.zeros((6, 2, 3), dtype=np.float32))
     table = frame_table([own], root=0, device=torch.device("cpu"))
     with pytest.raises(UserError, match="clip TS1/0/0: frame 0: all joints of the target are at one point"):
-        scores_of_actions([own], table.pose_m + torch.rand(6, 2, 3), table, every_nth(table, 1))
+        score_actions([own], table.pose_m + torch.rand(6, 2, 3), table, every_nth(table, 1))

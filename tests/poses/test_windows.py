@@ -17,20 +17,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from models import build
+from pipeline.poses.checkpoint import Card
 from pipeline.poses.geometry import Camera, project, screen_from_pixels
 from pipeline.poses.metrics import clip_scores
+from pipeline.poses.predict import TrainedModel
+from pipeline.poses.scores import score_actions
 from pipeline.poses.skeleton import H36M_17
 from pipeline.poses.windows import (
     FrameTable,
     Windows,
     balancing_weights,
-    cut_windows,
     epoch_windows,
     every_nth,
     frame_table,
+    gather_windows,
+    keep_predicted_frames,
     mirror,
-    predict_frames,
-    scores_of_actions,
+    mirror_windows,
     stretch,
     tile_windows,
     window_index,
@@ -82,12 +85,27 @@ class PlaceInWindow(nn.Module):
         return rearrange(place, "t -> 1 t 1 1").expand(*screen.shape[:3], 3)
 
 
-def predicted(model: nn.Module, table: FrameTable, *, frames: int, stride: int, flip: bool = False, **options):
-    return predict_frames(model, table, H36M_17, H36M_17, frames=frames, stride=stride, flip_averaging=flip, **options)
+def trained_model(network: nn.Module, *, frames: int) -> TrainedModel:
+    """The network with a card that says which frames and joints it sees; its weights do not matter."""
+    if not hasattr(network, "predicts"):
+        network.predicts = "every_frame"
+    card = Card(
+        row="walker-gt-f9-linear", seed=0, model="linear", hyperparameters={}, frames=frames, in_skeleton="h36m17",
+        out_skeleton="h36m17", in_channels=2, rate_hz=30.0, focal=2.29, epoch=1, validation_mpjpe_mm=None,
+        run_key=None, torch=None,
+    )  # fmt: skip
+    return TrainedModel(network, card)
+
+
+def predicted(network: nn.Module, table: FrameTable, *, frames: int, stride: int, flip: bool = False, **options):
+    return trained_model(network, frames=frames).predict(table, stride=stride, flip_averaging=flip, **options)
 
 
 def cut(table: FrameTable, windows: Windows, *, frames: int, every_frame: bool = True):
-    return cut_windows(table, windows, H36M_17, H36M_17, frames=frames, every_frame=every_frame)
+    """Keypoints, poses and which poses count, mirrored where the windows are."""
+    screen, pose_m, counted = gather_windows(table, windows, frames=frames)
+    pose_m, counted = (keep_predicted_frames(values, every_frame=every_frame) for values in (pose_m, counted))
+    return *(mirror_windows(values, windows.flipped, H36M_17) for values in (screen, pose_m)), counted
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -259,7 +277,7 @@ def test_predictions_of_wanted_frames_do_not_depend_on_which_are_wanted(stride):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_features_of_a_frame_are_computed_once_and_shared_by_its_windows(flip, monkeypatch):
-    monkeypatch.setattr("pipeline.poses.windows.FRAMES_IN_CACHE", 40)  # 54 windows of 9 frames, four at a time
+    monkeypatch.setattr("pipeline.poses.predict.CPU_CHUNK_FRAMES", 40)  # 54 windows of 9 frames, four at a time
     table = frame_table(walker_clips((40, 13, 1)), root=0, device=CPU)
     torch.manual_seed(0)
     model = build("poseformer", frames=9, in_joints=17, out_joints=17, in_channels=2, embed_dim_ratio=4, heads=2)
@@ -353,7 +371,7 @@ def test_actions_are_drawn_in_proportion_to_their_frames_to_the_power_of_one_min
     clips = [walker_clip(90 * 5, take="a", action="common"), walker_clip(90 * 4, take="b", action="common")]
     clips.append(walker_clip(90, take="c", action="rare"))
     table = frame_table(clips, root=0, device=CPU)
-    weights = balancing_weights(clips, balance)
+    weights = balancing_weights([clip.action for clip in clips], list(map(len, clips)), balance)
     drawn = torch.cat(
         [epoch_of(table, frames=9, every_frame=False, clip_weights=weights, seed=seed).clip for seed in range(20)]
     )
@@ -362,10 +380,10 @@ def test_actions_are_drawn_in_proportion_to_their_frames_to_the_power_of_one_min
 
 def test_weights_are_a_power_of_the_frames_of_the_action_over_all_its_clips():
     clips = walker_clips((4, 9, 12))  # walking: 16 frames, running: 9
-    weights = balancing_weights(clips, 0.5)
+    weights = balancing_weights([clip.action for clip in clips], list(map(len, clips)), 0.5)
     assert weights is not None
     assert weights.tolist() == pytest.approx([1 / 4, 1 / 3, 1 / 4])
-    assert balancing_weights(clips, 0.0) is None
+    assert balancing_weights([clip.action for clip in clips], list(map(len, clips)), 0.0) is None
 
 
 def test_the_table_holds_normalised_keypoints_and_poses_relative_to_the_root():
@@ -429,24 +447,12 @@ def test_frames_to_score_are_those_that_a_loop_over_each_clips_scored_frames_pic
     assert torch.nonzero(every_nth(table, step, fraction=fraction))[:, 0].tolist() == expected
 
 
-def test_a_table_in_files_has_the_frames_of_one_in_memory(tmp_path):
-    clips = walker_clips((4, 7, 1), with_confidence=True)
-    in_files = frame_table(clips, root=2, device=CPU, mapped_in=tmp_path / "mapped")
-    in_memory = frame_table(clips, root=2, device=CPU)
-    assert sorted(path.name for path in (tmp_path / "mapped").iterdir()) == ["pose_m.npy", "screen.npy"]
-    for name in ("screen", "pose_m", "scored", "clip_first", "clip_last"):
-        assert torch.equal(getattr(in_files, name), getattr(in_memory, name))
-    np.testing.assert_array_equal(np.load(tmp_path / "mapped" / "screen.npy"), in_memory.screen.numpy())
-    again = frame_table(clips[:1], root=2, device=CPU, mapped_in=tmp_path / "mapped")  # in the place of the other
-    assert torch.equal(again.screen, in_memory.screen[:4])
-
-
 def test_clips_are_scored_over_their_own_wanted_frames():
     clips = walker_clips((6, 1, 9))
     table = frame_table(clips, root=0, device=CPU)
     poses_m = table.pose_m + torch.randn(table.pose_m.shape, generator=torch.Generator().manual_seed(0)) / 50
     wanted = every_nth(table, 2)
-    scores = scores_of_actions(clips, poses_m, table, wanted)
+    scores = score_actions(clips, poses_m, table, wanted)
     for number, (first, last) in enumerate([(0, 6), (6, 7), (7, 16)]):
         own = slice(first, last, 2)
         assert scores[number][:2] == (clips[number], clips[number].action)
@@ -459,7 +465,7 @@ def test_a_clip_that_cannot_be_scored_is_named():
     poses_m = table.pose_m.clone()
     poses_m[8, 3] = torch.nan
     with pytest.raises(UserError, match=r"^clip walk_1/at_2\.5/0: frame 2: the prediction is not finite"):
-        scores_of_actions(clips, poses_m, table, torch.ones(10, dtype=torch.bool))
+        score_actions(clips, poses_m, table, torch.ones(10, dtype=torch.bool))
 
 
 def test_windows_are_chosen_by_slice_and_by_index():

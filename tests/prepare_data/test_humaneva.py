@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pipeline.poses.clips import Prepared
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import COCO_17, HUMANEVA_15
 from pipeline.prepare_data import humaneva
 from pipeline.prepare_data import humaneva_files as files
 from pipeline.prepare_data.doctor import examine
+from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.errors import UserError
 from pipeline.system.untrusted import read_object_npz
 from tests.fixtures.four_stages import four_stages

@@ -13,7 +13,6 @@ import pytest
 import scipy.io
 import torch
 
-from pipeline.poses.clips import Prepared
 from pipeline.poses.geometry import project
 from pipeline.poses.metrics import clip_scores
 from pipeline.poses.skeleton import MPI_INF_3DHP_17
@@ -21,6 +20,7 @@ from pipeline.poses.windows import every_nth, frame_table, predict_frames, score
 from pipeline.prepare_data import mpi_inf_3dhp
 from pipeline.prepare_data import mpi_inf_3dhp_files as files
 from pipeline.prepare_data.doctor import examine
+from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.errors import UserError
 from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import mpi_inf_3dhp as fixture

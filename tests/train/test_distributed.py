@@ -23,7 +23,7 @@ OPTIONS = {
         "model": "rayformer",
         "optimizer": "muon",
         "windows_per_epoch": 21,
-        "refilming": {},
+        "augmentation": {},
         "with_confidence": True,
     },
     "adamw": {"model": "poseformer", "windows_per_epoch": 21},  # with drop path: no two ranks draw alike

@@ -1,4 +1,4 @@
-"""Batches in parts, other precisions, compiled models, data from files, and runs that are stopped or go wrong."""
+"""Batches in parts, other precisions, compiled models, and runs that are stopped or go wrong."""
 
 from __future__ import annotations
 
@@ -13,20 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import build
 from pipeline.config.params import TrainingConfig, read_yaml
-from pipeline.mocap.augmentation import room_of
-from pipeline.poses.windows import frame_table
 from pipeline.system.errors import UserError
-from pipeline.system.stop_signals import Stop, noticed
-from pipeline.train import batches, loop
-from pipeline.train.loop import Run, State
-from pipeline.train.optimization import optimizers_of
+from pipeline.system.stop_signals import noticed
+from pipeline.train import batches, loop, stage
+from pipeline.train.loop import State
 from pipeline.train.stage import train
 from tests.fixtures.walker import contents, walker_clips, write_prepared
 
@@ -52,28 +47,26 @@ def first_step(folder: Path, *, micro_batches: int, **options: Any) -> tuple[lis
     """Loss, gradient norm and clipped gradient of the first batch, cut into so many parts."""
     prepared = write_prepared(folder, how={"micro_batches": micro_batches}, **options)
     config = TrainingConfig.model_validate(read_yaml(prepared / "training.json"))
-    data = batches.read_data(prepared, config, CPU, mapped_in=folder)
+    data = batches.read_data(prepared, config, CPU)
     torch.manual_seed(0)
-    model = build(
-        config.model, frames=9, in_joints=17, out_joints=17, in_channels=config.in_channels, **config.hyperparameters
-    )
-    optimizers = optimizers_of(model, config.training)
+    card = stage._card_of_untrained(config, seed=0, run_key="", where=prepared)
+    setup, _ = loop.set_up(stage._build(card, data, CPU, where=prepared), data, config, seed=0)
     gradients: dict[str, torch.Tensor] = {}
 
     def remember(*_: object) -> None:
-        gradients.update({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        named = setup.network.named_parameters()
+        gradients.update({name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None})
 
-    optimizers[0].register_step_pre_hook(remember)
-    run = Run(model, model, optimizers, data, config, 0, folder, Stop(), due=lambda: False)
-    model.train()
-    _, of_epoch = batches.batches_of_epoch(
-        data, config, every_frame=run.every_frame, seed=0, epoch=0, generator=torch.Generator().manual_seed(0)
-    )
-    return loop._step(run, next(iter(of_epoch(0))), lr_factor=1.0).tolist(), gradients
+    setup.optimizers[0].register_step_pre_hook(remember)
+    setup.network.train()
+    drawn = {"every_frame": setup.every_frame, "number": 0, "generator": torch.Generator().manual_seed(0)}
+    epoch = batches.draw_epoch(data, config, **drawn)
+    batch = next(batches.batches_from(0, data, config, epoch, every_frame=setup.every_frame, seed=0))
+    return loop._step(setup, batch, lr_factor=1.0).tolist(), gradients
 
 
 @pytest.mark.parametrize("parts", [2, 3, 8, 11])  # of 8 windows
-@pytest.mark.parametrize("options", [{"with_confidence": True, "refilming": {}}, {"optimizer": "muon"}])
+@pytest.mark.parametrize("options", [{"with_confidence": True, "augmentation": {}}, {"optimizer": "muon"}])
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(parts, options, tmp_path):
     options = {
         "lengths": (12, 5, 7),
@@ -138,57 +131,20 @@ def test_without_a_compiler_the_model_is_used_as_it_is_and_a_line_says_so(tmp_pa
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-@pytest.mark.parametrize("options", [{"with_confidence": True, "refilming": {}}, {"model": "poseformer"}])
-def test_data_mapped_from_files_give_the_same_bytes(options, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    in_memory = trained(write_prepared(tmp_path / "memory", **options), tmp_path / "a")
-    assert "mapped from files" not in caplog.text
-    mapped = trained(write_prepared(tmp_path / "mapped", how={"memory_share": 0.0}, **options), tmp_path / "b")
-    assert caplog.text.count("mapped from files") == 1
-    for name in ("weights.safetensors", "history.csv"):
-        assert mapped[name] == in_memory[name]
-    assert [path.suffix for path in (tmp_path / "b" / "work").iterdir()] == [".lock"]
-
-
-def test_mapped_frames_lie_in_files_and_are_the_same(tmp_path):
-    clips = walker_clips((20, 31), with_confidence=True)
-    table, mapped = (frame_table(clips, root=0, device=CPU, mapped_in=folder) for folder in (None, tmp_path))
-    assert torch.equal(table.screen, mapped.screen)
-    assert torch.equal(table.pose_m, mapped.pose_m)
-    assert np.array_equal(np.load(tmp_path / "screen.npy"), table.screen)
-    room, mapped_room = (room_of(clips, device=CPU, mapped_in=folder) for folder in (None, tmp_path))
-    assert torch.equal(room.joints_world_m, mapped_room.joints_world_m)
-    assert torch.equal(room.noise_px, mapped_room.noise_px)
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_batches_made_ahead_come_in_order_and_an_error_comes_through():
-    def make(step: int) -> batches.Batch:
-        if step == 5:
-            raise UserError("step 5")
-        return batches.Batch([], torch.arange(2), step, torch.tensor(1.0))
-
-    coming = batches.ahead(make, range(2, 9), CPU)
-    assert [next(coming).poses for _ in range(3)] == [2, 3, 4]
-    with pytest.raises(UserError, match="step 5"):
-        next(coming)
-    assert list(batches.ahead(make, range(0), CPU)) == []
-
-
 @pytest.mark.parametrize("steps_per_reading", [1, 2, 16])
 def test_the_first_step_that_is_not_finite_is_named_with_its_clips(steps_per_reading, tmp_path, monkeypatch):
     prepared = write_prepared(tmp_path / "prepared", epochs=2)
     step, calls = loop._step, []
 
-    def spoil(run: Run, batch: Any, **options: Any) -> torch.Tensor:
+    def spoil(setup: loop.Setup, batch: Any, **options: Any) -> torch.Tensor:
         calls.append(batch)
         if len(calls) == 5:
             for part in batch.parts:
                 part.pose_m[0, 0, 0] = torch.inf
-        return step(run, batch, **options)
+        return step(setup, batch, **options)
 
     monkeypatch.setattr(loop, "_step", spoil)
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
     monkeypatch.setitem(loop.STEPS_PER_READING, "cpu", steps_per_reading)
     with pytest.raises(UserError) as error:
         trained(prepared, tmp_path)
@@ -205,7 +161,7 @@ def test_the_first_step_that_is_not_finite_is_named_with_its_clips(steps_per_rea
 SLOW = """
 import sys, time
 sys.modules["dvc"] = sys.modules["wandb"] = None  # as where they are not installed
-from pipeline.train import loop
+from pipeline.train import loop, stage
 from pipeline.__main__ import main
 
 def slow_step(*args, step=loop._step, **options):

@@ -38,7 +38,7 @@ from tests.fixtures.walker import TRAINING, change_json, contents, write_prepare
 VARIANTS: dict[str, dict[str, Any]] = {
     "every_frame_muon": {"model": "rayformer", "optimizer": "muon", "lr_decay": "linear"},
     "every_frame_adamw": {"model": "rayformer", "with_confidence": True, "action_balance": 0.0},
-    "every_frame_refilmed": {"model": "rayformer", "with_confidence": True, "refilming": {}},
+    "every_frame_augmented": {"model": "rayformer", "with_confidence": True, "augmentation": {}},
     "middle_frame_with_drop_path": {"model": "poseformer", "selection": "best_validation", "validation_step": 5},
     "middle_frame_muon": {"model": "poseformer", "optimizer": "muon", "flip_augmentation": False},
 }
@@ -92,8 +92,8 @@ def crash_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if next(count) == saves:
             raise PowerCut
 
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr(loop, "save_state", save_then_crash)
+    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(stage, "save_state", save_then_crash)
 
 
 def crashed(prepared: Path, folder: Path, *, saves: int) -> Path:
@@ -125,11 +125,11 @@ def test_another_seed_gives_other_weights(prepared, uninterrupted, tmp_path):
 def test_the_order_of_the_windows_is_drawn_from_the_seed(prepared, tmp_path, monkeypatch):
     first_windows = []
 
-    def record(table: Any, windows: Any, *skeletons: Any, **options: Any) -> Any:
+    def record(table: Any, windows: Any, **options: Any) -> Any:
         first_windows.append(tuple(windows.middle.tolist()))
         raise PowerCut
 
-    monkeypatch.setattr(batches, "cut_windows", record)
+    monkeypatch.setattr(batches, "gather_windows", record)
     for seed in (0, 1, 0):
         with pytest.raises(PowerCut):
             trained(prepared["every_frame_muon"], tmp_path, seed=seed)
@@ -158,19 +158,19 @@ def test_a_run_that_crashed_again_and_again_ends_with_the_same_bytes(prepared, u
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.train import loop
+from pipeline.train import stage
 from pipeline.train.stage import train
 
 saves = 0
 
-def save_then_die(folder, state, save=loop.save_state):
+def save_then_die(folder, state, save=stage.save_state):
     global saves
     save(folder, state)
     saves += 1
     if saves == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop.SAVE_EVERY_S, loop.save_state = -1.0, save_then_die
+stage.SAVE_EVERY_S, stage.save_state = -1.0, save_then_die
 train(Path(sys.argv[1]), Path(sys.argv[2]), seed=0, work_folder=Path(sys.argv[3]))
 """
 
@@ -256,7 +256,7 @@ def in_thread(work: Callable[[], object]) -> threading.Thread:
 
 def test_epochs_shorter_than_the_time_between_saves_do_not_wait_for_the_disk(prepared, tmp_path, monkeypatch):
     saves: list[dict[str, Any]] = []
-    monkeypatch.setattr(loop, "save_state", lambda folder, state: saves.append(state))
+    monkeypatch.setattr(stage, "save_state", lambda folder, state: saves.append(state))
     trained(prepared["every_frame_muon"], tmp_path)
     assert not saves
 
@@ -272,8 +272,8 @@ def test_a_second_process_waits_and_takes_the_finished_result(prepared, uninterr
         halfway.set()
         assert go_on.wait(60)
 
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr(loop, "save_state", save_and_wait)
+    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(stage, "save_state", save_and_wait)
     first = in_thread(lambda: trained(prepared[name], tmp_path))
     assert halfway.wait(60)
     second = in_thread(lambda: trained(prepared[name], tmp_path))
@@ -303,8 +303,8 @@ def test_a_process_that_waited_for_one_that_failed_trains_itself(prepared, unint
 def test_training_again_without_waiting_trains_again(prepared, tmp_path, monkeypatch):
     name, calls = "every_frame_muon", []
     trained(prepared[name], tmp_path)
-    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr(loop, "save_state", lambda folder, state: calls.append((state["epoch"], state["step"])))
+    monkeypatch.setattr(stage, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(stage, "save_state", lambda folder, state: calls.append((state["epoch"], state["step"])))
     trained(prepared[name], tmp_path)
     assert calls[0] == (0, 1)
     assert calls[-1] == (2, 0)

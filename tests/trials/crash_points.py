@@ -19,7 +19,7 @@ import yaml
 from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.prepare_data.stage import prepare_data
 from pipeline.report.stage import report
-from pipeline.train import loop
+from pipeline.train import stage
 from pipeline.train.stage import train
 from tests.fixtures.four_stages import PROJECT, SEEDS, write_params
 from tests.fixtures.small_repository import write_repository
@@ -206,7 +206,7 @@ def four_stages(folder: Path, raw_folder: Path) -> dict[str, Stage]:
         report(params_path=params_path, dvc_yaml=dvc_yaml, reports=out, prepared=folder / "prepared")
 
     def train_in(out: Path) -> None:
-        loop.SAVE_EVERY_S = -1.0
+        stage.SAVE_EVERY_S = -1.0
         train(prepared, out / "run0", seed=0, work_folder=out / ".work")
 
     def evaluate_in(out: Path) -> None:

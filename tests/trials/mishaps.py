@@ -19,15 +19,15 @@ from tests.fixtures.walker import contents, write_prepared
 # Runs as `-m pipeline` does, but a training saves its state after every step.
 SAVING = """
 import runpy
-from pipeline.train import loop
-loop.SAVE_EVERY_S = -1.0
+from pipeline.train import loop, stage
+stage.SAVE_EVERY_S = -1.0
 runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
 """
 # The same, but from its third step on a training gets no more memory than it has.
 LIMITED = """
 import resource, runpy, sys
-from pipeline.train import loop
-steps, step, loop.SAVE_EVERY_S = 0, loop._step, -1.0
+from pipeline.train import loop, stage
+steps, step, stage.SAVE_EVERY_S = 0, loop._step, -1.0
 
 def limited(*values, **options):
     global steps

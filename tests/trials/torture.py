@@ -53,9 +53,9 @@ SAVING_PYTHON = """#!{executable}
 import os, runpy, sys
 sys.argv, sys.path[0] = sys.argv[2:], os.getcwd()  # as `-m pipeline` has them
 if sys.argv[1:2] == ["train"]:
-    from pipeline.train import loop
+    from pipeline.train import stage
 
-    loop.SAVE_EVERY_S = -1.0
+    stage.SAVE_EVERY_S = -1.0
 runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
 """
 
