@@ -18,10 +18,11 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float32, Float64
 
-from pipeline.mocap.lenses import LENSES, PLACEMENTS, cameras_of
+from pipeline.mocap.lenses import LENSES
 from pipeline.poses.geometry import Camera, project
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16, Skeleton
 from pipeline.prepare_data.raw_arrays import numbers, read_cdf, read_hdf5_mat, read_mat
+from pipeline.prepare_data.takes import PLACEMENTS, place_cameras
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.untrusted import read_object_npz
@@ -29,7 +30,7 @@ from pipeline.system.untrusted import read_object_npz
 log = logging.getLogger(__name__)
 
 ARCHIVE = "data_3d_h36m.npz"
-LABELLED = tuple(PLACEMENTS)  # subjects with published motion and cameras
+LABELLED = tuple(PLACEMENTS["h36m"])  # subjects with published motion and cameras
 UNLABELLED = ("S2", "S3", "S4")  # of them only the videos were published
 CAMERAS = tuple(lens.name for lens in LENSES)
 ACTIONS = (
@@ -286,6 +287,14 @@ def write_archives(folder: Path, out: Path, *, keypoints: list[str]) -> None:
             }
             path = partial / f"data_2d_h36m_{name}.npz"
             np.savez_compressed(path, positions_2d=takes, metadata=metadata)  # type: ignore[arg-type]
+
+
+def cameras_of(subject: str) -> tuple[Camera, ...]:
+    """Returns the four cameras as they stood for `subject`, in the order of `CAMERAS`; positions in metres.
+
+    Raises UserError for a subject whose cameras were not published.
+    """
+    return place_cameras("h36m", subject, LENSES)
 
 
 def seen_by_cameras(

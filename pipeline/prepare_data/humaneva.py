@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from pipeline.poses.clips import Clip, Dropped, Prepared
-from pipeline.poses.geometry import Camera, RigidTransform, rotation_from_quaternion
+from pipeline.poses.geometry import Camera
 from pipeline.poses.skeleton import HUMANEVA_15
 from pipeline.prepare_data.humaneva_files import (
     ACTIONS,
@@ -29,6 +29,7 @@ from pipeline.prepare_data.humaneva_files import (
 )
 from pipeline.prepare_data.raw_arrays import check_in_image
 from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
+from pipeline.prepare_data.takes import place_cameras
 from pipeline.system.errors import UserError
 
 RATE_HZ = 60.0
@@ -58,23 +59,8 @@ TRAIN_FRAMES: dict[str, dict[str, tuple[int, int]]] = {
         "Box": (512, 1021),
     },
 }
-
-# Per subject, cameras C1, C2, C3: world_from_camera as unit quaternion (w, x, y, z) and the camera's position in mm.
-# Their lenses were not published with the archives.
-_PLACED_AS_S1 = (
-    ((0.424207, -0.4983646, -0.5802981, 0.4847012), (4062.227, 663.2477, 1528.397)),
-    ((0.6503354, -0.7481602, -0.0919284, 0.0941766), (844.8131, -3805.2092, 1504.9929)),
-    ((0.0664734, -0.0690535, 0.7416416, -0.6639132), (-797.67377, 3916.3174, 1433.6602)),
-)
-PLACEMENTS = {
-    "S1": _PLACED_AS_S1,
-    "S2": (
-        ((0.4214752, -0.4961493, -0.5838273, 0.4851187), (4112.9121, 626.4929, 1545.2988)),
-        ((0.6501393, -0.7476588, -0.0954617, 0.0959808), (923.574, -3877.9243, 1504.5518)),
-        ((0.0699353, -0.0712403, 0.7421637, -0.662742), (-781.4915, 3838.8853, 1444.9929)),
-    ),
-    "S3": _PLACED_AS_S1,
-}
+# The archives do not say what lenses the cameras have.
+LENSES = tuple(Camera(name, WIDTH_PX, HEIGHT_PX) for name in CAMERAS)
 
 UNLABELLED = "keypoints of frames without motion capture"
 WITHOUT_POSES = "keypoints of a chunk that is not among the poses"
@@ -140,12 +126,8 @@ def prepare(
 
 
 def cameras_of(subject: str) -> tuple[Camera, ...]:
-    """C1, C2 and C3 as they stood for `subject`; positions in metres."""
-    cameras = []
-    for name, (quaternion, position_mm) in zip(CAMERAS, PLACEMENTS[subject], strict=True):
-        world_from_camera = RigidTransform(rotation_from_quaternion(np.array(quaternion)), np.array(position_mm) / 1000)
-        cameras.append(Camera(name, WIDTH_PX, HEIGHT_PX, camera_from_world=world_from_camera.inverse()))
-    return tuple(cameras)
+    """Returns C1, C2 and C3 as they stood for `subject`; positions in metres."""
+    return place_cameras("humaneva", subject, LENSES)
 
 
 def published_frames(recording: str, action: str) -> int:

@@ -12,12 +12,18 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pipeline.mocap.lenses import cameras_of
 from pipeline.poses.clips import Clip, Dropped
 from pipeline.poses.geometry import screen_from_pixels
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16
 from pipeline.prepare_data import human36m
-from pipeline.prepare_data.human36m_files import layout_of, read_keypoints, read_poses, take_name, write_archives
+from pipeline.prepare_data.human36m_files import (
+    cameras_of,
+    layout_of,
+    read_keypoints,
+    read_poses,
+    take_name,
+    write_archives,
+)
 from pipeline.system.errors import UserError
 from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import human36m as fixtures

@@ -17,6 +17,7 @@ from pipeline.poses.skeleton import COCO_17, HUMANEVA_15
 from pipeline.prepare_data import humaneva
 from pipeline.prepare_data import humaneva_files as files
 from pipeline.prepare_data.doctor import examine
+from pipeline.prepare_data.takes import PLACEMENTS
 from pipeline.system.errors import UserError
 from pipeline.system.untrusted import read_object_npz
 from tests.fixtures.four_stages import four_stages
@@ -119,9 +120,10 @@ def test_poses_in_the_camera_frame_project_onto_the_keypoints(raw):
 
 def test_a_camera_turns_points_by_the_inverse_quaternion_of_the_table():
     point_m = np.array([0.1, 0.2, 1.0])
-    for subject, placements in humaneva.PLACEMENTS.items():
-        for camera, ((w, *vector), position_mm) in zip(humaneva.cameras_of(subject), placements, strict=True):
-            u, x_m = -np.array(vector), point_m - np.array(position_mm) / 1000
+    for subject, placements in PLACEMENTS["humaneva"].items():
+        for camera in humaneva.cameras_of(subject):
+            w, *vector = placements[camera.name]["world_from_camera_wxyz"]
+            u, x_m = -np.array(vector), point_m - np.array(placements[camera.name]["position_mm"]) / 1000
             expected_m = x_m + 2 * (w * np.cross(u, x_m) + np.cross(u, np.cross(u, x_m)))
             found_m = camera.camera_from_world.apply(point_m)
             np.testing.assert_allclose(found_m, expected_m, atol=1e-6)
