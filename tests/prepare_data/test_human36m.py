@@ -17,13 +17,14 @@ from pipeline.poses.geometry import screen_from_pixels
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16
 from pipeline.prepare_data import human36m
 from pipeline.prepare_data.human36m_files import (
+    LAYOUTS,
     cameras_of,
-    layout_of,
     read_keypoints,
     read_poses,
     take_name,
     write_archives,
 )
+from pipeline.prepare_data.takes import layout_of
 from pipeline.system.errors import UserError
 from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import human36m as fixtures
@@ -351,15 +352,15 @@ def test_bad_keypoints_are_named(archives: Path) -> None:
          f"{where}: expected keypoints in 4 cameras, found 5"),
         (lambda takes: takes["S9"].update({"Walking 1": 3}), f"{where}: expected keypoints in 4 cameras, found int"),
         (lambda takes: takes["S9"]["Walking 1"].__setitem__(2, takes["S9"]["Walking 1"][2][:-1]),
-         f"{where}, camera 58860488: expected keypoints of all 22 frames of the motion, found 21"),
+         f"{where}: camera 58860488: expected keypoints of all 22 frames of the motion, found 21"),
         (lambda takes: takes["S9"]["Walking 1"].__setitem__(1, nan(takes["S9"]["Walking 1"][1])),
-         f"{where}, camera 55011271: expected finite numbers, found NaN or infinity in frame 7"),
+         f"{where}: camera 55011271: expected finite numbers, found NaN or infinity in frame 7"),
         (lambda takes: takes["S9"]["Walking 1"].__setitem__(0, takes["S9"]["Walking 1"][0][:, :16]),
-         rf"{where}, camera 54138969: expected numbers of the shape \(any, 17, 2\), found \(22, 16, 2\)"),
+         rf"{where}: camera 54138969: expected numbers of the shape \(any, 17, 2\), found \(22, 16, 2\)"),
         (lambda takes: takes["S9"]["Walking 1"].__setitem__(0, takes["S9"]["Walking 1"][0] / 1000),
-         f"{where}, camera 54138969: expected keypoints in an image of 1000 x 1002 pixels"),
+         f"{where}: camera 54138969: expected keypoints in an image of 1000 x 1002 pixels"),
         (lambda takes: takes["S9"]["Walking 1"].__setitem__(0, takes["S9"]["Walking 1"][0] * 0.5),
-         f"{where}, camera 54138969: expected keypoints within 200 pixels of the projected person"),
+         f"{where}: camera 54138969: expected keypoints within 200 pixels of the projected person"),
     ]  # fmt: skip
     for change, message in cases:
         (archives / f"data_2d_h36m_{name}.npz").write_bytes(original)
@@ -374,7 +375,7 @@ def test_exact_keypoints_that_are_not_of_these_poses_are_refused(archives: Path)
 
     change_keypoints(archives, "gt", one_frame_late)
     expected = r"expected the projection of the poses within 0\.05 pixels, found keypoints \d+\.\d\d pixels off"
-    with pytest.raises(UserError, match=rf"gt\.npz: S9 Walking 1, camera 54138969: {expected}"):
+    with pytest.raises(UserError, match=rf"gt\.npz: S9 Walking 1: camera 54138969: {expected}"):
         clips_of(archives)
 
 
@@ -412,7 +413,7 @@ def test_unknown_layouts_are_refused() -> None:
         ({**fixtures.H36M_METADATA, "keypoints_symmetry": 3}, "'keypoints_symmetry': expected two lists of joints"),
     ]:
         with pytest.raises(UserError, match=f"x: .*{message}"):
-            layout_of(metadata, where="x")
+            layout_of(metadata, LAYOUTS, where="x")
 
 
 @pytest.mark.parametrize(
