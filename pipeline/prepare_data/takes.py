@@ -98,7 +98,7 @@ def layout_of(metadata: object, layouts: Mapping[str, Skeleton], *, where: str) 
     name = metadata.get("layout_name")
     for known, skeleton in layouts.items():
         fits = (joints, left, right) == (len(skeleton.joints), sorted(skeleton.left), sorted(skeleton.right))
-        if fits and name in (None, known):
+        if fits and (name is None or (isinstance(name, str) and name == known)):
             return skeleton
     found = f"{joints} joints, left {left}, right {right}" + ("" if name is None else f" called '{str(name)[:40]}'")
     raise UserError(f"{where}: expected the keypoint layout {', '.join(layouts)}, found {found}")

@@ -31,6 +31,7 @@ from pipeline.poses.checkpoint import CARD, WEIGHTS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split, write_split
 from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_files
 from pipeline.prepare_data.cmu_mocap import read_takes
+from pipeline.prepare_data.takes import metadata_of
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record
 from pipeline.system.errors import UserError
@@ -134,7 +135,7 @@ def _archive_seeds(folder: Path) -> Iterator[bytes]:
         {"positions_3d": {name: {"Box 1 chunk0": np.ones((1, 15, 3))} for name in humaneva_files.RECORDINGS}},
         {"positions_2d": {"Train/S1": {"Box 1 chunk0": [p[:, :15] for p in pixels[:3]]},
                           "Unlabeled/S4": {"Box": [None]}},
-         "metadata": {"layout_name": "humaneva15"} | humaneva_files._described(humaneva_files.HUMANEVA_15)},
+         "metadata": metadata_of(humaneva_files.HUMANEVA_15, humaneva_files.LAYOUTS)},
         {"S1 Seq1": [{str(c): {"data_2d": pixels[0], "data_3d": np.ones((2, 17, 3))}
                       for c in mpi_inf_3dhp_files.CAMERAS}, 25]},
         {"TS1": {"data_2d": pixels[0], "data_3d": np.ones((2, 17, 3)), "valid": np.ones(2)}},
