@@ -105,7 +105,7 @@ def files(folder: Path, pattern: str) -> list[Path]:
 
 def _read_pose_archive(path: Path) -> Poses:
     takes = takes_of_archive(read_object_npz(path), "positions_3d", path=path)
-    check_known(takes, LABELLED, where=str(path), expected="subjects")
+    check_known(takes, LABELLED, where=str(path), expected="subjects of")
     return {
         subject: {name: _checked_pose(pose, name, where=f"{path}: {subject} {name}") for name, pose in poses.items()}
         for subject, poses in takes.items()
@@ -116,7 +116,7 @@ def _read_pose_files(paths: list[Path], read: Callable[[Path], np.ndarray]) -> P
     poses: Poses = {}
     for path in paths:
         subject = path.parents[2].name
-        check_known([subject], LABELLED, where=str(path), expected="a folder")
+        check_known([subject], LABELLED, where=str(path), expected="a folder of")
         take = take_name(path.name.split(".")[0])
         if take in poses.setdefault(subject, {}):
             raise UserError(f"{path}: expected one file for each take, found a second of '{take}'")
@@ -136,7 +136,7 @@ def action_of(take: str) -> str:
 
 
 def _checked_pose(pose: object, take: str, *, where: str) -> Float32[np.ndarray, "F 32 3"]:
-    check_known([action_of(take)], ACTIONS, where=where, expected="an action")
+    check_known([action_of(take)], ACTIONS, where=where, expected="an action of")
     joints_world_m = numbers(pose, (None, 32, 3), where=where)
     furthest_m = float(np.abs(joints_world_m).max())
     if furthest_m > ROOM_M:
@@ -202,7 +202,7 @@ def known_keypoints(folder: Path) -> list[str]:
 def _read_keypoint_archive(path: Path) -> Keypoints:
     content = read_object_npz(path)
     takes = takes_of_archive(content, "positions_2d", path=path)
-    check_known(takes, (*LABELLED, *UNLABELLED), where=str(path), expected="subjects")
+    check_known(takes, (*LABELLED, *UNLABELLED), where=str(path), expected="subjects of")
     return Keypoints(path, layout_of(content.get("metadata"), LAYOUTS, where=str(path)), takes)
 
 

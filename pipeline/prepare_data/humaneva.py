@@ -77,8 +77,8 @@ def prepare(
     a file is missing, damaged or of another dataset, a validation take is not a chunk of Train that is trained on, or
     a subject has no frame of an action to be trained on or scored.
     """
-    check_known(train_actions, ACTIONS, where="datasets.humaneva.train_actions", expected="actions")
-    check_known(scored_actions, ACTIONS, where="datasets.humaneva.actions", expected="actions")
+    check_known(train_actions, ACTIONS, where="datasets.humaneva.train_actions", expected="actions of")
+    check_known(scored_actions, ACTIONS, where="datasets.humaneva.actions", expected="actions of")
     poses, pixels, in_skeleton = read_files(folder, keypoints)
     reasons = _reasons_to_drop(poses, pixels, train_actions)
     train_takes = {f"{r} {c}" for (r, c), reason in reasons.items() if reason is None and r.startswith("Train/")}

@@ -75,7 +75,7 @@ def _read_poses(path: Path) -> Poses:
     if not set(RECORDINGS) <= set(chunks):
         found = ", ".join(map(str, chunks)) or "nothing (the conversion found no file)"
         raise UserError(f"{path}: expected the recordings {', '.join(RECORDINGS)}, found {found}")
-    check_known(chunks, RECORDINGS, where=str(path), expected="recordings")
+    check_known(chunks, RECORDINGS, where=str(path), expected="the recordings")
     poses: Poses = {}
     for recording in RECORDINGS:
         _check_chunks(chunks[recording], where=f"{path}: {recording}")
@@ -96,7 +96,7 @@ def _read_keypoints(path: Path) -> tuple[Keypoints, Skeleton]:
         if labelled:
             _check_chunks(chunks, where=f"{path}: {recording}")
         elif not re.fullmatch(r"Unlabeled/((Train|Validate)/)?S[1-4]", str(recording)):
-            check_known([recording], RECORDINGS, where=str(path), expected="recordings")
+            check_known([recording], RECORDINGS, where=str(path), expected="the recordings")
         read = numbers if labelled else _unlabelled_keypoints
         keypoints[recording] = {
             chunk: [

@@ -35,7 +35,7 @@ def place_cameras(dataset: str, subject: str, lenses: Iterable[Camera]) -> tuple
 
     Raises UserError for a subject whose cameras were not published.
     """
-    check_known([subject], PLACEMENTS[dataset], where=f"cameras of {dataset}", expected="a subject")
+    check_known([subject], PLACEMENTS[dataset], where=f"cameras of {dataset}", expected="a subject of")
     cameras = []
     for lens in lenses:
         placement = PLACEMENTS[dataset][subject][lens.name]
@@ -46,11 +46,11 @@ def place_cameras(dataset: str, subject: str, lenses: Iterable[Camera]) -> tuple
 
 
 def check_known(names: Iterable[object], known: Iterable[str], *, where: str, expected: str) -> None:
-    """Raises UserError for the first of `names` that is not among the known ones; `expected` says what they are."""
+    """Raises UserError for the first name that is not among the known ones, which its text lists after `expected`."""
     known = tuple(known)
     for name in names:
         if name not in known:
-            raise UserError(f"{where}: expected {expected} of {', '.join(known)}, found '{name}'")
+            raise UserError(f"{where}: expected {expected} {', '.join(known)}, found '{name}'")
 
 
 def check_validation_takes(takes: Iterable[str], train_takes: Collection[str], *, dataset: str, expected: str) -> None:

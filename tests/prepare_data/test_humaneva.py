@@ -295,7 +295,7 @@ def with_nan(array):
         ),
         (POSES, lambda m: {"positions_3d": {}}, r"expected the recordings .*, found nothing \(the conversion found no"),
         (POSES, lambda m: m["positions_3d"].pop("Validate/S2") and None, "expected the recordings .*, found Train/S1"),
-        (POSES, lambda m: m["positions_3d"].update({"Train/S4": {}}), "expected recordings of .*, found 'Train/S4'"),
+        (POSES, lambda m: m["positions_3d"].update({"Train/S4": {}}), "expected the recordings .*, found 'Train/S4'"),
         (
             POSES,
             lambda m: set_pose(m, np.zeros((10, 20, 3), np.float32)),
@@ -358,7 +358,7 @@ def with_nan(array):
         (
             EXACT,
             lambda m: m["positions_2d"].update({"S1": {}}),
-            "data_2d_.*: expected recordings of Train/S1, .*, found 'S1'",
+            "data_2d_.*: expected the recordings Train/S1, .*, found 'S1'",
         ),
         (EXACT, lambda m: m["positions_2d"].update({"Train/S1": []}), "Train/S1: expected takes by name, found list"),
     ],

@@ -117,12 +117,14 @@ ARCHIVE_READERS: tuple[Callable[[Path, Path], object], ...] = (
     ],
     lambda path, folder: humaneva_files._read_poses(path),
     lambda path, folder: humaneva_files._read_keypoints(path),
-    lambda path, folder: list(
-        mpi_inf_3dhp_files._archived_train({k: (v, str(k)[:9]) for k, v in arrays.read_object_npz(path).items()})
-    ),
-    lambda path, folder: list(
-        mpi_inf_3dhp_files._archived_test({k: (v, str(k)[:9]) for k, v in arrays.read_object_npz(path).items()})
-    ),
+    lambda path, folder: [
+        list(mpi_inf_3dhp_files._read_archived_train(content, "S1 Seq1", where=str(take)[:9]))
+        for take, content in arrays.read_object_npz(path).items()
+    ],
+    lambda path, folder: [
+        mpi_inf_3dhp_files._read_archived_test(content, "TS1", where=str(take)[:9])
+        for take, content in arrays.read_object_npz(path).items()
+    ],
     lambda path, folder: read_recording(path, format="npz"),
 )
 
@@ -291,7 +293,7 @@ def _read_cdf_mat(folder: Path, content: bytes) -> None:
 
 
 def _read_annot_mat(folder: Path, content: bytes) -> None:
-    list(mpi_inf_3dhp_files._released_train(_written(folder / "annot.mat", content), "S1 Seq1", "annot3"))
+    list(mpi_inf_3dhp_files._read_train_mat(_written(folder / "annot.mat", content), "S1 Seq1", "annot3"))
 
 
 def _mat(content: dict[str, Any], *, compressed: bool) -> bytes:
