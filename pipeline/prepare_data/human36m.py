@@ -7,6 +7,7 @@ of all takes of its name. Which files can be read stands in human36m_files.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,36 +17,8 @@ from jaxtyping import Float32
 from pipeline.poses.clips import Clip, Dropped, Prepared
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
-from pipeline.prepare_data.human36m_files import (
-    ACTIONS,
-    ARCHIVE,
-    CAMERAS,
-    CORRUPT,
-    HOURGLASS,
-    KEPT_JOINTS,
-    KEYPOINT_PREFIX,
-    LABELLED,
-    POSE_FILES,
-    UNLABELLED,
-    Keypoints,
-    Poses,
-    action_of,
-    cameras_of,
-    files,
-    in_order,
-    known_keypoints,
-    project_take,
-    read_keypoints,
-    read_poses,
-)
-from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
-from pipeline.prepare_data.takes import (
-    check_keypoints,
-    check_validation_takes,
-    drop_frames,
-    find_differences,
-    make_clips,
-)
+from pipeline.prepare_data import human36m_files as files
+from pipeline.prepare_data import licensed
 from pipeline.system.errors import UserError
 
 RATE_HZ = 50.0
@@ -68,15 +41,16 @@ def prepare(folder: Path, *, keypoints: str, validation_takes: Collection[str]) 
     dataset, a take has no keypoints or fewer than poses, they do not belong to the motion, or a validation take is not
     a take of the train split.
     """
-    poses, detections = read_poses(folder), read_keypoints(folder, keypoints)
-    train_takes = [f"{s} {t}" for s, t, _ in in_order(poses) if s not in TEST_SUBJECTS]
-    check_validation_takes(validation_takes, train_takes, dataset="h36m", expected="takes of the train split")
+    poses, detections = files.read_poses(folder), files.read_keypoints(folder, keypoints)
+    train_takes = [f"{s} {t}" for s, t, _ in files.in_order(poses) if s not in TEST_SUBJECTS]
+    licensed.check_validation_takes(validation_takes, train_takes, dataset="h36m", expected="takes of the train split")
     prepared = Prepared(H36M_17 if detections is None else detections.skeleton, H36M_17, target=TARGET)
-    prepared.excluded_takes.append(" ".join(CORRUPT))
-    for subject, take, joints_world_m in in_order(poses):
+    prepared.excluded_takes.append(" ".join(files.CORRUPT))
+    for subject, take, joints_world_m in files.in_order(poses):
         name = f"{subject} {take}"
-        if (subject, take) == CORRUPT:
-            prepared.dropped.extend(drop_frames(name, CAMERAS, [len(joints_world_m)] * len(CAMERAS), NO_VIDEO))
+        if (subject, take) == files.CORRUPT:
+            frames = [len(joints_world_m)] * len(files.CAMERAS)
+            prepared.dropped.extend(licensed.drop_frames(name, files.CAMERAS, frames, NO_VIDEO))
             if detections is not None:
                 detections.takes.get(subject, {}).pop(take, None)
             continue
@@ -94,7 +68,7 @@ def _clips(
     subject: str,
     take: str,
     joints_world_m: Float32[np.ndarray, "F 32 3"],
-    detections: Keypoints | None,
+    detections: files.Keypoints | None,
     *,
     exact: bool,
 ) -> tuple[list[Clip], list[Dropped]]:
@@ -102,26 +76,26 @@ def _clips(
 
     Without detections, keypoints are exact projections. Raises UserError if keypoints cannot be those of this motion.
     """
-    name, frames, cameras = f"{subject} {take}", len(joints_world_m), cameras_of(subject)
+    name, frames, cameras = f"{subject} {take}", len(joints_world_m), files.cameras_of(subject)
     if detections is None:
-        pixels = project_take(subject, joints_world_m)
+        pixels = files.project_take(subject, joints_world_m)
     else:
         pixels = detections.pop(subject, take)
-        check_keypoints(pixels, cameras, frames=frames, where=f"{detections.path}: {name}")
+        licensed.check_keypoints(pixels, cameras, frames=frames, where=f"{detections.path}: {name}")
     describe = partial(
         Clip,
         take=name,
         subset="Human3.6M",
         subject=subject,
-        action=action_of(take),
+        action=files.action_of(take),
         rate_hz=RATE_HZ,
         first_frame=0,
     )
-    clips = make_clips(describe, cameras, joints_world_m[:, KEPT_JOINTS], pixels)
+    clips = licensed.make_clips(describe, cameras, joints_world_m[:, files.KEPT_JOINTS], pixels)
     if detections is not None:
         for clip in clips:
             _check_projection(clip, exact=exact, where=f"{detections.path}: {name}: camera {clip.camera.name}")
-    return clips, drop_frames(name, CAMERAS, [len(array) - frames for array in pixels], BEYOND_END)
+    return clips, licensed.drop_frames(name, files.CAMERAS, [len(array) - frames for array in pixels], BEYOND_END)
 
 
 def _check_projection(clip: Clip, *, exact: bool, where: str) -> None:
@@ -139,24 +113,24 @@ def _check_projection(clip: Clip, *, exact: bool, where: str) -> None:
             raise UserError(f"{where}: expected {expected}, found their middle {off_px:.0f} pixels off in the median")
 
 
-def _without_poses(detections: Keypoints) -> Iterator[Dropped]:
+def _without_poses(detections: files.Keypoints) -> Iterator[Dropped]:
     """Yields the keypoints that are left when all poses have theirs."""
-    for subject in (*LABELLED, *UNLABELLED):
-        reason = WITHOUT_MOTION if subject in LABELLED else WITHOUT_POSES
+    for subject in (*files.LABELLED, *files.UNLABELLED):
+        reason = WITHOUT_MOTION if subject in files.LABELLED else WITHOUT_POSES
         for take, arrays in sorted(detections.takes.get(subject, {}).items()):
             frames = [len(array) if isinstance(array, np.ndarray) else 0 for array in arrays]
-            cameras = [CAMERAS[index] if index < len(CAMERAS) else str(index) for index in range(len(frames))]
-            yield from drop_frames(f"{subject} {take}", cameras, frames, reason)
+            cameras = [*files.CAMERAS, *map(str, range(len(files.CAMERAS), len(frames)))][: len(frames)]
+            yield from licensed.drop_frames(f"{subject} {take}", cameras, frames, reason)
 
 
-def missing_takes(poses: Poses) -> Iterator[str]:
+def missing_takes(poses: files.Poses) -> Iterator[str]:
     """Yields what is missing of the dataset and what should not be there, subject by subject and action by action."""
-    for subject in LABELLED:
-        by_action: dict[str, list[str]] = {action: [] for action in ACTIONS}
+    for subject in files.LABELLED:
+        by_action: dict[str, list[str]] = {action: [] for action in files.ACTIONS}
         for take in sorted(poses.get(subject, {})):
-            if (subject, take) != CORRUPT:
-                by_action[action_of(take)].append(take)
-        known = {action: TAKES_PER_ACTION - ((subject, action) == CORRUPT) for action in ACTIONS}
+            if (subject, take) != files.CORRUPT:
+                by_action[files.action_of(take)].append(take)
+        known = {action: TAKES_PER_ACTION - ((subject, action) == files.CORRUPT) for action in files.ACTIONS}
         total, found = sum(known.values()), sum(map(len, by_action.values()))
         wrong = [
             f"{action} {len(takes)} of {known[action]}" + (f" ({', '.join(takes)})" if takes else "")
@@ -169,7 +143,7 @@ def missing_takes(poses: Poses) -> Iterator[str]:
             yield f"{subject}: expected {total} takes, found {found}: {'; '.join(wrong)}"
 
 
-def _differences(poses: Poses, prepared: Prepared) -> Iterator[str]:
+def _differences(poses: files.Poses, prepared: Prepared) -> Iterator[str]:
     """Yields what is not as the dataset is known to be: takes, frames of a split, keypoints of unknown takes."""
     yield from missing_takes(poses)
     clips = {"train": prepared.splits["train"] + prepared.splits["validation"], "test": prepared.splits["test"]}
@@ -183,72 +157,7 @@ def _differences(poses: Poses, prepared: Prepared) -> Iterator[str]:
 
 def _check(folder: Path) -> list[str]:
     """Returns what is not as known of the poses and of every kind of keypoints that is there."""
-    return find_differences(partial(prepare, folder, validation_takes=()), known_keypoints(folder))
+    return licensed.find_differences(partial(prepare, folder, validation_takes=()), files.known_keypoints(folder))
 
 
-_OFFICIAL = (
-    "vision.imar.ro/human3.6m, after registration: Poses, D3 Positions (Poses_D3_Positions_S*.tgz, to be unpacked)"
-)
-_TERMS = "the dataset's licence agreement: academic use, no redistribution"
-_MARTINEZ = "github.com/una-dinosauria/3d-pose-baseline"
-_DEAD_LINK = f"{_MARTINEZ}, where the link is dead since May 2020"
-
-
-def _pose_files(kind: str, content: str, origin: str) -> RawFiles:
-    return RawFiles(POSE_FILES[kind][0], content, origin, _TERMS, expected=210)
-
-
-def _archive(keypoints: str, content: str, origin: str, terms: str = _TERMS) -> RawFiles:
-    return RawFiles(f"{KEYPOINT_PREFIX}{keypoints}.npz", content, origin, terms)
-
-
-def _detections(keypoints: str, content: str) -> Need:
-    origin = "dl.fbaipublicfiles.com/video-pose-3d/, linked in DATASETS.md of github.com/facebookresearch/VideoPose3D"
-    terms = "the linking repository is under CC BY-NC 4.0; made from Human3.6M's videos, whose licence holds too"
-    files = (_archive(keypoints, content, origin, terms),)
-    return Need(f"keypoints {keypoints}", f"rows h36m-{keypoints}-*", files, optional=True)
-
-
-def _hourglass(keypoints: str, origin: str) -> Need:
-    files = (
-        _archive(keypoints, "stacked hourglass network", "nobody: made from the folders by `poselift export h36m`"),
-        RawFiles(f"S*/{HOURGLASS[keypoints]}/*.h5", "the same as folders", origin, _TERMS, expected=839),
-    )
-    return Need(f"keypoints {keypoints}", f"rows h36m-{keypoints}-*", files, any_one=True, optional=True)
-
-
-_POSES = (
-    RawFiles(
-        ARCHIVE,
-        "poses of all takes in one file",
-        "nobody: it is made from the official files, here by `poselift export h36m`",
-        _TERMS,
-    ),
-    _pose_files("CDF files", "the official files, 30 takes of each of 7 subjects", _OFFICIAL),
-    _pose_files(
-        "CDF files converted to MATLAB's",
-        "the official files converted by MATLAB",
-        "nobody: convert_cdf_to_mat.m of VideoPose3D makes them from the official files",
-    ),
-    _pose_files("HDF5 files", "h36m.zip of Martinez et al. 2017, unpacked", _DEAD_LINK),
-)
-RAW_DATASET = RawDataset(
-    title="Human3.6M",
-    folder="h36m",
-    page="docs/datasets/human36m.md",
-    needs=(
-        Need("poses", "every row", _POSES, any_one=True),
-        Need(
-            "keypoints gt",
-            "rows h36m-gt-*; projected from the poses where the file is missing",
-            (_archive("gt", "exact projections", "nobody: made with data_3d_h36m.npz by `poselift export h36m`"),),
-            optional=True,
-        ),
-        _detections("cpn_ft_h36m_dbb", "cascaded pyramid network, the keypoints of most published results"),
-        _detections("detectron_ft_h36m", "Mask R-CNN fine-tuned on Human3.6M"),
-        _hourglass("sh_pt_mpii", f"h36m.zip of {_DEAD_LINK}"),
-        _hourglass("sh_ft_h36m", f"stacked_hourglass_fined_tuned_240.tar.gz, linked in {_MARTINEZ}"),
-    ),
-    check=_check,
-    find=files,
-)
+RAW_DATASET = replace(licensed.raw_dataset("h36m", _check), find=files.find_files)

@@ -21,19 +21,8 @@ from jaxtyping import Float32, Float64
 from pipeline.mocap.lenses import LENSES
 from pipeline.poses.geometry import Camera, project
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16, Skeleton
+from pipeline.prepare_data import licensed
 from pipeline.prepare_data.raw_arrays import numbers, read_cdf, read_hdf5_mat, read_mat
-from pipeline.prepare_data.takes import (
-    PLACEMENTS,
-    CameraKeypoints,
-    archived_keypoints,
-    arrays_by_camera,
-    check_known,
-    layout_of,
-    metadata_of,
-    place_cameras,
-    takes_of_archive,
-    write_npz,
-)
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.untrusted import read_object_npz
@@ -41,7 +30,7 @@ from pipeline.system.untrusted import read_object_npz
 log = logging.getLogger(__name__)
 
 ARCHIVE, KEYPOINT_PREFIX = "data_3d_h36m.npz", "data_2d_h36m_"
-LABELLED = tuple(PLACEMENTS["h36m"])  # subjects whose motion and cameras were published
+LABELLED = tuple(licensed.PLACEMENTS["h36m"])  # subjects whose motion and cameras were published
 UNLABELLED = ("S2", "S3", "S4")  # subjects of whom only the videos were published
 CAMERAS = tuple(lens.name for lens in LENSES)
 ACTIONS = (
@@ -66,7 +55,7 @@ class Keypoints:
     skeleton: Skeleton
     takes: dict[str, dict[str, Any]]
 
-    def pop(self, subject: str, take: str) -> CameraKeypoints:
+    def pop(self, subject: str, take: str) -> licensed.CameraKeypoints:
         """Returns the keypoints of a take in each camera and forgets them, so that all are never in memory twice.
 
         Raises UserError if the take is missing, or does not have an array of finite numbers for each camera.
@@ -75,7 +64,7 @@ class Keypoints:
         if take not in self.takes.get(subject, {}):
             raise UserError(f"{where}: expected keypoints since there are poses, found no such take")
         shape = (None, len(self.skeleton.joints), 2)
-        arrays = arrays_by_camera(self.takes[subject].pop(take), CAMERAS, where=where)
+        arrays = licensed.arrays_by_camera(self.takes[subject].pop(take), CAMERAS, where=where)
         return [numbers(array, shape, where=camera) for camera, array in arrays]
 
 
@@ -88,14 +77,14 @@ def read_poses(folder: Path) -> Poses:
     if (folder / ARCHIVE).exists():
         return _read_pose_archive(folder / ARCHIVE)
     for kind, (pattern, read) in POSE_FILES.items():
-        if paths := files(folder, pattern):
+        if paths := find_files(folder, pattern):
             log.info("reading the poses of %d takes from %s", len(paths), kind)
             return _read_pose_files(paths, read)
     patterns = ", ".join([ARCHIVE, *(pattern for pattern, _ in POSE_FILES.values())])
     raise UserError(f"{folder}: expected the poses of Human3.6M as one of {patterns}; found none of them")
 
 
-def files(folder: Path, pattern: str) -> list[Path]:
+def find_files(folder: Path, pattern: str) -> list[Path]:
     """Returns the files of a pattern that begins with the subject's folder, sorted."""
     for root in (folder, folder / "h36m", folder / "pose"):
         if found := sorted(root.glob(pattern)):
@@ -104,8 +93,8 @@ def files(folder: Path, pattern: str) -> list[Path]:
 
 
 def _read_pose_archive(path: Path) -> Poses:
-    takes = takes_of_archive(read_object_npz(path), "positions_3d", path=path)
-    check_known(takes, LABELLED, where=str(path), expected="subjects of")
+    takes = licensed.takes_of_archive(read_object_npz(path), "positions_3d", path=path)
+    licensed.check_known(takes, LABELLED, where=str(path), expected="subjects of")
     return {
         subject: {name: _checked_pose(pose, name, where=f"{path}: {subject} {name}") for name, pose in poses.items()}
         for subject, poses in takes.items()
@@ -116,7 +105,7 @@ def _read_pose_files(paths: list[Path], read: Callable[[Path], np.ndarray]) -> P
     poses: Poses = {}
     for path in paths:
         subject = path.parents[2].name
-        check_known([subject], LABELLED, where=str(path), expected="a folder of")
+        licensed.check_known([subject], LABELLED, where=str(path), expected="a folder of")
         take = take_name(path.name.split(".")[0])
         if take in poses.setdefault(subject, {}):
             raise UserError(f"{path}: expected one file for each take, found a second of '{take}'")
@@ -136,7 +125,7 @@ def action_of(take: str) -> str:
 
 
 def _checked_pose(pose: object, take: str, *, where: str) -> Float32[np.ndarray, "F 32 3"]:
-    check_known([action_of(take)], ACTIONS, where=where, expected="an action of")
+    licensed.check_known([action_of(take)], ACTIONS, where=where, expected="an action of")
     joints_world_m = numbers(pose, (None, 32, 3), where=where)
     furthest_m = float(np.abs(joints_world_m).max())
     if furthest_m > ROOM_M:
@@ -169,7 +158,7 @@ def _read_h5(path: Path) -> np.ndarray:
     return rearrange(pose_mm, "(j c) f -> f j c", c=3) / 1000
 
 
-# Name -> the files of a take and how one of them is read as (F 32 3) in metres in the world.
+# Kind -> the pattern of its files and how one of them is read as (F 32 3) in metres in the world.
 POSE_FILES: dict[str, tuple[str, Callable[[Path], np.ndarray]]] = {
     "CDF files": ("S*/MyPoseFeatures/D3_Positions/*.cdf", _read_cdf),
     "CDF files converted to MATLAB's": ("S*/MyPoseFeatures/D3_Positions/*.cdf.mat", _read_cdf_mat),
@@ -185,25 +174,25 @@ def read_keypoints(folder: Path, keypoints: str) -> Keypoints | None:
     path = folder / f"{KEYPOINT_PREFIX}{keypoints}.npz"
     if path.exists():
         return _read_keypoint_archive(path)
-    if keypoints in HOURGLASS and (paths := files(folder, f"S*/{HOURGLASS[keypoints]}/*.h5")):
+    if keypoints in HOURGLASS and (paths := find_files(folder, f"S*/{HOURGLASS[keypoints]}/*.h5")):
         return _read_hourglass(paths)
     if keypoints == "gt":
         return None
-    known = ", ".join(["gt", *archived_keypoints(folder, KEYPOINT_PREFIX)])
+    known = ", ".join(["gt", *licensed.archived_keypoints(folder, KEYPOINT_PREFIX)])
     raise UserError(f"{path}: expected keypoints, found no such file; there are {known}")
 
 
 def known_keypoints(folder: Path) -> list[str]:
     """Returns the names of the keypoints that can be read from the folder; "gt" always can."""
-    in_folders = [name for name, detector in HOURGLASS.items() if files(folder, f"S*/{detector}/*.h5")]
-    return list(dict.fromkeys(["gt", *archived_keypoints(folder, KEYPOINT_PREFIX), *in_folders]))
+    in_folders = [name for name, detector in HOURGLASS.items() if find_files(folder, f"S*/{detector}/*.h5")]
+    return list(dict.fromkeys(["gt", *licensed.archived_keypoints(folder, KEYPOINT_PREFIX), *in_folders]))
 
 
 def _read_keypoint_archive(path: Path) -> Keypoints:
     content = read_object_npz(path)
-    takes = takes_of_archive(content, "positions_2d", path=path)
-    check_known(takes, (*LABELLED, *UNLABELLED), where=str(path), expected="subjects of")
-    return Keypoints(path, layout_of(content.get("metadata"), LAYOUTS, where=str(path)), takes)
+    takes = licensed.takes_of_archive(content, "positions_2d", path=path)
+    licensed.check_known(takes, (*LABELLED, *UNLABELLED), where=str(path), expected="subjects of")
+    return Keypoints(path, licensed.layout_of(content.get("metadata"), LAYOUTS, where=str(path)), takes)
 
 
 def _read_hourglass(paths: list[Path]) -> Keypoints:
@@ -242,20 +231,20 @@ def write_archives(folder: Path, out: Path, *, keypoints: list[str]) -> None:
         for subject, takes in read_poses(folder).items()
     }
     with new_folder(out) as partial:
-        write_npz(partial / ARCHIVE, positions_3d=poses)
+        licensed.write_npz(partial / ARCHIVE, positions_3d=poses)
         for name in keypoints:
             keypoints_read = read_keypoints(folder, name)
-            takes: dict[str, dict[str, CameraKeypoints]] = {subject: {} for subject in poses}
+            takes: dict[str, dict[str, licensed.CameraKeypoints]] = {subject: {} for subject in poses}
             for subject, take, joints_world_m in in_order(poses):
                 takes[subject][take] = (
                     project_take(subject, joints_world_m)
                     if keypoints_read is None
                     else keypoints_read.pop(subject, take)
                 )
-            metadata = metadata_of(H36M_17 if keypoints_read is None else keypoints_read.skeleton, LAYOUTS)
+            metadata = licensed.metadata_of(H36M_17 if keypoints_read is None else keypoints_read.skeleton, LAYOUTS)
             if name == "gt" and metadata["layout_name"] == "h36m":
                 del metadata["layout_name"]  # VideoPose3D's archive of exact keypoints has none either
-            write_npz(partial / f"{KEYPOINT_PREFIX}{name}.npz", positions_2d=takes, metadata=metadata)
+            licensed.write_npz(partial / f"{KEYPOINT_PREFIX}{name}.npz", positions_2d=takes, metadata=metadata)
 
 
 def cameras_of(subject: str) -> tuple[Camera, ...]:
@@ -263,10 +252,10 @@ def cameras_of(subject: str) -> tuple[Camera, ...]:
 
     Raises UserError for a subject whose cameras were not published.
     """
-    return place_cameras("h36m", subject, LENSES)
+    return licensed.place_cameras("h36m", subject, LENSES)
 
 
-def project_take(subject: str, joints_world_m: Float32[np.ndarray, "F 32 3"]) -> CameraKeypoints:
+def project_take(subject: str, joints_world_m: Float32[np.ndarray, "F 32 3"]) -> licensed.CameraKeypoints:
     """Returns where each of the subject's cameras sees the 17 joints, in pixels: the keypoints "gt"."""
     kept_m: Float64[np.ndarray, "F 17 3"] = joints_world_m[:, KEPT_JOINTS].astype(np.float64)
     cameras = cameras_of(subject)

@@ -16,30 +16,17 @@ from jaxtyping import Float32
 from pipeline.poses.clips import Clip, Prepared
 from pipeline.poses.geometry import Camera
 from pipeline.poses.skeleton import HUMANEVA_15
+from pipeline.prepare_data import licensed
 from pipeline.prepare_data.humaneva_files import (
     ACTIONS,
     CAMERAS,
-    CONVERTED,
-    KEYPOINT_PREFIX,
     NOT_RELEASED,
-    POSES,
     RECORDINGS,
     SPLITS,
     Keypoints,
     Poses,
     known_keypoints,
     read_files,
-)
-from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
-from pipeline.prepare_data.takes import (
-    CameraKeypoints,
-    check_keypoints,
-    check_known,
-    check_validation_takes,
-    drop_frames,
-    find_differences,
-    make_clips,
-    place_cameras,
 )
 from pipeline.system.errors import UserError
 
@@ -77,13 +64,13 @@ def prepare(
     a file is missing, damaged or of another dataset, a validation take is not a chunk of Train that is trained on, or
     a subject has no frame of an action to be trained on or scored.
     """
-    check_known(train_actions, ACTIONS, where="datasets.humaneva.train_actions", expected="actions of")
-    check_known(scored_actions, ACTIONS, where="datasets.humaneva.actions", expected="actions of")
+    licensed.check_known(train_actions, ACTIONS, where="datasets.humaneva.train_actions", expected="actions of")
+    licensed.check_known(scored_actions, ACTIONS, where="datasets.humaneva.actions", expected="actions of")
     poses, pixels, in_skeleton = read_files(folder, keypoints)
     reasons = _reasons_to_drop(poses, pixels, train_actions)
     train_takes = {f"{r} {c}" for (r, c), reason in reasons.items() if reason is None and r.startswith("Train/")}
     expected = "chunks of Train that are trained on"
-    check_validation_takes(validation_takes, train_takes, dataset="humaneva", expected=expected)
+    licensed.check_validation_takes(validation_takes, train_takes, dataset="humaneva", expected=expected)
     prepared = Prepared(in_skeleton=in_skeleton, out_skeleton=HUMANEVA_15, target="15 joints of the motion capture")
     for (recording, chunk), reason in reasons.items():
         take = f"{recording} {chunk}"
@@ -96,7 +83,7 @@ def prepare(
             frames = [len(poses[recording][chunk])] * len(CAMERAS)
         else:
             frames = [len(array) for array in pixels[recording][chunk]]
-        prepared.dropped.extend(drop_frames(take, CAMERAS, frames, reason))
+        prepared.dropped.extend(licensed.drop_frames(take, CAMERAS, frames, reason))
     _check_complete(prepared, {"train": train_actions, "test": scored_actions}, where=str(folder))
     prepared.differences.extend(_differences(poses, pixels))
     return prepared
@@ -104,7 +91,7 @@ def prepare(
 
 def cameras_of(subject: str) -> tuple[Camera, ...]:
     """Returns C1, C2 and C3 as they stood for `subject`; positions in metres."""
-    return place_cameras("humaneva", subject, LENSES)
+    return licensed.place_cameras("humaneva", subject, LENSES)
 
 
 def published_frames(recording: str, action: str) -> int:
@@ -140,16 +127,16 @@ def _action_and_number(chunk: str) -> tuple[int, int]:
 
 
 def _clips(
-    take: str, joints_world_m: Float32[np.ndarray, "F 15 3"], pixels: CameraKeypoints, *, where: str
+    take: str, joints_world_m: Float32[np.ndarray, "F 15 3"], pixels: licensed.CameraKeypoints, *, where: str
 ) -> list[Clip]:
     """Returns the clip of a chunk in each camera. Raises UserError if keypoints end too early or are no pixels."""
     recording, action, *_ = take.split()
     subject = recording.split("/")[1]
-    check_keypoints(pixels, cameras_of(subject), frames=len(joints_world_m), where=f"{where}: {take}")
+    licensed.check_keypoints(pixels, cameras_of(subject), frames=len(joints_world_m), where=f"{where}: {take}")
     describe = partial(
         Clip, take=take, subset="HumanEva-I", subject=subject, action=action, rate_hz=RATE_HZ, first_frame=0
     )
-    return make_clips(describe, cameras_of(subject), joints_world_m, pixels)
+    return licensed.make_clips(describe, cameras_of(subject), joints_world_m, pixels)
 
 
 def _check_complete(prepared: Prepared, needed: Mapping[str, Collection[str]], *, where: str) -> None:
@@ -188,50 +175,7 @@ def _check(folder: Path) -> list[str]:
     """Returns what is not as known of the poses and of every kind of keypoints that is there."""
     actions = ("Walking", "Jog", "Box")  # those of the published tables
     prepare_all = partial(prepare, folder, train_actions=actions, scored_actions=actions, validation_takes=())
-    return find_differences(prepare_all, known_keypoints(folder))
+    return licensed.find_differences(prepare_all, known_keypoints(folder))
 
 
-_OWNER = "humaneva.is.tue.mpg.de, after registration: HumanEva-I, Release_Code_v1_1_beta, Critical_Update_OFS_files"
-_TERMS = "the terms that the owner shows on registration"
-_EXPORTED = "nobody: made from converted_15j, here by `poselift export humaneva`"
-_CONVERTER = f"{_OWNER}; ConvertHumanEva.m of github.com/facebookresearch/VideoPose3D makes them in MATLAB"
-_CONVERTED = f"{CONVERTED}/*/S[123]/*_1.mat"
-_DETECTIONS = RawFiles(
-    f"{KEYPOINT_PREFIX}detectron_pt_coco.npz",
-    "Mask R-CNN trained on COCO, 17 keypoints",
-    "dl.fbaipublicfiles.com/video-pose-3d/, linked in DATASETS.md of github.com/facebookresearch/VideoPose3D",
-    "the linking repository is under CC BY-NC 4.0; made from HumanEva's videos, whose terms hold too",
-)
-RAW_DATASET = RawDataset(
-    title="HumanEva-I",
-    folder="humaneva",
-    page="docs/datasets/humaneva.md",
-    needs=(
-        Need(
-            "poses",
-            "every row",
-            (
-                RawFiles(POSES, "poses of all chunks in one file", _EXPORTED, _TERMS),
-                RawFiles(_CONVERTED, "poses and exact keypoints, a file per action", _CONVERTER, _TERMS, expected=28),
-            ),
-            any_one=True,
-        ),
-        Need(
-            "keypoints gt",
-            "rows humaneva-gt-*",
-            (
-                RawFiles(f"{KEYPOINT_PREFIX}gt.npz", "exact projections", _EXPORTED, _TERMS),
-                RawFiles(_CONVERTED, "has them too", _OWNER, _TERMS, expected=28),
-            ),
-            any_one=True,
-            optional=True,
-        ),
-        Need(
-            "keypoints detectron_pt_coco",
-            "rows humaneva-detectron_pt_coco-*",
-            (_DETECTIONS,),
-            optional=True,
-        ),
-    ),
-    check=_check,
-)
+RAW_DATASET = licensed.raw_dataset("humaneva", _check)

@@ -16,17 +16,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from pipeline.poses.skeleton import COCO_17, H36M_17, HUMANEVA_15, Skeleton
+from pipeline.prepare_data import licensed
 from pipeline.prepare_data.raw_arrays import numbers, numbers_or_nan, read_mat, stretches_of
-from pipeline.prepare_data.takes import (
-    CameraKeypoints,
-    archived_keypoints,
-    arrays_by_camera,
-    check_known,
-    layout_of,
-    metadata_of,
-    takes_of_archive,
-    write_npz,
-)
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.untrusted import read_object_npz
@@ -41,7 +32,7 @@ LAYOUTS = {"humaneva15": HUMANEVA_15, "coco": COCO_17, "h36m": H36M_17}
 CAMERAS = ("C1", "C2", "C3")
 
 Poses = dict[str, dict[str, Float32[np.ndarray, "F 15 3"]]]  # "Train/S1" -> "Box 1 chunk0" -> metres in the world
-Keypoints = dict[str, dict[str, CameraKeypoints]]  # likewise; also "Unlabeled/...", frames without motion capture
+Keypoints = dict[str, dict[str, licensed.CameraKeypoints]]  # also "Unlabeled/...": without poses
 
 
 def read_files(folder: Path, keypoints: str) -> tuple[Poses, Keypoints, Skeleton]:
@@ -67,15 +58,15 @@ def read_files(folder: Path, keypoints: str) -> tuple[Poses, Keypoints, Skeleton
 def known_keypoints(folder: Path) -> list[str]:
     """Returns the names of the keypoints that can be read from the folder."""
     converted = ["gt"] if not (folder / POSES).is_file() and (folder / CONVERTED).is_dir() else []
-    return sorted({*archived_keypoints(folder, KEYPOINT_PREFIX), *converted})
+    return sorted({*licensed.archived_keypoints(folder, KEYPOINT_PREFIX), *converted})
 
 
 def _read_poses(path: Path) -> Poses:
-    chunks = takes_of_archive(read_object_npz(path), "positions_3d", path=path)
+    chunks = licensed.takes_of_archive(read_object_npz(path), "positions_3d", path=path)
     if not set(RECORDINGS) <= set(chunks):
         found = ", ".join(map(str, chunks)) or "nothing (the conversion found no file)"
         raise UserError(f"{path}: expected the recordings {', '.join(RECORDINGS)}, found {found}")
-    check_known(chunks, RECORDINGS, where=str(path), expected="the recordings")
+    licensed.check_known(chunks, RECORDINGS, where=str(path), expected="the recordings")
     poses: Poses = {}
     for recording in RECORDINGS:
         _check_chunks(chunks[recording], where=f"{path}: {recording}")
@@ -88,20 +79,20 @@ def _read_poses(path: Path) -> Poses:
 
 def _read_keypoints(path: Path) -> tuple[Keypoints, Skeleton]:
     content = read_object_npz(path)
-    skeleton = layout_of(content.get("metadata"), LAYOUTS, where=str(path))
+    skeleton = licensed.layout_of(content.get("metadata"), LAYOUTS, where=str(path))
     joints = len(skeleton.joints)
     keypoints: Keypoints = {}
-    for recording, chunks in takes_of_archive(content, "positions_2d", path=path).items():
+    for recording, chunks in licensed.takes_of_archive(content, "positions_2d", path=path).items():
         labelled = recording in RECORDINGS
         if labelled:
             _check_chunks(chunks, where=f"{path}: {recording}")
         elif not re.fullmatch(r"Unlabeled/((Train|Validate)/)?S[1-4]", str(recording)):
-            check_known([recording], RECORDINGS, where=str(path), expected="the recordings")
+            licensed.check_known([recording], RECORDINGS, where=str(path), expected="the recordings")
         read = numbers if labelled else _unlabelled_keypoints
         keypoints[recording] = {
             chunk: [
                 read(array, (None, joints, 2), where=where)
-                for where, array in arrays_by_camera(arrays, CAMERAS, where=f"{path}: {recording} {chunk}")
+                for where, array in licensed.arrays_by_camera(arrays, CAMERAS, where=f"{path}: {recording} {chunk}")
             ]
             for chunk, arrays in chunks.items()
         }
@@ -165,5 +156,5 @@ def write_archives(folder: Path, out: Path, *, keypoints: Sequence[str]) -> None
             poses, pixels, skeleton = read_files(folder, name)
             chosen = {key: chunks for key, chunks in pixels.items() if key in RECORDINGS or name != "gt"}
             path = partial / f"{KEYPOINT_PREFIX}{name}.npz"
-            write_npz(path, positions_2d=chosen, metadata=metadata_of(skeleton, LAYOUTS))
-        write_npz(partial / POSES, positions_3d=poses)
+            licensed.write_npz(path, positions_2d=chosen, metadata=licensed.metadata_of(skeleton, LAYOUTS))
+        licensed.write_npz(partial / POSES, positions_3d=poses)

@@ -7,28 +7,16 @@ can be read.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.poses.clips import Clip, Prepared
 from pipeline.poses.skeleton import MPI_INF_3DHP_17
-from pipeline.prepare_data.mpi_inf_3dhp_files import (
-    KEYPOINTS,
-    TEST_ARCHIVE,
-    TEST_TAKES,
-    TRAIN_ARCHIVE,
-    TRAIN_FRAMES,
-    TRAIN_TAKES,
-    UNLABELLED,
-    Recording,
-    find_all,
-    read_test,
-    read_train,
-)
+from pipeline.prepare_data import licensed
+from pipeline.prepare_data import mpi_inf_3dhp_files as files
 from pipeline.prepare_data.raw_arrays import check_in_image
-from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
-from pipeline.prepare_data.takes import check_known, check_validation_takes
 from pipeline.system.errors import UserError
 
 TARGETS = {
@@ -50,16 +38,16 @@ def prepare(folder: Path, *, keypoints: str, target: str, validation_takes: Coll
     `keypoints` are not the dataset's own, a file is missing, damaged or of another dataset, or a validation take is not
     a train sequence.
     """
-    check_known([keypoints], KEYPOINTS, where="keypoints of mpi_inf_3dhp", expected="one of")
+    licensed.check_known([keypoints], files.KEYPOINTS, where="keypoints of mpi_inf_3dhp", expected="one of")
     expected = "train sequences such as 'S8 Seq2'"
-    check_validation_takes(validation_takes, TRAIN_TAKES, dataset="mpi_inf_3dhp", expected=expected)
+    licensed.check_validation_takes(validation_takes, files.TRAIN_TAKES, dataset="mpi_inf_3dhp", expected=expected)
     prepared = Prepared(
         in_skeleton=MPI_INF_3DHP_17, out_skeleton=MPI_INF_3DHP_17, target=TARGETS[target], pck_joints=PCK_JOINTS
     )
-    for recording in read_test(folder, target):
+    for recording in files.read_test(folder, target):
         take = recording.take
-        prepared.splits["test"].append(_clip(recording, subset=SCENES[take], subject=take, action=UNLABELLED))
-    for recording in read_train(folder, target):
+        prepared.splits["test"].append(_clip(recording, subset=SCENES[take], subject=take, action=files.UNLABELLED))
+    for recording in files.read_train(folder, target):
         subject, sequence = recording.take.split()
         split = "validation" if recording.take in validation_takes else "train"
         prepared.splits[split].append(_clip(recording, subset="train", subject=subject, action=sequence))
@@ -67,7 +55,7 @@ def prepare(folder: Path, *, keypoints: str, target: str, validation_takes: Coll
     return prepared
 
 
-def _clip(recording: Recording, *, subset: str, subject: str, action: str) -> Clip:
+def _clip(recording: files.Recording, *, subset: str, subject: str, action: str) -> Clip:
     """Returns the recording as a clip, its joints in Human3.6M's order and in metres.
 
     Raises UserError if keypoints and poses have different lengths or the keypoints to be scored are no pixels.
@@ -96,7 +84,7 @@ def _clip(recording: Recording, *, subset: str, subject: str, action: str) -> Cl
 def _differences(prepared: Prepared) -> Iterator[str]:
     """Yields the sequences that do not have the frames or the frame rate that they are known to have."""
     train_clips = prepared.splits["train"] + prepared.splits["validation"]
-    for take, (frames, rate_hz) in TRAIN_TAKES.items():
+    for take, (frames, rate_hz) in files.TRAIN_TAKES.items():
         clips = [clip for clip in train_clips if clip.take == take]
         lengths = sorted({len(clip) for clip in clips})
         if lengths != [frames]:
@@ -105,13 +93,13 @@ def _differences(prepared: Prepared) -> Iterator[str]:
             yield f"{take}: expected {rate_hz} frames per second, found {clips[0].rate_hz:g}"
     for clip in prepared.splits["test"]:
         assert clip.scored is not None
-        frames, valid, _ = TEST_TAKES[clip.take]
+        frames, valid, _ = files.TEST_TAKES[clip.take]
         if (len(clip), int(clip.scored.sum())) != (frames, valid):
             found = f"{len(clip)} and {int(clip.scored.sum())}"
             yield f"{clip.take}: expected {frames} frames and {valid} valid ones, found {found}"
     total = sum(len(clip) for clip in train_clips)
-    if total != TRAIN_FRAMES:
-        yield f"train sequences: expected {TRAIN_FRAMES} frames in all, found {total}"
+    if total != files.TRAIN_FRAMES:
+        yield f"train sequences: expected {files.TRAIN_FRAMES} frames in all, found {total}"
 
 
 def _check(folder: Path) -> list[str]:
@@ -119,41 +107,4 @@ def _check(folder: Path) -> list[str]:
     return prepare(folder, keypoints="gt", target="univ_annot3", validation_takes=()).differences
 
 
-_OWNER = "vcai.mpi-inf.mpg.de/3dhp-dataset/: mpi_inf_3dhp.zip, whose get_dataset.sh and get_testset.sh fetch the rest"
-_TERMS = "the licence that comes with the owner's download"
-_ARCHIVES = (
-    "nobody: made from the release, here by `poselift export mpi_inf_3dhp`; github.com/paTRICK-swk/P-STMO links some"
-)
-RAW_DATASET = RawDataset(
-    title="MPI-INF-3DHP",
-    folder="mpi_inf_3dhp",
-    page="docs/datasets/mpi_inf_3dhp.md",
-    needs=(
-        Need(
-            "train sequences",
-            "every row",
-            (
-                RawFiles("S[1-8]/Seq[12]/annot.mat", "poses and keypoints of 14 cameras", _OWNER, _TERMS, expected=16),
-                RawFiles(TRAIN_ARCHIVE, "the same of 8 cameras, scaled poses alone", _ARCHIVES, _TERMS),
-            ),
-            any_one=True,
-        ),
-        Need(
-            "test sequences",
-            "every row",
-            (
-                RawFiles("TS[1-6]/annot_data.mat", "poses, keypoints, valid frames, activities", _OWNER, _TERMS, 6),
-                RawFiles(TEST_ARCHIVE, "the same without activities, scaled poses alone", _ARCHIVES, _TERMS),
-            ),
-            any_one=True,
-        ),
-        Need(
-            "lenses",
-            "nothing yet but clips.json",
-            (RawFiles("S[1-8]/Seq[12]/camera.calibration", "beside annot.mat", _OWNER, _TERMS, expected=16),),
-            optional=True,
-        ),
-    ),
-    check=_check,
-    find=find_all,
-)
+RAW_DATASET = replace(licensed.raw_dataset("mpi_inf_3dhp", _check), find=files.find_all)

@@ -17,8 +17,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float32
 
 from pipeline.poses.geometry import Camera
+from pipeline.prepare_data import licensed
 from pipeline.prepare_data.raw_arrays import numbers, read_hdf5_mat, read_mat
-from pipeline.prepare_data.takes import check_known, write_npz
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.untrusted import read_object_npz
@@ -120,7 +120,7 @@ def write_archives(folder: Path, out: Path, *, keypoints: Sequence[str]) -> None
 
     Raises UserError as the readers do, and for keypoints other than "gt".
     """
-    check_known(keypoints, KEYPOINTS, where="keypoints of mpi_inf_3dhp", expected="one of")
+    licensed.check_known(keypoints, KEYPOINTS, where="keypoints of mpi_inf_3dhp", expected="one of")
     train: dict[str, list[Any]] = {take: [{}, rate_hz] for take, (_, rate_hz) in TRAIN_TAKES.items()}
     for recording in read_train(folder, "univ_annot3"):
         train[recording.take][0][recording.camera.name] = _archived(recording)
@@ -131,8 +131,8 @@ def write_archives(folder: Path, out: Path, *, keypoints: Sequence[str]) -> None
         for recording in read_test(folder, "univ_annot3")
     }
     with new_folder(out) as partial:
-        write_npz(partial / TRAIN_ARCHIVE, data=train)
-        write_npz(partial / TEST_ARCHIVE, data=test)
+        licensed.write_npz(partial / TRAIN_ARCHIVE, data=train)
+        licensed.write_npz(partial / TEST_ARCHIVE, data=test)
 
 
 def _archived(recording: Recording) -> dict[str, Any]:

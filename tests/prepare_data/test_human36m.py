@@ -16,6 +16,7 @@ from pipeline.poses.clips import Clip, Dropped
 from pipeline.poses.geometry import screen_from_pixels
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16
 from pipeline.prepare_data import human36m
+from pipeline.prepare_data import human36m_files as files
 from pipeline.prepare_data.human36m_files import (
     LAYOUTS,
     cameras_of,
@@ -24,7 +25,7 @@ from pipeline.prepare_data.human36m_files import (
     take_name,
     write_archives,
 )
-from pipeline.prepare_data.takes import layout_of
+from pipeline.prepare_data.licensed import layout_of
 from pipeline.system.errors import UserError
 from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import human36m as fixtures
@@ -214,8 +215,8 @@ def test_what_is_not_as_published_is_named_take_by_take(raw: dict[str, Path]) ->
 
 def test_a_whole_dataset_has_no_missing_takes() -> None:
     pose_m = np.zeros((1, 32, 3), dtype=np.float32)
-    takes = {f"{action}{number}": pose_m for action in human36m.ACTIONS for number in ("", " 1")}
-    poses = {subject: dict(takes) for subject in human36m.LABELLED}
+    takes = {f"{action}{number}": pose_m for action in files.ACTIONS for number in ("", " 1")}
+    poses = {subject: dict(takes) for subject in files.LABELLED}
     assert list(human36m.missing_takes(poses)) == []
     del poses["S11"]["Directions"]
     assert list(human36m.missing_takes(poses)) == []

@@ -17,7 +17,7 @@ from pipeline.poses.skeleton import COCO_17, HUMANEVA_15
 from pipeline.prepare_data import humaneva
 from pipeline.prepare_data import humaneva_files as files
 from pipeline.prepare_data.doctor import examine
-from pipeline.prepare_data.takes import PLACEMENTS
+from pipeline.prepare_data.licensed import PLACEMENTS
 from pipeline.system.errors import UserError
 from pipeline.system.untrusted import read_object_npz
 from tests.fixtures.four_stages import four_stages

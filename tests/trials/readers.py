@@ -31,7 +31,7 @@ from pipeline.poses.checkpoint import CARD, WEIGHTS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split, write_split
 from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_files
 from pipeline.prepare_data.cmu_mocap import read_takes
-from pipeline.prepare_data.takes import metadata_of
+from pipeline.prepare_data.licensed import metadata_of
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record
 from pipeline.system.errors import UserError

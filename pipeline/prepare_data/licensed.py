@@ -1,4 +1,4 @@
-"""What the licensed datasets have in common: how their archives name takes and joints, and how a take becomes clips.
+"""Does for the licensed datasets what they have in common: reads and writes archives, makes clips of takes, and so on.
 
 VideoPose3D (Pavllo et al. 2019) made the archives of Human3.6M and HumanEva-I: data_3d_<dataset>.npz with the world
 positions of each take and data_2d_<dataset>_<keypoints>.npz with one array of keypoints for each camera.
@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from jaxtyping import Float32
 
 from pipeline.poses.clips import Clip, Dropped, Prepared
 from pipeline.poses.geometry import Camera, RigidTransform, rotation_from_quaternion
 from pipeline.poses.skeleton import Skeleton
 from pipeline.prepare_data.raw_arrays import check_in_image
+from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
 from pipeline.system.errors import UserError
 
 # Dataset -> subject -> camera -> its orientation as unit quaternion (w, x, y, z) and its position in mm in the world.
@@ -166,6 +168,13 @@ def drop_frames(take: str, cameras: Iterable[str], frames: Iterable[int], reason
 def find_differences(prepare: Callable[..., Prepared], keypoints: Iterable[str]) -> list[str]:
     """Returns what is not as the dataset is known to be, prepared with each kind of keypoints; every line once."""
     return list(dict.fromkeys(line for name in keypoints for line in prepare(keypoints=name).differences))
+
+
+def raw_dataset(name: str, check: Callable[[Path], list[str]]) -> RawDataset:
+    """Returns what raw_files.yaml says about the raw files of a dataset, with the function that checks them."""
+    entry = yaml.safe_load(Path(__file__).with_name("raw_files.yaml").read_text(encoding="utf-8"))[name]
+    needs = [Need(**(need | {"files": tuple(RawFiles(**file) for file in need["files"])})) for need in entry["needs"]]
+    return RawDataset(title=entry["title"], folder=name, page=entry["page"], needs=tuple(needs), check=check)
 
 
 def write_npz(path: Path, **content: Any) -> None:
