@@ -173,7 +173,7 @@ def test_longer_keypoints_are_cut_to_the_motion_and_unlabelled_subjects_recorded
     prepared = human36m.prepare(raw["archives"], keypoints="cpn_ft_h36m_dbb", validation_takes=())
     clip = next(clip for clip in prepared.splits["train"] if clip.take == "S1 Walking")
     assert len(clip.pixels) == 24
-    assert clip.pixels.tobytes() == fixtures.seen_px("S1", "Walking", fixtures.H36M_FROM, more=2)[0][:24].tobytes()
+    assert clip.pixels.tobytes() == fixtures.detected_px("S1", "Walking", fixtures.H36M_FROM, more=2)[0][:24].tobytes()
     dropped = [entry for entry in prepared.dropped if entry.take in ("S1 Walking", "S3 Walking")]
     assert {(entry.take, entry.frames, entry.reason) for entry in dropped} == {
         ("S1 Walking", 2, human36m.BEYOND_END),
