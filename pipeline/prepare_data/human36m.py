@@ -1,7 +1,7 @@
 """Prepares Human3.6M (Ionescu et al. 2014) as the field evaluates it: 17 joints, S1 S5 S6 S7 S8 against S9 S11.
 
 Every frame at 50 Hz in each of the four cameras becomes part of a clip, except for the corrupt take. An action consists
-of all takes of its name. Which files can be read stands in human36m_files.py.
+of all takes of its name. human36m_files.py says which files can be read.
 """
 
 from __future__ import annotations
@@ -82,14 +82,9 @@ def _clips(
     else:
         pixels = detections.pop(subject, take)
         licensed.check_keypoints(pixels, cameras, frames=frames, where=f"{detections.path}: {name}")
+    action = files.action_of(take)
     describe = partial(
-        Clip,
-        take=name,
-        subset="Human3.6M",
-        subject=subject,
-        action=files.action_of(take),
-        rate_hz=RATE_HZ,
-        first_frame=0,
+        Clip, take=name, subset="Human3.6M", subject=subject, action=action, rate_hz=RATE_HZ, first_frame=0
     )
     clips = licensed.make_clips(describe, cameras, joints_world_m[:, files.KEPT_JOINTS], pixels)
     if detections is not None:

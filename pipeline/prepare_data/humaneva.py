@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from pipeline.poses.clips import Clip, Prepared
+from pipeline.poses.clips import Clip, Dropped, Prepared
 from pipeline.poses.geometry import Camera
 from pipeline.poses.skeleton import HUMANEVA_15
 from pipeline.prepare_data import licensed
@@ -76,14 +76,11 @@ def prepare(
         take = f"{recording} {chunk}"
         if reason is None:
             split = "validation" if take in validation_takes else SPLITS[recording.split("/")[0]]
-            joints_world_m, camera_pixels = poses[recording][chunk], pixels[recording][chunk]
-            prepared.splits[split].extend(_clips(take, joints_world_m, camera_pixels, where=f"{folder}: {keypoints}"))
-            frames, reason = [len(array) - len(joints_world_m) for array in camera_pixels], BEYOND_END
-        elif reason == WITHOUT_KEYPOINTS:
-            frames = [len(poses[recording][chunk])] * len(CAMERAS)
-        else:
-            frames = [len(array) for array in pixels[recording][chunk]]
-        prepared.dropped.extend(licensed.drop_frames(take, CAMERAS, frames, reason))
+            clips = _clips(take, poses[recording][chunk], pixels[recording][chunk], where=f"{folder}: {keypoints}")
+            prepared.splits[split].extend(clips)
+        with_pose = len(poses.get(recording, {}).get(chunk, ()))
+        with_pixels = [len(array) for array in pixels.get(recording, {}).get(chunk, ())]
+        prepared.dropped.extend(_dropped(take, with_pose, with_pixels, reason))
     _check_complete(prepared, {"train": train_actions, "test": scored_actions}, where=str(folder))
     prepared.differences.extend(_differences(poses, pixels))
     return prepared
@@ -137,6 +134,16 @@ def _clips(
         Clip, take=take, subset="HumanEva-I", subject=subject, action=action, rate_hz=RATE_HZ, first_frame=0
     )
     return licensed.make_clips(describe, cameras_of(subject), joints_world_m, pixels)
+
+
+def _dropped(take: str, with_pose: int, with_pixels: list[int], reason: str | None) -> list[Dropped]:
+    """Returns the frames of a chunk that are in no clip: all for `reason` or, if there is none, those beyond the end.
+
+    The numbers of frames are those that have a pose and those that have keypoints in each camera.
+    """
+    if reason is None:
+        return licensed.drop_frames(take, CAMERAS, [frames - with_pose for frames in with_pixels], BEYOND_END)
+    return licensed.drop_frames(take, CAMERAS, with_pixels or [with_pose] * len(CAMERAS), reason)
 
 
 def _check_complete(prepared: Prepared, needed: Mapping[str, Collection[str]], *, where: str) -> None:

@@ -1,4 +1,4 @@
-"""Does for the licensed datasets what they have in common: reads and writes archives, makes clips of takes, and so on.
+"""Reads, checks and writes what the licensed datasets share: archives, keypoints of several cameras, clips of a take.
 
 VideoPose3D (Pavllo et al. 2019) made the archives of Human3.6M and HumanEva-I: data_3d_<dataset>.npz with the world
 positions of each take and data_2d_<dataset>_<keypoints>.npz with one array of keypoints for each camera.
