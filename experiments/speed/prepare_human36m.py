@@ -19,7 +19,7 @@ from einops import rearrange
 
 from pipeline.mocap.lenses import LENSES
 from pipeline.prepare_data.human36m import KNOWN_FRAMES, TEST_SUBJECTS
-from pipeline.prepare_data.human36m_files import ACTIONS, CORRUPT, KEPT_JOINTS, LABELLED, projected
+from pipeline.prepare_data.human36m_files import ACTIONS, CORRUPT, KEPT_JOINTS, LABELLED, project_take
 from pipeline.prepare_data.stage import prepare_data
 
 ROW = "h36m-{}-f81-poseformer"
@@ -57,7 +57,7 @@ def write_archives(folder: Path, keypoints: str) -> None:
     for number, ((subject, take), frames) in enumerate(lengths().items()):
         poses[subject][take] = walker_m(frames, phase=number)
         if keypoints != "gt":
-            more = [np.concatenate([px, px[-2:]]) for px in projected(subject, poses[subject][take])]
+            more = [np.concatenate([px, px[-2:]]) for px in project_take(subject, poses[subject][take])]
             seen[subject][take] = [px + random.normal(scale=NOISE_PX, size=px.shape).astype(np.float32) for px in more]
     np.savez_compressed(folder / "data_3d_h36m.npz", positions_3d=np.array(poses))
     if keypoints != "gt":

@@ -1,82 +1,49 @@
-"""HumanEva-I (Sigal et al. 2010), 15 joints: its poses and keypoints -> clips. "Validate" is the test split.
+"""Prepares HumanEva-I (Sigal et al. 2010): 15 joints, three cameras, "Train" against "Validate" as the test split.
 
-A take is a chunk: a run of frames in which the capture did not fail.
+A take is a chunk: a run of frames in which the capture did not fail. humaneva_files.py says which files can be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sized
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
 from pipeline.poses.clips import Clip
-from pipeline.poses.geometry import Camera, RigidTransform, rotation_from_quaternion
+from pipeline.poses.geometry import Camera
 from pipeline.poses.skeleton import HUMANEVA_15
+from pipeline.prepare_data import licensed
 from pipeline.prepare_data.humaneva_files import (
     ACTIONS,
     CAMERAS,
-    CONVERTED,
-    FOLDERS,
     NOT_RELEASED,
-    POSES,
     RECORDINGS,
+    SPLITS,
     Keypoints,
     Poses,
     known_keypoints,
     read_files,
 )
 from pipeline.prepare_data.prepared import Dropped, Prepared
-from pipeline.prepare_data.raw_arrays import check_in_image
-from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
 from pipeline.system.errors import UserError
 
 RATE_HZ = 60.0
-WIDTH_PX, HEIGHT_PX = 640, 480
-# Frames of Train, [start, end), in trial 1; Validate has those before, from 5 on. Pavllo et al. 2019, as their code.
+LENSES = tuple(Camera(name, width_px=640, height_px=480) for name in CAMERAS)  # the archives do not describe the lenses
+# The frames [start, end) of trial 1 that are Train; Validate has those before them, from FIRST_FRAME on. Source: the
+# code of Pavllo et al. 2019.
 FIRST_FRAME = 5
 TRAIN_FRAMES: dict[str, dict[str, tuple[int, int]]] = {
-    "S1": {
-        "Walking": (590, 1203),
-        "Jog": (367, 740),
-        "ThrowCatch": (473, 945),
-        "Gestures": (395, 801),
-        "Box": (385, 789),
-    },
-    "S2": {
-        "Walking": (438, 876),
-        "Jog": (398, 795),
-        "ThrowCatch": (550, 1128),
-        "Gestures": (500, 901),
-        "Box": (382, 734),
-    },
-    "S3": {
-        "Walking": (448, 939),
-        "Jog": (401, 842),
-        "ThrowCatch": (493, 1027),
-        "Gestures": (533, 1102),
-        "Box": (512, 1021),
-    },
-}
-
-# Per subject, cameras C1, C2, C3: world_from_camera as unit quaternion (w, x, y, z) and the camera's position in mm.
-# Their lenses were not published with the archives.
-_PLACED_AS_S1 = (
-    ((0.424207, -0.4983646, -0.5802981, 0.4847012), (4062.227, 663.2477, 1528.397)),
-    ((0.6503354, -0.7481602, -0.0919284, 0.0941766), (844.8131, -3805.2092, 1504.9929)),
-    ((0.0664734, -0.0690535, 0.7416416, -0.6639132), (-797.67377, 3916.3174, 1433.6602)),
-)
-PLACEMENTS = {
-    "S1": _PLACED_AS_S1,
-    "S2": (
-        ((0.4214752, -0.4961493, -0.5838273, 0.4851187), (4112.9121, 626.4929, 1545.2988)),
-        ((0.6501393, -0.7476588, -0.0954617, 0.0959808), (923.574, -3877.9243, 1504.5518)),
-        ((0.0699353, -0.0712403, 0.7421637, -0.662742), (-781.4915, 3838.8853, 1444.9929)),
-    ),
-    "S3": _PLACED_AS_S1,
-}
-
+    "S1": {"Walking": (590, 1203), "Jog": (367, 740), "ThrowCatch": (473, 945), "Gestures": (395, 801),
+           "Box": (385, 789)},
+    "S2": {"Walking": (438, 876), "Jog": (398, 795), "ThrowCatch": (550, 1128), "Gestures": (500, 901),
+           "Box": (382, 734)},
+    "S3": {"Walking": (448, 939), "Jog": (401, 842), "ThrowCatch": (493, 1027), "Gestures": (533, 1102),
+           "Box": (512, 1021)},
+}  # fmt: skip
 UNLABELLED = "keypoints of frames without motion capture"
 WITHOUT_POSES = "keypoints of a chunk that is not among the poses"
 WITHOUT_KEYPOINTS = "poses of a chunk that is not among the keypoints"
@@ -92,195 +59,131 @@ def prepare(
     scored_actions: Collection[str],
     validation_takes: Collection[str],
 ) -> Prepared:
-    """In three cameras the chunks of Train that show `train_actions`, less `validation_takes`, and all of Validate.
+    """Returns in three cameras the chunks of Train that show `train_actions` and all chunks of Validate.
 
-    Raises UserError if an action is unknown, a file is missing, damaged or of another dataset, a validation take is not
-    a chunk of Train, or a subject has no frame of an action to be trained on or scored.
+    `validation_takes` such as "Train/S1 Box 1 chunk0" leave the train split. Raises UserError if an action is unknown,
+    a file is missing, damaged or of another dataset, a validation take is not a chunk of Train that is trained on, or
+    a subject has no frame of an action to be trained on or scored.
     """
-    needed: dict[str, set[str]] = {"Train": set(train_actions), "Validate": set(scored_actions)}
-    for name, actions in (("train_actions", train_actions), ("actions", scored_actions)):
-        unknown = sorted(set(actions) - set(ACTIONS))
-        if unknown:
-            expected = f"expected actions of {', '.join(ACTIONS)}"
-            raise UserError(f"datasets.humaneva.{name}: {expected}, found '{unknown[0]}'")
+    licensed.check_known(train_actions, ACTIONS, where="datasets.humaneva.train_actions", expected="actions of")
+    licensed.check_known(scored_actions, ACTIONS, where="datasets.humaneva.actions", expected="actions of")
     poses, pixels, in_skeleton = read_files(folder, keypoints)
+    reasons = _reasons_to_drop(poses, pixels, train_actions)
+    train_takes = {f"{r} {c}" for (r, c), reason in reasons.items() if reason is None and r.startswith("Train/")}
+    expected = "chunks of Train that are trained on"
+    licensed.check_validation_takes(validation_takes, train_takes, dataset="humaneva", expected=expected)
     prepared = Prepared(in_skeleton=in_skeleton, out_skeleton=HUMANEVA_15, target="15 joints of the motion capture")
-    unused = set(validation_takes)
-    for recording in RECORDINGS:
-        part, subject = recording.split("/")
-        for chunk in sorted(poses[recording].keys() | pixels.get(recording, {}).keys(), key=_place):
-            take, action = f"{recording} {chunk}", chunk.split()[0]
-            joints_world_m, seen = poses[recording].get(chunk), pixels.get(recording, {}).get(chunk)
-            if joints_world_m is None:
-                prepared.dropped.extend(_left_out(take, pixels[recording][chunk], WITHOUT_POSES))
-                continue
-            if seen is None:
-                prepared.dropped.extend(_left_out(take, [joints_world_m] * len(CAMERAS), WITHOUT_KEYPOINTS))
-                continue
-            if part == "Train" and action not in train_actions:
-                prepared.dropped.extend(_left_out(take, seen, NOT_TRAINED_ON))
-                continue
-            split = FOLDERS[part]
-            if part == "Train" and take in unused:
-                split = "validation"
-                unused.remove(take)
-            for camera, array in zip(cameras_of(subject), seen, strict=True):
-                clip = _clip(take, subject, action, camera, array, joints_world_m, where=f"{folder}: {keypoints}")
-                prepared.splits[split].append(clip)
-                prepared.dropped.append(Dropped(take, camera.name, len(array) - len(clip), BEYOND_END))
-        _check_complete(recording, needed[part], prepared, where=str(folder))
-    if unused:
-        raise UserError(
-            f"datasets.humaneva.validation_takes: expected chunks of Train that are trained on, found '{min(unused)}'"
-        )
-    for recording in sorted(pixels.keys() - set(RECORDINGS)):
-        for chunk, seen in pixels[recording].items():
-            prepared.dropped.extend(_left_out(f"{recording} {chunk}", seen, UNLABELLED))
+    for (recording, chunk), reason in reasons.items():
+        take = f"{recording} {chunk}"
+        if reason is None:
+            split = "validation" if take in validation_takes else SPLITS[recording.split("/")[0]]
+            clips = _clips(take, poses[recording][chunk], pixels[recording][chunk], where=f"{folder}: {keypoints}")
+            prepared.splits[split].extend(clips)
+        with_pose = len(poses.get(recording, {}).get(chunk, ()))
+        with_pixels = [len(array) for array in pixels.get(recording, {}).get(chunk, ())]
+        prepared.dropped.extend(_dropped(take, with_pose, with_pixels, reason))
+    _check_complete(prepared, {"train": train_actions, "test": scored_actions}, where=str(folder))
     prepared.differences.extend(_differences(poses, pixels))
     return prepared
 
 
 def cameras_of(subject: str) -> tuple[Camera, ...]:
-    """C1, C2 and C3 as they stood for `subject`; positions in metres."""
-    cameras = []
-    for name, (quaternion, position_mm) in zip(CAMERAS, PLACEMENTS[subject], strict=True):
-        world_from_camera = RigidTransform(rotation_from_quaternion(np.array(quaternion)), np.array(position_mm) / 1000)
-        cameras.append(Camera(name, WIDTH_PX, HEIGHT_PX, camera_from_world=world_from_camera.inverse()))
-    return tuple(cameras)
+    """Returns C1, C2 and C3 as they stood for `subject`; positions in metres."""
+    return licensed.place_cameras("humaneva", subject, LENSES)
 
 
 def published_frames(recording: str, action: str) -> int:
-    """How many frames "Train/S1" or the like has of the action, valid or not, in each camera."""
+    """Returns how many frames a recording such as "Train/S1" has of the action, valid or not, in each camera."""
     part, subject = recording.split("/")
     start, end = TRAIN_FRAMES[subject][action]
     return end - start if part == "Train" else start - FIRST_FRAME
 
 
-def _left_out(take: str, arrays: Sequence[Float32[np.ndarray, "_ _ _"]], reason: str) -> list[Dropped]:
-    return [Dropped(take, camera, len(array), reason) for camera, array in zip(CAMERAS, arrays, strict=True)]
+def _reasons_to_drop(
+    poses: Poses, pixels: Keypoints, train_actions: Collection[str]
+) -> dict[tuple[str, str], str | None]:
+    """Returns why each chunk is left out, None where it is used, in the order of recordings, actions and numbers."""
+    reasons: dict[tuple[str, str], str | None] = {}
+    for recording in RECORDINGS:
+        with_poses, with_pixels = poses[recording].keys(), pixels.get(recording, {}).keys()
+        for chunk in sorted(with_poses | with_pixels, key=_action_and_number):
+            trained_on = recording.startswith("Validate/") or chunk.split()[0] in train_actions
+            if chunk not in with_poses:
+                reasons[recording, chunk] = WITHOUT_POSES
+            elif chunk not in with_pixels:
+                reasons[recording, chunk] = WITHOUT_KEYPOINTS
+            else:
+                reasons[recording, chunk] = None if trained_on else NOT_TRAINED_ON
+    for recording in sorted(pixels.keys() - {*RECORDINGS}):
+        reasons |= dict.fromkeys(((recording, chunk) for chunk in pixels[recording]), UNLABELLED)
+    return reasons
 
 
-def _clip(
-    take: str,
-    subject: str,
-    action: str,
-    camera: Camera,
-    pixels: Float32[np.ndarray, "F J 2"],
-    joints_world_m: Float32[np.ndarray, "G 15 3"],
-    *,
-    where: str,
-) -> Clip:
-    where = f"{where}: {take}: {camera.name}"
-    if len(pixels) < len(joints_world_m):
-        raise UserError(f"{where}: expected keypoints of {len(joints_world_m)} frames or more, found {len(pixels)}")
-    check_in_image(pixels, camera, where=where)
-    return Clip(
-        take=take,
-        subset="HumanEva-I",
-        subject=subject,
-        action=action,
-        camera=camera,
-        rate_hz=RATE_HZ,
-        first_frame=0,
-        pixels=pixels[: len(joints_world_m)],
-        joints_camera_m=camera.camera_from_world.apply(joints_world_m.astype(np.float64)).astype(np.float32),
-    )
-
-
-def _place(chunk: str) -> tuple[int, int]:
-    """Where a chunk stands in the order of actions and chunk numbers."""
+def _action_and_number(chunk: str) -> tuple[int, int]:
     action, _, number = chunk.split()
     return ACTIONS.index(action), int(number.removeprefix("chunk"))
 
 
-def _check_complete(recording: str, needed: set[str], prepared: Prepared, *, where: str) -> None:
+def _clips(
+    take: str, joints_world_m: Float32[np.ndarray, "F 15 3"], pixels: licensed.CameraKeypoints, *, where: str
+) -> list[Clip]:
+    """Returns the clip of a chunk in each camera. Raises UserError if keypoints end too early or are no pixels."""
+    recording, action, *_ = take.split()
     subject = recording.split("/")[1]
-    clips = [clip for clips in prepared.splits.values() for clip in clips if clip.take.startswith(f"{recording} ")]
-    for action in sorted(needed - {clip.action for clip in clips}):
-        if (subject, action) not in NOT_RELEASED:
-            raise UserError(
-                f"{where}: {recording}: expected at least one chunk of '{action}' with poses and keypoints, found none"
-            )
+    licensed.check_keypoints(pixels, cameras_of(subject), frames=len(joints_world_m), where=f"{where}: {take}")
+    describe = partial(
+        Clip, take=take, subset="HumanEva-I", subject=subject, action=action, rate_hz=RATE_HZ, first_frame=0
+    )
+    return licensed.make_clips(describe, cameras_of(subject), joints_world_m, pixels)
+
+
+def _dropped(take: str, with_pose: int, with_pixels: list[int], reason: str | None) -> list[Dropped]:
+    """Returns the frames of a chunk that are in no clip: all for `reason` or, if there is none, those beyond the end.
+
+    The numbers of frames are those that have a pose and those that have keypoints in each camera.
+    """
+    if reason is None:
+        return licensed.drop_frames(take, CAMERAS, [frames - with_pose for frames in with_pixels], BEYOND_END)
+    return licensed.drop_frames(take, CAMERAS, with_pixels or [with_pose] * len(CAMERAS), reason)
+
+
+def _check_complete(prepared: Prepared, needed: Mapping[str, Collection[str]], *, where: str) -> None:
+    """Raises UserError if a recording has no clip of an action that its split needs, unless it was not released."""
+    there = {(clip.take.split()[0], clip.action) for clips in prepared.splits.values() for clip in clips}
+    for recording in RECORDINGS:
+        part, subject = recording.split("/")
+        for action in sorted(needed[SPLITS[part]]):
+            if (recording, action) not in there and (subject, action) != NOT_RELEASED:
+                expected = f"at least one chunk of '{action}' with poses and keypoints"
+                raise UserError(f"{where}: {recording}: expected {expected}, found none")
 
 
 def _differences(poses: Poses, pixels: Keypoints) -> Iterator[str]:
-    """Where the frames are not those that the release has; the valid ones alone cannot be more."""
-    for recording in RECORDINGS:
-        subject = recording.split("/")[1]
-        for action in ACTIONS:
-            labelled = sum(len(a) for chunk, a in poses[recording].items() if chunk.startswith(f"{action} "))
-            known = published_frames(recording, action)
-            unlabelled = sum(
-                len(seen[0])
-                for chunk, seen in pixels.get(f"Unlabeled/{recording}", {}).items()
-                if chunk.startswith(f"{action} ")
-            )
-            # Archives of exact keypoints do not say how long the invalid runs are.
-            whole = any(name.startswith("Unlabeled/") for name in pixels)
-            if (subject, action) in NOT_RELEASED and not labelled:
-                continue
-            if labelled + unlabelled > known or labelled == 0 or (whole and labelled + unlabelled != known):
-                expected = f"{known} frames" if whole else f"1 to {known} valid frames"
-                yield f"{recording} {action}: expected {expected} in each camera, found {labelled + unlabelled}"
+    """Yields the recordings and actions that do not have the frames of the release.
+
+    Archives of exact keypoints do not say how long the invalid runs are; then there may be fewer frames, but not more.
+    """
+    whole = any(recording.startswith("Unlabeled/") for recording in pixels)
+    for recording, action in product(RECORDINGS, ACTIONS):
+        labelled = _frames_of(action, poses[recording])
+        invalid = {chunk: arrays[0] for chunk, arrays in pixels.get(f"Unlabeled/{recording}", {}).items()}
+        found, known = labelled + _frames_of(action, invalid), published_frames(recording, action)
+        if not labelled and (recording.split("/")[1], action) == NOT_RELEASED:
+            continue
+        if not labelled or found > known or (whole and found < known):
+            expected = f"{known} frames" if whole else f"1 to {known} valid frames"
+            yield f"{recording} {action}: expected {expected} in each camera, found {found}"
+
+
+def _frames_of(action: str, chunks: Mapping[str, Sized]) -> int:
+    return sum(len(array) for chunk, array in chunks.items() if chunk.startswith(f"{action} "))
 
 
 def _check(folder: Path) -> list[str]:
-    """What is not as known of the poses and of every kind of keypoints that is there."""
-    lines: list[str] = []
-    for keypoints in known_keypoints(folder):
-        actions = ("Walking", "Jog", "Box")  # those of the published tables
-        own = prepare(folder, keypoints=keypoints, train_actions=actions, scored_actions=actions, validation_takes=())
-        lines += [line for line in own.differences if line not in lines]
-    return lines
+    """Returns what is not as known of the poses and of every kind of keypoints that is there."""
+    actions = ("Walking", "Jog", "Box")  # those of the published tables
+    prepare_all = partial(prepare, folder, train_actions=actions, scored_actions=actions, validation_takes=())
+    return licensed.find_differences(prepare_all, known_keypoints(folder))
 
 
-_OWNER = "humaneva.is.tue.mpg.de, after registration: HumanEva-I, Release_Code_v1_1_beta, Critical_Update_OFS_files"
-_TERMS = "the terms that the owner shows on registration"
-_EXPORTED = "nobody: made from converted_15j, here by `poselift export humaneva`"
-RAW_DATASET = RawDataset(
-    title="HumanEva-I",
-    folder="humaneva",
-    page="docs/datasets/humaneva.md",
-    needs=(
-        Need(
-            "poses",
-            "every row",
-            (
-                RawFiles(POSES, "poses of all chunks in one file", _EXPORTED, _TERMS),
-                RawFiles(
-                    f"{CONVERTED}/*/S[123]/*_1.mat",
-                    "poses and exact keypoints, a file per action",
-                    f"{_OWNER}; ConvertHumanEva.m of github.com/facebookresearch/VideoPose3D makes them in MATLAB",
-                    _TERMS,
-                    expected=28,
-                ),
-            ),
-            any_one=True,
-        ),
-        Need(
-            "keypoints gt",
-            "rows humaneva-gt-*",
-            (
-                RawFiles("data_2d_humaneva15_gt.npz", "exact projections", _EXPORTED, _TERMS),
-                RawFiles(f"{CONVERTED}/*/S[123]/*_1.mat", "has them too", _OWNER, _TERMS, expected=28),
-            ),
-            any_one=True,
-            optional=True,
-        ),
-        Need(
-            "keypoints detectron_pt_coco",
-            "rows humaneva-detectron_pt_coco-*",
-            (
-                RawFiles(
-                    "data_2d_humaneva15_detectron_pt_coco.npz",
-                    "Mask R-CNN trained on COCO, 17 keypoints",
-                    "dl.fbaipublicfiles.com/video-pose-3d/, linked in DATASETS.md of "
-                    "github.com/facebookresearch/VideoPose3D",
-                    "the linking repository is under CC BY-NC 4.0; made from HumanEva's videos, whose terms hold too",
-                ),
-            ),
-            optional=True,
-        ),
-    ),
-    check=_check,
-)
+RAW_DATASET = licensed.raw_dataset("humaneva", _check)

@@ -1,12 +1,13 @@
-"""MPI-INF-3DHP's files -> recordings in the dataset's order of 17 joints, and back to archives.
+"""Reads MPI-INF-3DHP's files as recordings in the dataset's order of 17 joints, and writes P-STMO's archives of them.
 
-As released: S<1-8>/Seq<1-2>/annot.mat with camera.calibration, and TS<1-6>/annot_data.mat. Archives, as P-STMO makes
-them: data_train_3dhp.npz and data_test_3dhp.npz, which have the scaled poses (univ_annot3) alone.
+The release has S<1-8>/Seq<1-2>/annot.mat with camera.calibration, and TS<1-6>/annot_data.mat. P-STMO's archives are
+data_train_3dhp.npz and data_test_3dhp.npz, which have the scaled poses (univ_annot3) alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,37 +16,34 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Bool, Float32
 
-from pipeline.poses.frames import split_runs
 from pipeline.poses.geometry import Camera
+from pipeline.prepare_data import licensed
 from pipeline.prepare_data.raw_arrays import numbers, read_hdf5_mat, read_mat
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.untrusted import read_object_npz
 
 TRAIN_ARCHIVE, TEST_ARCHIVE = "data_train_3dhp.npz", "data_test_3dhp.npz"
-CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # of 14: those that the authors of methods train on
+KEYPOINTS = ("gt",)  # nobody published detections
+CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # those of the 14 that the field trains on
 ALL_CAMERAS = 14
 TRAIN_SIZE_PX = (2048, 2048)
 
-# Frames and frames per second of each train sequence.
+# Number of frames and frames per second of each train sequence.
 TRAIN_TAKES: dict[str, tuple[int, int]] = {
     "S1 Seq1": (6416, 25), "S1 Seq2": (12430, 50), "S2 Seq1": (6502, 25), "S2 Seq2": (6081, 25),
     "S3 Seq1": (12488, 50), "S3 Seq2": (12283, 50), "S4 Seq1": (6171, 25), "S4 Seq2": (6675, 25),
     "S5 Seq1": (12820, 50), "S5 Seq2": (12312, 50), "S6 Seq1": (6188, 25), "S6 Seq2": (6145, 25),
     "S7 Seq1": (6239, 25), "S7 Seq2": (6320, 25), "S8 Seq1": (6468, 25), "S8 Seq2": (6054, 25),
 }  # fmt: skip
-TRAIN_FRAMES = 1_052_736  # of all of them in the eight cameras
-# Frames, valid frames and image size of each test sequence.
+TRAIN_FRAMES = 1_052_736  # all of them in the eight cameras
+# Number of frames, number of valid frames and image size (pixels) of each test sequence.
 TEST_TAKES: dict[str, tuple[int, int, tuple[int, int]]] = {
-    "TS1": (6151, 603, (2048, 2048)),
-    "TS2": (6080, 540, (2048, 2048)),
-    "TS3": (5838, 505, (2048, 2048)),
-    "TS4": (6007, 553, (2048, 2048)),
-    "TS5": (320, 276, (1920, 1080)),
-    "TS6": (492, 452, (1920, 1080)),
-}
+    "TS1": (6151, 603, (2048, 2048)), "TS2": (6080, 540, (2048, 2048)), "TS3": (5838, 505, (2048, 2048)),
+    "TS4": (6007, 553, (2048, 2048)), "TS5": (320, 276, (1920, 1080)), "TS6": (492, 452, (1920, 1080)),
+}  # fmt: skip
 UNLABELLED = "unlabelled"
-ACTIVITIES = (  # by number; 0 is none of the dataset's
+ACTIVITIES = (  # by the dataset's number; 0 marks frames without an activity
     UNLABELLED, "Standing/Walking", "Exercising", "Sitting", "Reaching/Crouching", "On The Floor", "Sports",
     "Miscellaneous",
 )  # fmt: skip
@@ -56,7 +54,8 @@ RELEVANT = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)  # the
 class Recording:
     """A sequence in one camera, joints in the dataset's order, poses in the camera frame. `where` names the file.
 
-    `rate_hz` is None and `scored` marks the valid frames in the test set; `activities` are as in a Clip.
+    In the train set `rate_hz` is known. In the test set `scored` marks the valid frames, and `activities` are as in a
+    Clip; archives have none.
     """
 
     take: str
@@ -70,168 +69,178 @@ class Recording:
 
 
 def read_train(folder: Path, target: str) -> Iterator[Recording]:
-    """The train sequences, from the release where it is, else from the archive.
+    """Reads the train sequences in each camera from the release or, where none of it is there, from the archive.
 
-    Raises UserError if a file is missing, damaged or of another dataset.
+    `target` is "univ_annot3" (scaled to the universal skeleton) or "annot3" (true size). Raises UserError if a file is
+    missing, damaged or of another dataset, or if archives have not the target.
     """
-    released = {take: find(folder, f"{take.replace(' ', '/')}/annot.mat") for take in TRAIN_TAKES}
-    if any(released.values()):
-        for take, path in released.items():
-            if path is None:
-                raise UserError(f"{folder}: expected {take.replace(' ', '/')}/annot.mat, found no such file")
-            yield from _released_train(path, take, target)
-    else:
-        yield from _archived_train(_archive(folder, TRAIN_ARCHIVE, target, "S1/Seq1/annot.mat"))
+    names = {take: f"{take.replace(' ', '/')}/annot.mat" for take in TRAIN_TAKES}
+    paths = _released(folder, names)
+    for take, path in paths.items():
+        yield from _read_train_mat(path, take, target)
+    if not paths:
+        for take, content, where in _read_archive(folder / TRAIN_ARCHIVE, target, names):
+            yield from _read_archived_train(content, take, where=where)
 
 
 def read_test(folder: Path, target: str) -> Iterator[Recording]:
-    """The test sequences, likewise."""
-    released = {take: find(folder, f"{take}/annot_data.mat") for take in TEST_TAKES}
-    if any(released.values()):
-        for take, path in released.items():
-            if path is None:
-                raise UserError(f"{folder}: expected {take}/annot_data.mat, found no such file")
-            yield _released_test(path, take, target)
-    else:
-        yield from _archived_test(_archive(folder, TEST_ARCHIVE, target, "TS1/annot_data.mat"))
+    """Reads the test sequences likewise, each in its one camera."""
+    names = {take: f"{take}/annot_data.mat" for take in TEST_TAKES}
+    paths = _released(folder, names)
+    for take, path in paths.items():
+        yield _read_test_mat(path, take, target)
+    if not paths:
+        for take, content, where in _read_archive(folder / TEST_ARCHIVE, target, names):
+            yield _read_archived_test(content, take, where=where)
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """The file of that name in the folder or at most two folders deeper, as the owner's scripts leave it, or None.
+def _released(folder: Path, names: Mapping[str, str]) -> dict[str, Path]:
+    """Returns the released file of each take, or nothing if there is none of them.
 
-    Raises UserError if there are two.
+    Raises UserError if only some are there, or if there are two of one.
     """
-    found = find_all(folder, name)
-    if len(found) > 1:
-        raise UserError(f"{folder}: expected one {name}, found {found[0]} and {found[1]}")
-    return found[0] if found else None
+    found = {take: find_all(folder, name) for take, name in names.items()}
+    if not any(found.values()):
+        return {}
+    for take, paths in found.items():
+        if not paths:
+            raise UserError(f"{folder}: expected {names[take]}, found no such file")
+        if len(paths) > 1:
+            raise UserError(f"{folder}: expected one {names[take]}, found {paths[0]} and {paths[1]}")
+    return {take: paths[0] for take, paths in found.items()}
 
 
 def find_all(folder: Path, pattern: str) -> list[Path]:
-    """The files of that pattern in the folder or at most two folders deeper."""
+    """Returns the files of that pattern in the folder or at most two deeper, where the owner's scripts leave them."""
     return [path for deeper in ("", "*/", "*/*/") for path in sorted(folder.glob(deeper + pattern)) if path.is_file()]
 
 
 def write_archives(folder: Path, out: Path, *, keypoints: Sequence[str]) -> None:
-    """Write what is in `folder` as archives into `out`, as other people's code reads them. `keypoints` can be gt alone.
+    """Writes what is in `folder` as archives into `out`, as other people's code reads them.
 
-    Raises UserError as the readers do.
+    Raises UserError as the readers do, and for keypoints other than "gt".
     """
-    check_keypoints(keypoints)
+    licensed.check_known(keypoints, KEYPOINTS, where="keypoints of mpi_inf_3dhp", expected="one of")
     train: dict[str, list[Any]] = {take: [{}, rate_hz] for take, (_, rate_hz) in TRAIN_TAKES.items()}
-    for own in read_train(folder, "univ_annot3"):
-        train[own.take][0][own.camera.name] = {"data_2d": own.pixels, "data_3d": own.joints_camera_mm}
-        if own.rate_hz is not None:
-            train[own.take][1] = own.rate_hz
+    for recording in read_train(folder, "univ_annot3"):
+        train[recording.take][0][recording.camera.name] = _archived(recording)
+        if recording.rate_hz is not None:
+            train[recording.take][1] = recording.rate_hz
     test = {
-        own.take: {"data_2d": own.pixels, "data_3d": own.joints_camera_mm, "valid": np.asarray(own.scored, np.float32)}
-        for own in read_test(folder, "univ_annot3")
+        recording.take: _archived(recording) | {"valid": np.asarray(recording.scored, np.float32)}
+        for recording in read_test(folder, "univ_annot3")
     }
     with new_folder(out) as partial:
-        np.savez_compressed(partial / TRAIN_ARCHIVE, data=train)  # type: ignore[arg-type]
-        np.savez_compressed(partial / TEST_ARCHIVE, data=test)  # type: ignore[arg-type]
+        licensed.write_npz(partial / TRAIN_ARCHIVE, data=train)
+        licensed.write_npz(partial / TEST_ARCHIVE, data=test)
 
 
-def check_keypoints(keypoints: Sequence[str]) -> None:
-    """Raises UserError for others than the dataset's own annotations."""
-    for name in keypoints:
-        if name != "gt":
-            raise UserError(f"keypoints: expected gt for dataset mpi_inf_3dhp, found '{name}'")
+def _archived(recording: Recording) -> dict[str, Any]:
+    return {"data_2d": recording.pixels, "data_3d": recording.joints_camera_mm}
 
 
-def _archive(folder: Path, name: str, target: str, released: str) -> dict[str, tuple[Any, str]]:
-    """The content of each sequence of an archive, and what to call it."""
-    path = folder / name
+def _read_archive(path: Path, target: str, names: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+    """Yields each take of an archive, its content and its name for messages; `names` are the released files'."""
+    released = f"{next(iter(names.values()))} and the others"
     if target != "univ_annot3":
-        raise UserError(f"{folder}: expected {released} and the others for the target {target}, found none of them")
+        raise UserError(f"{path.parent}: expected {released} for the target {target}, found none of them")
     if not path.is_file():
-        raise UserError(f"{folder}: expected {name} or {released} and the others, found neither")
+        raise UserError(f"{path.parent}: expected {path.name} or {released}, found neither")
     content = read_object_npz(path).get("data")
-    wanted = list(TRAIN_TAKES if name == TRAIN_ARCHIVE else TEST_TAKES)
-    if not isinstance(content, dict) or set(content) != set(wanted):
-        names = [str(key) for key in content] if isinstance(content, dict) else []
-        wrong = sorted(set(names) - set(wanted)) or sorted(set(wanted) - set(names))
-        problem = "found no such sequence" if wrong[0] in wanted else "which is unknown"
-        raise UserError(f"{path}: expected the sequences {', '.join(wanted)} in 'data'; '{wrong[0]}': {problem}")
-    return {take: (content[take], f"{path}: {take}") for take in wanted}
+    takes = content if isinstance(content, dict) else {}
+    if wrong := sorted(map(str, takes.keys() ^ names.keys())):
+        problem = "missing" if wrong[0] in names else "unknown"
+        raise UserError(f"{path}: expected the sequences {', '.join(names)} in 'data'; '{wrong[0]}' is {problem}")
+    yield from ((take, takes[take], f"{path}: {take}") for take in names)
 
 
-def _released_train(path: Path, take: str, target: str) -> Iterator[Recording]:
+def _read_train_mat(path: Path, take: str, target: str) -> Iterator[Recording]:
     variables = read_mat(path, ("annot2", target, "cameras"))
-    cells = []
-    for name, width in (("annot2", 56), (target, 84)):
+    cells = {}
+    for name in ("annot2", target):
         cell = variables[name]
         if not isinstance(cell, np.ndarray) or cell.dtype != object or cell.size != ALL_CAMERAS:
             raise UserError(f"{path}: {name}: expected a cell for each of {ALL_CAMERAS} cameras, found {cell.shape}")
-        cells.append((name, rearrange(cell, "... -> (...)"), width))
+        cells[name] = rearrange(cell, "... -> (...)")
     order = np.asarray(variables["cameras"]).ravel().tolist()
     if sorted(order) != list(range(ALL_CAMERAS)):
         raise UserError(f"{path}: cameras: expected 0 to {ALL_CAMERAS - 1}, found {order}")
     lenses = _read_lenses(path.with_name("camera.calibration"))
+
+    def read(name: str, camera: int, channels: int) -> Float32[np.ndarray, "F 17 _"]:
+        where = f"{path}: {name}: camera {camera}"
+        flat = numbers(cells[name][order.index(camera)], (None, 28 * channels), where=where)
+        return rearrange(flat, "f (j c) -> f j c", c=channels)[:, list(RELEVANT)]
+
     for camera in CAMERAS:
-        arrays = []
-        for name, cell, width in cells:
-            flat = numbers(cell[order.index(camera)], (None, width), where=f"{path}: {name}: camera {camera}")
-            arrays.append(rearrange(flat, "f (j c) -> f j c", j=28)[:, list(RELEVANT)])
-        pixels, joints_mm = arrays
+        pixels, joints_camera_mm = read("annot2", camera, 2), read(target, camera, 3)
         rate_hz = float(TRAIN_TAKES[take][1])
-        yield Recording(take, lenses[camera], rate_hz, pixels, joints_mm, f"{path}: camera {camera}")
+        yield Recording(take, lenses[camera], rate_hz, pixels, joints_camera_mm, f"{path}: camera {camera}")
 
 
-def _archived_train(takes: dict[str, tuple[Any, str]]) -> Iterator[Recording]:
-    for take, (content, where) in takes.items():
-        if not isinstance(content, (list, tuple, np.ndarray)) or len(content) != 2 or not isinstance(content[0], dict):
-            raise UserError(f"{where}: expected [cameras, frames per second], found {type(content).__name__}")
-        cameras = {str(name): arrays for name, arrays in content[0].items()}
-        rate = content[1]
-        if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)) or not rate > 0:
-            raise UserError(f"{where}: expected frames per second, found {rate!r}")
-        if set(cameras) != {str(camera) for camera in CAMERAS}:
-            expected, found = ", ".join(map(str, CAMERAS)), ", ".join(cameras)
-            raise UserError(f"{where}: expected the cameras {expected}, found {found}")
-        for camera in CAMERAS:
-            own = f"{where}: camera {camera}"
-            pixels, joints_mm = _archived_arrays(cameras[str(camera)], own)
-            yield Recording(take, Camera(str(camera), *TRAIN_SIZE_PX), float(rate), pixels, joints_mm, own)
+def _read_archived_train(content: object, take: str, *, where: str) -> Iterator[Recording]:
+    if not isinstance(content, (list, tuple, np.ndarray)) or len(content) != 2 or not isinstance(content[0], dict):
+        raise UserError(f"{where}: expected [cameras, frames per second], found {type(content).__name__}")
+    cameras, rate_hz = {str(name): arrays for name, arrays in content[0].items()}, content[1]
+    if isinstance(rate_hz, bool) or not isinstance(rate_hz, (int, float, np.integer, np.floating)) or not rate_hz > 0:
+        raise UserError(f"{where}: expected frames per second, found {rate_hz!r}")
+    if set(cameras) != {str(camera) for camera in CAMERAS}:
+        expected, found = ", ".join(map(str, CAMERAS)), ", ".join(cameras)
+        raise UserError(f"{where}: expected the cameras {expected}, found {found}")
+    for camera in map(str, CAMERAS):
+        in_camera = f"{where}: camera {camera}"
+        pixels, joints_camera_mm = _archived_arrays(cameras[camera], where=in_camera)
+        yield Recording(take, Camera(camera, *TRAIN_SIZE_PX), float(rate_hz), pixels, joints_camera_mm, in_camera)
 
 
-def _archived_arrays(content: object, where: str) -> list[Float32[np.ndarray, "_ 17 _"]]:
-    arrays = []
-    for name, channels in (("data_2d", 2), ("data_3d", 3)):
-        if not isinstance(content, dict) or name not in content:
-            found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-            raise UserError(f"{where}: expected '{name}', found {found}")
-        arrays.append(numbers(content[name], (None, 17, channels), where=f"{where}: {name}"))
-    return arrays
+def _archived_arrays(content: object, *, where: str) -> list[Float32[np.ndarray, "_ 17 _"]]:
+    return [
+        numbers(_member(content, name, where=where), (None, 17, channels), where=f"{where}: {name}")
+        for name, channels in (("data_2d", 2), ("data_3d", 3))
+    ]
 
 
-def _released_test(path: Path, take: str, target: str) -> Recording:
+def _member(content: object, name: str, *, where: str) -> object:
+    if not isinstance(content, dict) or name not in content:
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{where}: expected '{name}', found {found}")
+    return content[name]
+
+
+def _read_test_mat(path: Path, take: str, target: str) -> Recording:
     variables = read_hdf5_mat(path, ("annot2", target, "valid_frame", "activity_annotation"))
-    pixels, joints_mm = (
+    pixels, joints_camera_mm = (
         rearrange(numbers(variables[name], (None, 1, 17, channels), where=f"{path}: {name}"), "f 1 j c -> f j c")
         for name, channels in (("annot2", 2), (target, 3))
     )
     scored = _valid_frames(variables["valid_frame"], len(pixels), where=f"{path}: valid_frame")
-    activity = numbers(variables["activity_annotation"], (len(pixels), 1), where=f"{path}: activity_annotation")[:, 0]
-    bad = np.flatnonzero(~np.isin(activity, range(len(ACTIVITIES))) | (scored & (activity == 0)))
-    if len(bad):
-        where = f"{path}: activity_annotation: frame {bad[0]}"
-        raise UserError(f"{where}: expected 1 to {len(ACTIVITIES) - 1}, found {activity[bad[0]]:g}")
-    activities = tuple((run.start, ACTIVITIES[int(activity[run.start])]) for run in split_runs(activity))
+    activities = _activities(variables["activity_annotation"], scored, where=f"{path}: activity_annotation")
     camera = Camera("0", *TEST_TAKES[take][2])
-    return Recording(take, camera, None, pixels, joints_mm, str(path), scored=scored, activities=activities)
+    return Recording(take, camera, None, pixels, joints_camera_mm, str(path), scored=scored, activities=activities)
 
 
-def _archived_test(takes: dict[str, tuple[Any, str]]) -> Iterator[Recording]:
-    for take, (content, where) in takes.items():
-        pixels, joints_mm = _archived_arrays(content, where)
-        if "valid" not in content:
-            raise UserError(f"{where}: expected 'valid', the mark of the frames to score, found {', '.join(content)}")
-        scored = _valid_frames(content["valid"], len(pixels), where=f"{where}: valid")
-        yield Recording(take, Camera("0", *TEST_TAKES[take][2]), None, pixels, joints_mm, where, scored=scored)
+def _activities(value: object, scored: Bool[np.ndarray, " F"], *, where: str) -> tuple[tuple[int, str], ...]:
+    """Returns the first frame and the name of each run of frames with the same activity, as a Clip has them.
+
+    Raises UserError for an unknown number, and for a frame to be scored that has no activity.
+    """
+    numbered = numbers(value, (len(scored), 1), where=where)[:, 0]
+    bad = np.flatnonzero(~np.isin(numbered, range(len(ACTIVITIES))) | (scored & (numbered == 0)))
+    if len(bad):
+        expected, found = f"1 to {len(ACTIVITIES) - 1}", f"{numbered[bad[0]]:g}"
+        raise UserError(f"{where}: frame {bad[0]}: expected {expected}, found {found}")
+    starts = [0, *(np.flatnonzero(np.diff(numbered)) + 1).tolist()]
+    return tuple((start, ACTIVITIES[int(numbered[start])]) for start in starts)
+
+
+def _read_archived_test(content: object, take: str, *, where: str) -> Recording:
+    pixels, joints_camera_mm = _archived_arrays(content, where=where)
+    scored = _valid_frames(_member(content, "valid", where=where), len(pixels), where=f"{where}: valid")
+    return Recording(take, Camera("0", *TEST_TAKES[take][2]), None, pixels, joints_camera_mm, where, scored=scored)
 
 
 def _valid_frames(value: object, frames: int, *, where: str) -> Bool[np.ndarray, " F"]:
+    """Returns which frames are marked with 1. Raises UserError if there are other marks than 0 and 1, or no 1."""
     flat = value[:, 0] if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] == 1 else value
     if isinstance(flat, np.ndarray) and flat.dtype == bool:
         flat = flat.astype(np.uint8)
@@ -242,27 +251,23 @@ def _valid_frames(value: object, frames: int, *, where: str) -> Bool[np.ndarray,
 
 
 def _read_lenses(path: Path) -> dict[int, Camera]:
-    """The cameras of a calibration file by number. Without the file their lenses are unknown.
+    """Reads the cameras of a calibration file by number; without the file their lenses are unknown.
 
-    Raises UserError if the file is damaged or of images of another size.
+    Raises UserError if the file is damaged, lacks a camera or is about images of another size.
     """
     if not path.is_file():
         return {camera: Camera(str(camera), *TRAIN_SIZE_PX) for camera in CAMERAS}
-    entries: list[dict[str, list[str]]] = []
+    lenses: dict[int, Camera] = {}
     try:
-        for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-            key, *values = line.split() or [""]
-            if key == "name":
-                entries.append({})
-            if key:
-                entries[-1][key] = values
-        lenses = {}
-        for entry in entries:
-            name, size = int(entry["name"][0]), tuple(int(value) for value in entry["size"])
+        # After a title the file has one entry per camera, which begins with its name; a line is a key and its values.
+        for entry in re.split(r"^\s*name\b", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            name, *lines = entry.splitlines()
+            number, values = int(name), {key: rest for key, *rest in (line.split() for line in lines if line.strip())}
+            size = tuple(int(value) for value in values["size"])
             if size != TRAIN_SIZE_PX:
-                raise UserError(f"{path}: camera {name}: expected images of {TRAIN_SIZE_PX} pixels, found {size}")
-            fx, _, cx, _, _, fy, cy, *_ = (float(value) for value in entry["intrinsic"])
-            lenses[name] = Camera(str(name), *TRAIN_SIZE_PX, focal_px=(fx, fy), centre_px=(cx, cy))
+                raise UserError(f"{path}: camera {number}: expected images of {TRAIN_SIZE_PX} pixels, found {size}")
+            fx, _, cx, _, _, fy, cy, *_ = (float(value) for value in values["intrinsic"])
+            lenses[number] = Camera(str(number), *TRAIN_SIZE_PX, focal_px=(fx, fy), centre_px=(cx, cy))
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path}: expected a camera calibration, found {type(error).__name__}: {error}") from error
     missing = sorted(set(CAMERAS) - set(lenses))

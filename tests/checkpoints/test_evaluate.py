@@ -17,10 +17,10 @@ from pipeline.__main__ import main
 from pipeline.checkpoints.evaluate import evaluate
 from pipeline.checkpoints.import_poseformer import import_checkpoint
 from pipeline.config.params import Evaluation, EvaluationConfig
-from pipeline.mocap.lenses import cameras_of
 from pipeline.poses.checkpoint import Card, load_checkpoint, write_checkpoint
 from pipeline.poses.clips import Clip, write_split
 from pipeline.poses.geometry import screen_from_pixels
+from pipeline.prepare_data.human36m_files import cameras_of
 from pipeline.system.errors import UserError
 from pipeline.system.files import sha256_of, write_json
 from tests.fixtures.poseformer_bin import SMALL, random_poseformer, save, upstream_content

@@ -13,9 +13,9 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from pipeline.mocap.lenses import cameras_of
 from pipeline.poses.clips import Clip, check_clip, read_split, write_split
 from pipeline.poses.geometry import Camera
+from pipeline.prepare_data.human36m_files import cameras_of
 from pipeline.system.errors import UserError
 
 

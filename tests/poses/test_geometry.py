@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.mocap.lenses import LENSES, PLACEMENTS, cameras_of
+from pipeline.mocap.lenses import LENSES
 from pipeline.poses.geometry import (
     Camera,
     RigidTransform,
@@ -21,6 +21,7 @@ from pipeline.poses.geometry import (
     rotation_from_quaternion,
     screen_from_pixels,
 )
+from pipeline.prepare_data.human36m_files import LABELLED, cameras_of
 from pipeline.system.errors import UserError
 from tests.fixtures.golden_human36m import GOLDEN, POINT_A, POINT_B
 
@@ -43,8 +44,8 @@ def test_points_land_where_the_published_calibration_puts_them(subject, name, a_
 
 
 def test_each_subject_with_published_cameras_has_all_four_upright_and_metres_away():
-    assert set(PLACEMENTS) == {"S1", "S5", "S6", "S7", "S8", "S9", "S11"}
-    for subject in PLACEMENTS:
+    assert set(LABELLED) == {"S1", "S5", "S6", "S7", "S8", "S9", "S11"}
+    for subject in LABELLED:
         cameras = cameras_of(subject)
         assert [camera.name for camera in cameras] == [lens.name for lens in LENSES]
         for camera in cameras:

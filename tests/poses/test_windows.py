@@ -17,10 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from models import build
-from pipeline.poses.checkpoint import Card
 from pipeline.poses.geometry import Camera, project, screen_from_pixels
 from pipeline.poses.metrics import clip_scores
-from pipeline.poses.predict import TrainedModel
 from pipeline.poses.scores import score_actions
 from pipeline.poses.skeleton import H36M_17
 from pipeline.poses.windows import (
@@ -39,6 +37,7 @@ from pipeline.poses.windows import (
     window_index,
 )
 from pipeline.system.errors import UserError
+from tests.fixtures.networks import trained_model
 from tests.fixtures.walker import camera_at, walker_clip, walker_clips, walker_joints_world_m
 
 LENGTHS = (1, 2, 8, 9, 10, 30, 1)
@@ -83,18 +82,6 @@ class PlaceInWindow(nn.Module):
         frames = screen.shape[1]
         place = torch.arange(frames, dtype=screen.dtype) - frames // 2
         return rearrange(place, "t -> 1 t 1 1").expand(*screen.shape[:3], 3)
-
-
-def trained_model(network: nn.Module, *, frames: int) -> TrainedModel:
-    """The network with a card that says which frames and joints it sees; its weights do not matter."""
-    if not hasattr(network, "predicts"):
-        network.predicts = "every_frame"
-    card = Card(
-        row="walker-gt-f9-linear", seed=0, model="linear", hyperparameters={}, frames=frames, in_skeleton="h36m17",
-        out_skeleton="h36m17", in_channels=2, rate_hz=30.0, focal=2.29, epoch=1, validation_mpjpe_mm=None,
-        run_key=None, torch=None,
-    )  # fmt: skip
-    return TrainedModel(network, card)
 
 
 def predicted(network: nn.Module, table: FrameTable, *, frames: int, stride: int, flip: bool = False, **options):
