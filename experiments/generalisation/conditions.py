@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool, Float
 
 from pipeline.mocap.bodies import with_bones_scaled
-from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, generator_named, place_cameras, resample
+from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, generator_named, place_cameras
 from pipeline.mocap.detector_noise import detect
 from pipeline.poses.clips import Clip
+from pipeline.poses.frames import find_runs, interpolate_gaps, resample
 from pipeline.poses.geometry import Camera, RigidTransform, camera_from_world_looking_at, frames_in_view, project
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
@@ -160,9 +161,8 @@ def _seen_by_all(take: Take, views: Collection[View], *, rate_hz: float) -> list
 def _cut(seen: Bool[np.ndarray, " F"]) -> Iterator[tuple[int, int, int, int]]:
     """First, first scored, last scored and last frame of the excerpts of all stretches seen."""
     scored, context = round(SCORED_S * SCORED_HZ), round(CONTEXT_S * SCORED_HZ)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]])))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        first, last = -(-int(start) // GRID), (int(stop) - 1) // GRID  # in instants
+    for run in find_runs(seen):
+        first, last = -(-run.start // GRID), (run.stop - 1) // GRID  # in instants
         for begin in range(first, last + 1, scored):
             end = min(begin + scored - 1, last)
             yield max(first, begin - context) * GRID, begin * GRID, end * GRID, min(last, end + context) * GRID
@@ -260,11 +260,8 @@ def without(
     middle = np.where(hidden[..., None], 0, pixels).sum(1, keepdims=True) / count
     filled = np.where(hidden[..., None], middle, pixels)
     if shown == "interpolated":
-        frames = np.arange(len(pixels))
-        for joint in np.flatnonzero(hidden.any(0) & ~hidden.all(0)):
-            known = ~hidden[:, joint]
-            for axis in range(2):
-                filled[:, joint, axis] = np.interp(frames, frames[known], pixels[known, joint, axis])
+        known = np.flatnonzero(~hidden.all(0))
+        filled[:, known] = interpolate_gaps(pixels, hidden)[:, known]
     return filled, np.where(hidden, 0.0, confidence)
 
 

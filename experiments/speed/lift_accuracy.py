@@ -17,11 +17,11 @@ from jaxtyping import Float
 
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.lifter import DEPTH_SIGMA_S, SHIPPED, Lifter
-from pipeline.lift.model_input import at_times
 from pipeline.lift.people import Lifted, Recording, Track
 from pipeline.lift.root_path import fit_root_path, rays_from_pixels
 from pipeline.lift.smoothing import FILTERS
 from pipeline.poses.clips import Clip, read_split
+from pipeline.poses.frames import interpolate
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.files import write_json
@@ -47,7 +47,7 @@ def recording_of(clip: Clip, *, layout: str = "h36m17", known_lens: bool = True,
     unseen = np.tile([np.nan, np.nan, 0.0], (len(clip), 1))
     chosen = np.stack([points.get(name, unseen) for name in LAYOUTS[layout].joints], axis=1)
     if rate_hz != 30.0:
-        chosen = at_times(chosen, np.arange(int((len(clip) - 1) * rate_hz / 30) + 1) * 30 / rate_hz)
+        chosen = interpolate(chosen, np.arange(int((len(clip) - 1) * rate_hz / 30) + 1) * 30 / rate_hz)
     track = Track("0", layout, 0, chosen[..., :2], chosen[..., 2])
     size = (clip.camera.width_px, clip.camera.height_px)
     return Recording(clip.name, len(chosen), (track,), rate_hz, size, clip.camera if known_lens else None)
@@ -172,7 +172,7 @@ def rate_errors(lifter: Lifter, clips: list[Clip]) -> dict[str, dict[str, float]
         errors = []
         for clip in clips:
             poses_m = lifter.lift(recording_of(clip, rate_hz=rate_hz)).people[0].joints_camera_m
-            true_m = at_times(truth_m(clip), np.arange(len(poses_m)) * 30 / rate_hz)
+            true_m = interpolate(truth_m(clip), np.arange(len(poses_m)) * 30 / rate_hz)
             errors.append(np.linalg.norm(poses_m - true_m, axis=-1).mean(1))
         table[f"{rate_hz:g}_hz"] = {"mpjpe_mm": mm(np.concatenate(errors).mean())}
     return table

@@ -23,18 +23,18 @@ from pipeline.lift.lift_input import (
 from pipeline.lift.model_input import (
     TRAINED_ON,
     TrainedOn,
-    at_times,
     camera_with_lens,
     place_unseen,
     screen_as_trained,
 )
 from pipeline.lift.people import Lifted, LiftedPerson, Recording, Track
-from pipeline.lift.root_path import fit_root_path, rays_from_pixels, smooth_depth, stretches
+from pipeline.lift.root_path import fit_root_path, rays_from_pixels, smooth_depth
 from pipeline.lift.smoothing import FILTERS, smoothed
 from pipeline.lift.stream import Stream
 from pipeline.lift.tracks import fill_gaps
 from pipeline.lift.upright import fit_upright
 from pipeline.poses.checkpoint import CARD, Card, load_checkpoint
+from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera
 from pipeline.poses.windows import FrameTable, predict_frames
 from pipeline.system.errors import UserError
@@ -234,7 +234,7 @@ class Lifter:
         usable = np.isfinite(pixels).all(-1).mean(1) >= LEAST_SHARE_SEEN
         joints_m = np.full((len(track), len(out_skeleton.joints), 3), np.nan)
         root_m = np.full((len(track), 3), np.nan)
-        parts = stretches(usable)
+        parts = find_runs(usable)
         if parts:
             screens = [self._screen(pixels[part], confidence[part], camera) for part in parts]
             for part, poses_m in zip(parts, self._predict(screens, rate_hz=rate_hz), strict=True):
@@ -262,7 +262,7 @@ class Lifter:
         in_skeleton, out_skeleton = self.card.skeletons
         step = rate_hz / self.rate_hz  # frames of the recording per frame of the model
         times = [np.arange(int(np.ceil((len(screen) - 1) / step - 1e-9)) + 1) * step for screen in screens]
-        resampled = [at_times(screen, own) for screen, own in zip(screens, times, strict=True)]
+        resampled = [interpolate(screen, own) for screen, own in zip(screens, times, strict=True)]
         table = frame_table_of(resampled, out_joints=len(out_skeleton.joints))
         poses_m = predict_frames(
             self.model,
@@ -276,7 +276,7 @@ class Lifter:
         )
         ends = np.cumsum([len(own) for own in times])[:-1]
         parts = np.split(poses_m.numpy().astype(float), ends)
-        return [at_times(part, np.arange(len(s)) / step) for part, s in zip(parts, screens, strict=True)]
+        return [interpolate(part, np.arange(len(s)) / step) for part, s in zip(parts, screens, strict=True)]
 
 
 def frame_table_of(screens: Sequence[Float[np.ndarray, "_F J C"]], *, out_joints: int) -> FrameTable:

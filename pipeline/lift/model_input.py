@@ -145,14 +145,6 @@ def _size(pixels: Float[np.ndarray, "F J 2"], skeleton: Skeleton) -> Float[np.nd
     return np.where(known, size, overall)
 
 
-def at_times(values: Float[np.ndarray, "F *S"], times: Float[np.ndarray, " G"]) -> Float[np.ndarray, "G *S"]:
-    """Values at `times`, in frames, linear between frames; before the first and after the last as those."""
-    before = np.clip(np.floor(times + 1e-9).astype(int), 0, len(values) - 1)
-    after = np.minimum(before + 1, len(values) - 1)
-    share = np.clip(times - before, 0, 1).reshape(-1, *(1,) * (values.ndim - 1))
-    return (1 - share) * values[before] + share * values[after]
-
-
 def inside_image(pixels: Float[np.ndarray, "F J 2"], image_size_px: tuple[int, int]) -> Bool[np.ndarray, "F J"]:
     """Which keypoints are in the image or within a tenth of its size of it; True for those not seen."""
     size = np.array(image_size_px)

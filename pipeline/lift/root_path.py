@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
+from pipeline.poses.frames import find_runs
 from pipeline.poses.geometry import Camera
 
 REWEIGHTINGS = 6
@@ -74,17 +75,11 @@ def smooth_depth(root_camera_m: Float[np.ndarray, "F 3"], *, sigma_frames: float
     Stretches of frames without NaN are filtered each by itself.
     """
     smoothed_m = root_camera_m.copy()
-    for stretch in stretches(np.isfinite(root_camera_m).all(1)):
+    for stretch in find_runs(np.isfinite(root_camera_m).all(1)):
         depth = np.log(root_camera_m[stretch, 2])
         factor = np.exp(gaussian_filter1d(depth, sigma_frames, mode="nearest") - depth)
         smoothed_m[stretch] *= factor[:, None]
     return smoothed_m
-
-
-def stretches(marked: np.ndarray) -> list[slice]:
-    """The runs of consecutive marked frames."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(int)))
-    return [slice(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _spread(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from OneEuroFilter import OneEuroFilter
 from scipy.signal import savgol_filter
 
-from pipeline.lift.root_path import stretches
+from pipeline.poses.frames import find_runs
 
 # The filter follows slow motion below this frequency; its bandwidth grows with speed (Casiez et al. 2012).
 ONE_EURO_CUTOFF_HZ = 3.0
@@ -42,6 +42,6 @@ FILTERS: dict[str, Callable[..., Float[np.ndarray, "F C"]]] = {"one-euro": one_e
 def smoothed(values_m: Float[np.ndarray, "F *S"], *, method: str, rate_hz: float) -> Float[np.ndarray, "F *S"]:
     """Positions in metres smoothed over time by one of FILTERS; each stretch of frames without NaN by itself."""
     flat_m = values_m.reshape(len(values_m), -1).copy()
-    for stretch in stretches(np.isfinite(flat_m).all(1)):
+    for stretch in find_runs(np.isfinite(flat_m).all(1)):
         flat_m[stretch] = FILTERS[method](flat_m[stretch], rate_hz=rate_hz)
     return flat_m.reshape(values_m.shape)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from pipeline.lift.model_input import at_times
+from pipeline.poses.frames import interpolate
 from pipeline.poses.skeleton import Skeleton
 from pipeline.poses.windows import mirror
 from pipeline.system.errors import UserError
@@ -102,7 +102,7 @@ class Stream:
         place = self._frames - 1 - ahead
         times = due - first + (np.arange(self._frames) - place) * self._step
         stretch = np.stack([frame for frame in kept[first:stop] if frame is not None])
-        window = torch.from_numpy(at_times(stretch, times)).float()
+        window = torch.from_numpy(interpolate(stretch, times)).float()
         both = torch.stack([window, mirror(window, self._in_skeleton)])
         poses_m = self._model(both)[:, 0 if self._middle_only else place]
         pose_m = (poses_m[0] + mirror(poses_m[1], self._out_skeleton)) / 2

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.lift.people import Track
-from pipeline.lift.root_path import stretches
+from pipeline.poses.frames import find_runs, interpolate_gaps
 from pipeline.poses.geometry import Camera
 from pipeline.system.errors import UserError
 
@@ -130,15 +130,12 @@ def fill_gaps(
 
     A filled keypoint has the lesser confidence of those around the gap. Gaps at the ends stay.
     """
-    pixels, confidence = pixels.copy(), confidence.copy()
-    filled = np.zeros(confidence.shape, dtype=bool)
+    unseen = np.isnan(pixels).any(-1)
+    confidence, filled = confidence.copy(), np.zeros_like(unseen)
     for joint in range(pixels.shape[1]):
-        for gap in stretches(np.isnan(pixels[:, joint]).any(1)):
+        for gap in find_runs(unseen[:, joint]):
             before, after = gap.start - 1, gap.stop
-            if after - gap.start > longest_frames or before < 0 or after == len(pixels):
-                continue
-            share = (np.arange(gap.start, after) - before)[:, None] / (after - before)
-            pixels[gap, joint] = (1 - share) * pixels[before, joint] + share * pixels[after, joint]
-            confidence[gap, joint] = min(confidence[before, joint], confidence[after, joint])
-            filled[gap, joint] = True
-    return pixels, confidence, filled
+            if after - gap.start <= longest_frames and before >= 0 and after < len(pixels):
+                filled[gap, joint] = True
+                confidence[gap, joint] = min(confidence[before, joint], confidence[after, joint])
+    return np.where(filled[..., None], interpolate_gaps(pixels, unseen), pixels), confidence, filled

@@ -8,7 +8,7 @@ import numpy as np
 from einops import einsum
 from jaxtyping import Bool, Float
 
-from pipeline.lift.root_path import stretches
+from pipeline.poses.frames import find_runs
 from pipeline.poses.geometry import RigidTransform
 from pipeline.poses.skeleton import Skeleton
 
@@ -80,7 +80,7 @@ def _contacts(
         resting: Bool[np.ndarray, " F"] = (speed_m_s < RESTING_M_S) & (
             (feet_m[:, foot] - feet_m[:, 1 - foot]) @ up < LOWER_M
         )
-        for rest in stretches(resting):
+        for rest in find_runs(resting):
             parts = max(1, round((rest.stop - rest.start) / (LONGEST_REST_S * rate_hz)))
             points += [np.median(part, axis=0) for part in np.array_split(feet_m[rest, foot], parts)]
     return np.array(points).reshape(-1, 3)

@@ -6,15 +6,15 @@ Every random choice is seeded by the name of the take (and camera), so a take lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from pipeline.mocap.detector_noise import detect
 from pipeline.mocap.lenses import LENSES
 from pipeline.poses.clips import Clip
+from pipeline.poses.frames import find_runs, resample
 from pipeline.poses.geometry import Camera, camera_from_world_looking_at, frames_in_view, project
 
 # Around the subject in Human3.6M the cameras stand at these azimuths, 4.5 to 6 m away and 1.5 to 1.8 m high.
@@ -42,15 +42,6 @@ def generator_named(*names: str) -> np.random.Generator:
     """A random generator whose seed is the hash of `names`."""
     digest = hashlib.sha256("/".join(names).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
-
-
-def resample(joints_m: Float[np.ndarray, "F J 3"], *, rate_hz: float, wanted_hz: float) -> Float[np.ndarray, "G J 3"]:
-    """The motion at another rate, linear between frames; every k-th one where `wanted_hz` divides `rate_hz`."""
-    times = np.arange(0, (len(joints_m) - 1) * wanted_hz / rate_hz + 1e-9) * rate_hz / wanted_hz
-    before = np.minimum(np.floor(times + 1e-9).astype(int), len(joints_m) - 1)
-    after = np.minimum(before + 1, len(joints_m) - 1)
-    share = np.clip(times - before, 0, 1)[:, None, None]
-    return (1 - share) * joints_m[before] + share * joints_m[after]
 
 
 def place_cameras(take_name: str, joints_world_m: Float[np.ndarray, "F J 3"]) -> list[Camera]:
@@ -91,7 +82,7 @@ def film(take: Take, *, rate_hz: float, detector_level: float | None) -> tuple[l
             pixels, confidence = detect(
                 pixels, rate_hz=rate_hz, level=detector_level, half_width_px=half_width_px, random=random
             )
-        for stretch in _stretches(seen):
+        for stretch in find_runs(seen):
             clips.append(
                 Clip(
                     take=take.name,
@@ -107,9 +98,3 @@ def film(take: Take, *, rate_hz: float, detector_level: float | None) -> tuple[l
                 )
             )
     return clips, dropped
-
-
-def _stretches(seen: Bool[np.ndarray, " F"]) -> Iterator[slice]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]])))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        yield slice(int(start), int(stop))

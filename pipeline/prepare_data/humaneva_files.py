@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from pipeline.poses.frames import split_runs
 from pipeline.poses.skeleton import COCO_17, H36M_17, HUMANEVA_15, Skeleton
-from pipeline.prepare_data.raw_arrays import numbers, numbers_or_nan, read_mat, stretches_of
+from pipeline.prepare_data.raw_arrays import numbers, numbers_or_nan, read_mat
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.untrusted import read_object_npz
@@ -171,14 +172,14 @@ def _read_converted(folder: Path) -> tuple[Poses, Keypoints]:
                 raise UserError(
                     f"{path}: expected NaN in poses_3d and poses_2d alike, found one alone in frame {frame}"
                 )
-            for number, (start, end, is_valid) in enumerate(stretches_of(valid)):
+            for number, run in enumerate(split_runs(valid)):
                 name = f"{path.stem.replace('_', ' ')} chunk{number}"
-                if is_valid:
-                    poses[recording][name] = joints_mm[start:end] / np.float32(1000)
-                    pixels[recording][name] = list(seen[:, start:end])
+                if valid[run.start]:
+                    poses[recording][name] = joints_mm[run] / np.float32(1000)
+                    pixels[recording][name] = list(seen[:, run])
                 else:
                     unlabelled = pixels.setdefault(f"Unlabeled/{recording}", {})
-                    unlabelled[name] = list(seen[:, start:end])
+                    unlabelled[name] = list(seen[:, run])
     return poses, pixels
 
 

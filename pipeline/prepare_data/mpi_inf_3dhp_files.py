@@ -15,6 +15,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Bool, Float32
 
+from pipeline.poses.frames import split_runs
 from pipeline.poses.geometry import Camera
 from pipeline.prepare_data.raw_arrays import numbers, read_hdf5_mat, read_mat
 from pipeline.system.errors import UserError
@@ -216,8 +217,7 @@ def _released_test(path: Path, take: str, target: str) -> Recording:
     if len(bad):
         where = f"{path}: activity_annotation: frame {bad[0]}"
         raise UserError(f"{where}: expected 1 to {len(ACTIVITIES) - 1}, found {activity[bad[0]]:g}")
-    starts = [0, *(np.flatnonzero(np.diff(activity)) + 1).tolist()]
-    activities = tuple((start, ACTIVITIES[int(activity[start])]) for start in starts)
+    activities = tuple((run.start, ACTIVITIES[int(activity[run.start])]) for run in split_runs(activity))
     camera = Camera("0", *TEST_TAKES[take][2])
     return Recording(take, camera, None, pixels, joints_mm, str(path), scored=scored, activities=activities)
 

@@ -12,7 +12,7 @@ import cdflib
 import h5py
 import numpy as np
 import scipy.io
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 from scipy.io.matlab import MatReadError
 
 from pipeline.poses.geometry import Camera
@@ -159,13 +159,6 @@ def check_in_image(pixels: Float32[np.ndarray, "F J 2"], camera: Camera, *, wher
         raise UserError(
             f"{where}: expected keypoints in {size}, found all of them within {height:.2f} pixels of height"
         )
-
-
-def stretches_of(marked: Bool[np.ndarray, " F"]) -> list[tuple[int, int, bool]]:
-    """The runs of equal marks in order: (first frame, end, mark)."""
-    edges = np.flatnonzero(np.diff(marked)) + 1
-    starts, ends = [0, *edges.tolist()], [*edges.tolist(), len(marked)]
-    return [(start, end, bool(marked[start])) for start, end in zip(starts, ends, strict=True)]
 
 
 def _reason(error: BaseException) -> str:

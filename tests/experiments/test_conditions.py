@@ -18,8 +18,9 @@ from experiments.generalisation.conditions import (
     missing_joints,
     without,
 )
-from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, film, place_cameras, resample
+from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, film, place_cameras
 from pipeline.poses.clips import check_clip
+from pipeline.poses.frames import resample
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError

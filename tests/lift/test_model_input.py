@@ -9,7 +9,6 @@ from pipeline.lift.model_input import (
     STANDING_HEIGHT_M,
     TRAINED_ON,
     TrainedOn,
-    at_times,
     camera_with_lens,
     inside_image,
     place_unseen,
@@ -93,13 +92,6 @@ def test_a_missing_root_is_placed_too_and_frames_without_joints_stay_empty():
 
 def test_every_joint_has_a_standing_height():
     assert {name for skeleton in SKELETONS.values() for name in skeleton.joints} <= set(STANDING_HEIGHT_M)
-
-
-def test_values_between_frames_are_linear_and_hold_at_the_ends():
-    values = np.array([[0.0], [1.0], [4.0]])
-    np.testing.assert_allclose(
-        at_times(values, np.array([-1, 0, 0.5, 1.75, 2, 9])), [[0], [0], [0.5], [3.25], [4], [4]]
-    )
 
 
 def test_a_keypoint_may_lie_a_tenth_of_the_image_outside():

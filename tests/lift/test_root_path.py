@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.lift.root_path import fit_root_path, rays_from_pixels, smooth_depth, stretches
+from pipeline.lift.root_path import fit_root_path, rays_from_pixels, smooth_depth
 from pipeline.mocap.lenses import LENSES
 from pipeline.poses.geometry import Camera, project
 from tests.fixtures.walker import camera_at, walker_joints_world_m
@@ -74,8 +74,3 @@ def test_smoothing_changes_the_distance_and_not_the_direction():
 def test_smoothing_does_not_reach_over_frames_without_the_person():
     path_m = np.array([[0, 0, 2.0]] * 5 + [[np.nan] * 3] + [[0, 0, 8.0]] * 5)
     np.testing.assert_allclose(smooth_depth(path_m, sigma_frames=4.0), path_m)
-
-
-def test_stretches_are_the_runs_of_marked_frames():
-    assert stretches(np.array([True, True, False, True])) == [slice(0, 2), slice(3, 4)]
-    assert stretches(np.zeros(3, dtype=bool)) == []

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipeline.mocap.cameras import Take, film, generator_named, place_cameras, resample
+from pipeline.mocap.cameras import Take, film, generator_named, place_cameras
 from pipeline.mocap.lenses import LENSES
 from pipeline.poses.clips import check_clip
 from pipeline.poses.geometry import frames_in_view, project
@@ -39,36 +37,6 @@ def test_a_generator_is_named_by_all_its_names():
 def test_the_seed_of_a_name_never_changes():
     # Prepared data of earlier versions can be made again only as long as this holds.
     assert generator_named("test_walking_1").uniform(0, 360) == pytest.approx(283.3501376384)
-
-
-@pytest.mark.parametrize("divisor", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("frames", [1, 2, 60, 61, 97])
-def test_a_rate_that_divides_takes_every_kth_frame_exactly(divisor, frames):
-    joints_m = np.random.default_rng(0).normal(size=(frames, 17, 3))
-    slower_m = resample(joints_m, rate_hz=60.0, wanted_hz=60.0 / divisor)
-    np.testing.assert_array_equal(slower_m, joints_m[::divisor])
-
-
-@settings(deadline=None)
-@given(wanted_hz=st.floats(5, 240), frames=st.integers(1, 300))
-def test_steady_motion_is_resampled_onto_its_own_line(wanted_hz, frames):
-    seconds = np.arange(frames)[:, None, None] / 60
-    steady_m = np.ones((1, 17, 3)) + seconds * np.linspace(-1, 1, 17)[:, None] * [1, 2, 3]
-    resampled_m = resample(steady_m, rate_hz=60.0, wanted_hz=wanted_hz)
-    seconds = np.arange(len(resampled_m))[:, None, None] / wanted_hz
-    expected_m = np.ones((1, 17, 3)) + seconds * np.linspace(-1, 1, 17)[:, None] * [1, 2, 3]
-    np.testing.assert_allclose(resampled_m, expected_m, atol=1e-7)
-    last_s = (frames - 1) / 60
-    assert seconds[-1, 0, 0] <= last_s + 1e-9 < seconds[-1, 0, 0] + 1 / wanted_hz + 1e-8
-
-
-def test_between_frames_the_motion_is_linear():
-    joints_m = np.random.default_rng(0).normal(size=(10, 17, 3))
-    faster_m = resample(joints_m, rate_hz=30.0, wanted_hz=120.0)
-    for quarter in range(4):
-        share = quarter / 4
-        np.testing.assert_allclose(faster_m[quarter:-1:4], (1 - share) * joints_m[:-1] + share * joints_m[1:])
-    np.testing.assert_array_equal(faster_m[-1], joints_m[-1])
 
 
 def test_cameras_stand_upright_around_the_path_at_human36m_distances(some_takes):

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.lift.outputs.rig import Rig, build_rig, rig_rotations, whole_frames, y_up
 from pipeline.lift.people import Lifted, LiftedPerson
+from pipeline.poses.frames import find_runs
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
 
@@ -35,13 +36,12 @@ def write_bvh(path: Path, lifted: Lifted, person: LiftedPerson) -> list[Path]:
     if not whole.any():
         raise UserError(f"{path}: expected a frame in which {person.person} was lifted, found none")
     rig = build_rig(joints_m[whole], lifted.out_skeleton)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], whole, [False]])))
-    stretches = rearrange(edges, "(stretch side) -> stretch side", side=2)
+    runs = find_runs(whole)
     written = []
-    for start, end in stretches:
-        own_m = joints_m[start:end]
+    for run in runs:
+        own_m = joints_m[run]
         rotations = rig_rotations(own_m, rig, lifted.out_skeleton)
-        file = path if len(stretches) == 1 else path.with_stem(f"{path.stem}_from{person.first_frame + start}")
+        file = path if len(runs) == 1 else path.with_stem(f"{path.stem}_from{person.first_frame + run.start}")
         root_m = own_m[:, lifted.out_skeleton.root]
         write_text(file, _hierarchy(rig) + _motion(root_m, rotations, rate_hz=lifted.rate_hz))
         written.append(file)

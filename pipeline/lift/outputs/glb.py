@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from pipeline.lift.outputs.rig import Rig, build_rig, rig_rotations, whole_frames, y_up
 from pipeline.lift.people import Lifted, LiftedPerson
+from pipeline.poses.frames import split_runs
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
@@ -136,7 +137,7 @@ def _add_person(
     there[frames] = 1
     there[-1] = there[-2]
     if not there.all():
-        keys = np.concatenate([[0], np.flatnonzero(np.diff(there)) + 1])
+        keys = np.array([run.start for run in split_runs(there)])
         key_time = document.array((keys / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
         moves.add(top, "scale", key_time, np.tile(there[keys][:, None], 3), "VEC3", interpolation="STEP")
 
