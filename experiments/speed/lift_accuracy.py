@@ -18,11 +18,11 @@ from jaxtyping import Float
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.lifter import DEPTH_SIGMA_S, SHIPPED, Lifter
 from pipeline.lift.people import Lifted, Recording, Track
-from pipeline.lift.root_path import fit_root_path, rays_from_pixels
+from pipeline.lift.root_path import fit_root_path
 from pipeline.lift.smoothing import FILTERS
 from pipeline.poses.clips import Clip, read_split
 from pipeline.poses.frames import interpolate
-from pipeline.poses.geometry import project
+from pipeline.poses.geometry import project, rays_from_pixels
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.files import write_json
 

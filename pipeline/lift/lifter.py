@@ -28,14 +28,14 @@ from pipeline.lift.model_input import (
     screen_as_trained,
 )
 from pipeline.lift.people import Lifted, LiftedPerson, Recording, Track
-from pipeline.lift.root_path import fit_root_path, rays_from_pixels, smooth_depth
+from pipeline.lift.root_path import fit_root_path, smooth_depth
 from pipeline.lift.smoothing import FILTERS, smoothed
 from pipeline.lift.stream import Stream
 from pipeline.lift.tracks import fill_gaps
 from pipeline.lift.upright import fit_upright
 from pipeline.poses.checkpoint import CARD, Card, load_checkpoint
 from pipeline.poses.frames import find_runs, interpolate
-from pipeline.poses.geometry import Camera
+from pipeline.poses.geometry import Camera, rays_from_pixels
 from pipeline.poses.windows import FrameTable, predict_frames
 from pipeline.system.errors import UserError
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.lift.root_path import rays_from_pixels
-from pipeline.poses.geometry import Camera, screen_from_pixels
+from pipeline.poses.geometry import Camera, rays_from_pixels, screen_from_pixels
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 

@@ -7,32 +7,10 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
 from pipeline.poses.frames import find_runs
-from pipeline.poses.geometry import Camera
 
 REWEIGHTINGS = 6
 OFF_SHARE = 0.02  # of the person's size in the image: a joint that is off by more counts less than half
 NEAREST_M = 0.1  # depth of a joint while the fit is under way
-UNDISTORTIONS = 20
-
-
-def rays_from_pixels(pixels: Float[np.ndarray, "*N 2"], camera: Camera) -> Float[np.ndarray, "*N 2"]:
-    """x / z and y / z of the lines of sight through `pixels`, lens distortion undone: the inverse of `project`.
-
-    By fixed-point iteration, which converges for the lenses of ordinary cameras. Raises ValueError if the lens is not
-    known.
-    """
-    if camera.focal_px is None or camera.centre_px is None:
-        raise ValueError(f"camera {camera.name}: expected a focal length, found none")
-    distorted = (pixels - np.array(camera.centre_px)) / np.array(camera.focal_px)
-    if not any((*camera.radial, *camera.tangential)):
-        return distorted
-    (k1, k2, k3), tangential = camera.radial, np.array(camera.tangential)
-    rays = distorted
-    for _ in range(UNDISTORTIONS):
-        r2 = (rays**2).sum(-1, keepdims=True)
-        scale = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3 + (rays * tangential).sum(-1, keepdims=True)
-        rays = (distorted - tangential * r2) / scale
-    return rays
 
 
 def fit_root_path(

@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 
 from pipeline.system.errors import UserError
 
+UNDISTORTION_STEPS = 20  # enough to come back to the pixel within 1e-6 px with Human3.6M's lenses
+
 
 @dataclass(frozen=True)
 class RigidTransform:
@@ -96,6 +98,26 @@ def project(joints_camera_m: Float[np.ndarray, "*N 3"], camera: Camera) -> Float
     scale = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3 + (rays * tangential).sum(-1, keepdims=True)
     focal_px = np.array(camera.focal_px, dtype=rays.dtype)
     return focal_px * (rays * scale + tangential * r2) + np.array(camera.centre_px, dtype=rays.dtype)
+
+
+def rays_from_pixels(pixels: Float[np.ndarray, "*N 2"], camera: Camera) -> Float[np.ndarray, "*N 2"]:
+    """Returns x / z and y / z of the lines of sight through `pixels`, lens distortion undone: the inverse of `project`.
+
+    Distortion is undone by fixed-point iteration, which converges for the lenses of ordinary cameras. Raises ValueError
+    if the lens is not known.
+    """
+    if camera.focal_px is None or camera.centre_px is None:
+        raise ValueError(f"camera {camera.name}: expected a focal length, found none")
+    distorted = (pixels - np.array(camera.centre_px)) / np.array(camera.focal_px)
+    if not any((*camera.radial, *camera.tangential)):
+        return distorted
+    (k1, k2, k3), tangential = camera.radial, np.array(camera.tangential)
+    rays = distorted
+    for _ in range(UNDISTORTION_STEPS):
+        r2 = (rays**2).sum(-1, keepdims=True)
+        scale = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3 + (rays * tangential).sum(-1, keepdims=True)
+        rays = (distorted - tangential * r2) / scale
+    return rays
 
 
 def frames_in_view(joints_camera_m: Float[np.ndarray, "F J 3"], camera: Camera) -> Bool[np.ndarray, " F"]:

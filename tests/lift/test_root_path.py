@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from pipeline.lift.root_path import fit_root_path, rays_from_pixels, smooth_depth
-from pipeline.mocap.lenses import LENSES
-from pipeline.poses.geometry import Camera, project
+from pipeline.lift.root_path import fit_root_path, smooth_depth
 from tests.fixtures.walker import camera_at, walker_joints_world_m
 
 CAMERA = camera_at(0.4)
@@ -15,19 +12,6 @@ JOINTS_M = CAMERA.camera_from_world.apply(walker_joints_world_m(20))
 POSE_M, ROOT_M = JOINTS_M - JOINTS_M[:, :1], JOINTS_M[:, 0]
 RAYS = JOINTS_M[..., :2] / JOINTS_M[..., 2:]
 CERTAIN = np.ones(RAYS.shape[:2])
-
-
-@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.name)
-def test_a_ray_leads_back_to_its_pixel_through_lens_distortion(lens):
-    inside = np.stack(np.meshgrid(np.linspace(0, 1000, 11), np.linspace(0, 1000, 11)), -1)
-    rays = rays_from_pixels(inside, lens)
-    points_m = np.concatenate([rays, np.ones((11, 11, 1))], -1)
-    np.testing.assert_allclose(project(points_m, lens), inside, atol=1e-6)
-
-
-def test_a_camera_without_a_known_lens_has_no_rays():
-    with pytest.raises(ValueError, match="camera x: expected a focal length, found none"):
-        rays_from_pixels(np.zeros((1, 2)), Camera("x", 100, 100))
 
 
 def test_exact_keypoints_give_the_exact_path():

@@ -17,6 +17,7 @@ from pipeline.poses.geometry import (
     frames_in_view,
     pixels_from_screen,
     project,
+    rays_from_pixels,
     rotation_from_quaternion,
     screen_from_pixels,
 )
@@ -192,3 +193,16 @@ def test_a_camera_is_upright_at_any_distance(distance_m):
 def test_a_camera_that_looks_straight_up_or_nowhere_is_refused(target):
     with pytest.raises(ValueError, match="has a vertical or no axis"):
         camera_from_world_looking_at(np.array([1.0, 2.0, 3.0]), np.array(target))
+
+
+@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.name)
+def test_a_ray_leads_back_to_its_pixel_through_lens_distortion(lens):
+    inside = np.stack(np.meshgrid(np.linspace(0, 1000, 11), np.linspace(0, 1000, 11)), -1)
+    rays = rays_from_pixels(inside, lens)
+    points_m = np.concatenate([rays, np.ones((11, 11, 1))], -1)
+    np.testing.assert_allclose(project(points_m, lens), inside, atol=1e-6)
+
+
+def test_a_camera_without_a_known_lens_has_no_rays():
+    with pytest.raises(ValueError, match="camera x: expected a focal length, found none"):
+        rays_from_pixels(np.zeros((1, 2)), Camera("x", 100, 100))
