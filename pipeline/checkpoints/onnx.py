@@ -29,7 +29,7 @@ def export_onnx(checkpoint: Path, out: Path) -> str:
     in_skeleton, out_skeleton = card.skeletons
     about = {
         "rate_hz": lifter.rate_hz,
-        "focal": lifter.trained.focal,
+        "focal": lifter.settings.focal,
         "frames": card.frames,
         "keypoints": in_skeleton.joints,
         "joints": out_skeleton.joints,
