@@ -32,11 +32,13 @@ STANDING_HEIGHT_M = {
 class InputSettings:
     """How keypoints become a model's input.
 
-    `rate_hz` and `focal` are those of the training data, the focal length in half image widths, or None where cameras
-    differed. Joints of confidence below `min_confidence` count as not seen; those not seen for at most `max_gap_s`
-    seconds are filled in.
+    The model takes joints as in `skeleton`, with confidence if it has 3 `channels`. `rate_hz` and `focal` are those of
+    the training data, the focal length in half image widths, or None where cameras differed. Joints of confidence below
+    `min_confidence` count as not seen; those not seen for at most `max_gap_s` seconds are filled in.
     """
 
+    skeleton: Skeleton
+    channels: int
     rate_hz: float
     focal: float | None
     max_gap_s: float
@@ -66,16 +68,17 @@ def make_track(keypoints: Float[np.ndarray, "F J C"], *, layout: str) -> Track:
     return Track("0", layout, 0, np.where(seen[..., None], pixels, np.nan), confidence)
 
 
-def prepare_track(track: Track, skeleton: Skeleton, *, min_confidence: float) -> Track:
-    """Returns the track in the layout `skeleton`; joints of confidence below `min_confidence` count as not seen.
+def prepare_track(track: Track, settings: InputSettings) -> Track:
+    """Returns the track in the layout that the model takes, without joints of too little confidence.
 
     Raises UserError if there is no way from the track's layout to that one.
     """
-    if track.layout != skeleton.name:
-        if skeleton.name != "h36m17":
-            raise UserError(f"layout: expected '{skeleton.name}', which the model takes, found '{track.layout}'")
+    wanted = settings.skeleton.name
+    if track.layout != wanted:
+        if wanted != "h36m17":
+            raise UserError(f"layout: expected '{wanted}', which the model takes, found '{track.layout}'")
         track = convert_to_h36m17(track)
-    seen = np.isfinite(track.pixels).all(-1) & (track.confidence >= min_confidence)
+    seen = np.isfinite(track.pixels).all(-1) & (track.confidence >= settings.min_confidence)
     pixels = np.where(seen[..., None], track.pixels, np.nan)
     return replace(track, pixels=pixels, confidence=np.where(seen, track.confidence, 0.0))
 
@@ -142,21 +145,18 @@ def check_inside(source: str, tracks: Sequence[Track], image_size_px: tuple[int,
         raise UserError(f"{source}: expected keypoints inside the image of {width}x{height} px, found {found}")
 
 
-def normalize_keypoints(
-    pixels: Float[np.ndarray, "F J 2"],
-    confidence: Float[np.ndarray, "F J"],
-    camera: Camera,
-    *,
-    focal: float | None,
-    channels: int,
+def encode_keypoints(
+    pixels: Float[np.ndarray, "F J 2"], confidence: Float[np.ndarray, "F J"], camera: Camera, settings: InputSettings
 ) -> Float[np.ndarray, "F J C"]:
     """Returns the model's input: keypoints in half image widths, and the confidence if it takes three channels.
 
-    They are where a lens of focal length `focal` (in half image widths, without distortion) would show them; with None
-    where this camera shows them.
+    They are where the lens of the training data would show them, without distortion; if that is not known, where this
+    camera shows them. Joints that were not seen (NaN) are put in a likely place.
     """
+    pixels = place_unseen_joints(pixels, settings.skeleton)
+    focal = settings.focal
     screen = screen_from_pixels(pixels, camera) if focal is None else focal * rays_from_pixels(pixels, camera)
-    return screen if channels == 2 else np.concatenate([screen, confidence[..., None]], axis=-1)
+    return screen if settings.channels == 2 else np.concatenate([screen, confidence[..., None]], axis=-1)
 
 
 def place_unseen_joints(pixels: Float[np.ndarray, "F J 2"], skeleton: Skeleton) -> Float[np.ndarray, "F J 2"]:

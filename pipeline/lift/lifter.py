@@ -16,11 +16,10 @@ from pipeline.lift.input import (
     InputSettings,
     build_camera,
     check_inside,
+    encode_keypoints,
     fill_gaps,
     find_usable_frames,
     make_track,
-    normalize_keypoints,
-    place_unseen_joints,
     prepare_track,
 )
 from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
@@ -105,7 +104,7 @@ class Lifter:
         most = card.frames if model.predicts == "every_frame" else 1
         if stride is not None and not 1 <= stride <= most:
             raise UserError(f"stride: expected 1 to {most} frames, found {stride}")
-        settings = InputSettings(rate_hz, trained.focal, max_gap_s, min_confidence)
+        settings = InputSettings(card.skeletons[0], card.in_channels, rate_hz, trained.focal, max_gap_s, min_confidence)
         return cls(model, card, settings, min(STRIDE, most) if stride is None else stride)
 
     @property
@@ -187,7 +186,7 @@ class Lifter:
 
     def _lift_track(self, track: Track, camera: Camera, *, rate_hz: float, smooth: str | None) -> LiftedPerson:
         in_skeleton, out_skeleton = self.card.skeletons
-        track = prepare_track(track, in_skeleton, min_confidence=self.settings.min_confidence)
+        track = prepare_track(track, self.settings)
         track, filled = fill_gaps(track, longest_frames=int(self.settings.max_gap_s * rate_hz + 1e-9))
         joints_m = self._predict(track, camera, rate_hz=rate_hz)
         names = [name for name in in_skeleton.joints if name in out_skeleton.joints]
@@ -214,9 +213,7 @@ class Lifter:
         step = rate_hz / self.rate_hz  # frames of the recording per frame of the model
         screens = []
         for run in runs:
-            placed = place_unseen_joints(track.pixels[run], in_skeleton)
-            focal, channels = self.settings.focal, self.card.in_channels
-            screen = normalize_keypoints(placed, track.confidence[run], camera, focal=focal, channels=channels)
+            screen = encode_keypoints(track.pixels[run], track.confidence[run], camera, self.settings)
             times = np.arange(int(np.ceil((len(screen) - 1) / step - 1e-9)) + 1) * step
             screens.append(interpolate(screen, times))
         poses_m = predict_frames(

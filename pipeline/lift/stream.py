@@ -10,14 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from pipeline.lift.input import (
-    InputSettings,
-    find_usable_frames,
-    make_track,
-    normalize_keypoints,
-    place_unseen_joints,
-    prepare_track,
-)
+from pipeline.lift.input import InputSettings, encode_keypoints, find_usable_frames, make_track, prepare_track
 from pipeline.poses.checkpoint import Card
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera
@@ -64,16 +57,11 @@ class Stream:
         `keypoints` are pixels, and confidence where there is one, in the stream's layout; NaN is not seen. Raises
         UserError if they are not of that layout's shape.
         """
-        skeleton = self._card.skeletons[0]
-        track = make_track(keypoints[None], layout=self._format.layout)
-        track = prepare_track(track, skeleton, min_confidence=self._settings.min_confidence)
+        track = prepare_track(make_track(keypoints[None], layout=self._format.layout), self._settings)
         pixels = self._hold_unseen(track.pixels)
-        screen = None
-        if find_usable_frames(pixels)[0]:
-            placed = place_unseen_joints(pixels, skeleton)
-            focal, channels = self._settings.focal, self._card.in_channels
-            screen = normalize_keypoints(placed, track.confidence, self._format.camera, focal=focal, channels=channels)
-        self._screens.append(None if screen is None else screen[0])
+        usable = find_usable_frames(pixels)[0]
+        screen = encode_keypoints(pixels, track.confidence, self._format.camera, self._settings)
+        self._screens.append(screen[0] if usable else None)
         self._pushed += 1
         return self._lift(self.latency, finished=False) if self._pushed > self.latency else None
 
@@ -85,7 +73,7 @@ class Stream:
         return poses_m
 
     def _forget(self) -> None:
-        joints = len(self._card.skeletons[0].joints)
+        joints = len(self._settings.skeleton.joints)
         self._screens.clear()
         self._last_pixels: Float[np.ndarray, "1 J_in 2"] = np.full((1, joints, 2), np.nan)
         self._unseen_frames: Int[np.ndarray, "1 J_in"] = np.zeros((1, joints), dtype=int)

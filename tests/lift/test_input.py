@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.lift.input import (
     STANDING_HEIGHT_M,
+    InputSettings,
     build_camera,
+    encode_keypoints,
     find_inside,
-    normalize_keypoints,
     place_unseen_joints,
 )
 from pipeline.poses.geometry import project
@@ -19,6 +22,7 @@ from tests.fixtures.walker import camera_at, walker_joints_world_m
 
 CAMERA = camera_at(0.4)
 PIXELS = project(CAMERA.camera_from_world.apply(walker_joints_world_m(12)), CAMERA)
+SETTINGS = InputSettings(H36M_17, 3, rate_hz=30.0, focal=2.29, max_gap_s=0.25, min_confidence=0.3)
 CERTAIN = np.ones(PIXELS.shape[:2])
 
 
@@ -55,7 +59,7 @@ def test_another_lens_shows_the_model_the_same():
     tele, _ = build_camera((1000, 1000), focal_px=1600.0)
     about_middle = PIXELS - 500
     screens = [
-        normalize_keypoints(about_middle * factor + 500, CERTAIN, camera, focal=2.29, channels=3)
+        encode_keypoints(about_middle * factor + 500, CERTAIN, camera, SETTINGS)
         for factor, camera in ((1, wide), (2, tele))
     ]
     np.testing.assert_allclose(*screens, atol=1e-12)
@@ -64,9 +68,10 @@ def test_another_lens_shows_the_model_the_same():
 
 def test_where_the_training_lens_is_not_known_the_screen_is_the_cameras_own():
     camera, _ = build_camera((1000, 500), focal_px=800.0)
-    corners = np.array([[[0.0, 0.0], [1000.0, 500.0]]])
-    screen = normalize_keypoints(corners, np.ones((1, 2)), camera, focal=None, channels=2)
-    np.testing.assert_allclose(screen, [[[-1, -0.5], [1, 0.5]]])
+    corners = np.zeros((1, 17, 2))
+    corners[:, 1:] = [1000.0, 500.0]
+    screen = encode_keypoints(corners, np.ones((1, 17)), camera, replace(SETTINGS, focal=None, channels=2))
+    np.testing.assert_allclose(screen[0, :2], [[-1, -0.5], [1, 0.5]])
 
 
 def test_seen_joints_stay_and_unseen_ones_are_put_near_their_place():

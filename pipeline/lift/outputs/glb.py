@@ -104,16 +104,11 @@ def _choose_colours(number: int, *, alone: bool) -> tuple[tuple[float, ...], ...
 def _add_person(
     document: _Document, lifted: Lifted, person: LiftedPerson, colours: tuple[tuple[float, ...], ...]
 ) -> None:
-    skeleton = lifted.out_skeleton
     joints_m = turn_y_up(lifted.joints_world_m(person))
     whole = find_whole_frames(joints_m)
-    rig = build_rig(joints_m[whole], skeleton)
-    top = document.add("nodes", {"name": person.person})
-    first = len(document.json["nodes"])
-    for node, name in enumerate(rig.names):
-        children = {"children": [first + child for child in rig.children(node)]} if rig.children(node) else {}
-        document.add("nodes", {"name": name, "translation": rig.offsets_m[node].tolist(), **children})
-    document.json["nodes"][top]["children"] = [first]
+    rig = build_rig(joints_m[whole], lifted.out_skeleton)
+    top = _add_nodes(document, rig, person.person)
+    first = top + 1
     inverse_bind = np.tile(np.eye(4, dtype=np.float32), (len(rig.names), 1, 1))
     inverse_bind[:, 3, :3] = -rig.rest_m  # column by column, as the format wants it
     skin = {
@@ -121,42 +116,58 @@ def _add_person(
         "skeleton": top,
         "inverseBindMatrices": document.array(rearrange(inverse_bind, "n c r -> n (c r)"), "MAT4"),
     }
-    mesh = _add_mesh(document, rig, skeleton, person.person, colours)
+    mesh = _add_mesh(document, rig, lifted.out_skeleton, person.person, colours)
     body = {"name": f"{person.person} body", "mesh": mesh, "skin": document.add("skins", skin)}
     document.json["scenes"][0]["nodes"] += [top, document.add("nodes", body)]
-
     frames = person.first_frame + np.flatnonzero(whole)
-    time = document.array((frames / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
-    moves = _Animation(document, person.person)
-    moves.add(first, "translation", time, joints_m[whole][:, skeleton.root], "VEC3")
-    rotations = fit_rotations(joints_m[whole], rig, skeleton)
+    _add_animation(document, lifted, rig, joints_m[whole], frames, top=top)
+
+
+def _add_nodes(document: _Document, rig: Rig, name: str) -> int:
+    """Adds a node for the person, and behind it, in their order, those of the rig; returns its place."""
+    top = document.add("nodes", {"name": name})
+    for node, joint in enumerate(rig.names):
+        children = {"children": [top + 1 + child for child in rig.children(node)]} if rig.children(node) else {}
+        document.add("nodes", {"name": joint, "translation": rig.offsets_m[node].tolist(), **children})
+    document.json["nodes"][top]["children"] = [top + 1]
+    return top
+
+
+def _add_animation(
+    document: _Document,
+    lifted: Lifted,
+    rig: Rig,
+    joints_m: Float[np.ndarray, "F J 3"],
+    frames: Int[np.ndarray, " F"],
+    *,
+    top: int,
+) -> None:
+    """Moves the rig below node `top` through the `frames` of the recording; in others the person has size zero."""
+    channels: list[dict[str, Any]] = []
+    samplers: list[dict[str, Any]] = []
+
+    def move(node: int, path: str, time: int, values: np.ndarray, kind: str) -> None:
+        output = document.array(values.astype("<f4"), kind)
+        channels.append({"sampler": len(samplers), "target": {"node": node, "path": path}})
+        interpolation = "STEP" if path == "scale" else "LINEAR"
+        samplers.append({"input": time, "output": output, "interpolation": interpolation})
+
+    def add_times(numbers: Int[np.ndarray, " F"]) -> int:
+        return document.array((numbers / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
+
+    time = add_times(frames)
+    move(top + 1, "translation", time, joints_m[:, lifted.out_skeleton.root], "VEC3")
+    rotations = fit_rotations(joints_m, rig, lifted.out_skeleton)
     for node, aim in enumerate(rig.aims):
         if aim >= 0:
-            moves.add(first + node, "rotation", time, rotations[:, node], "VEC4")
-    present = np.zeros(lifted.frames + 1)
-    present[frames] = 1
-    present[-1] = present[-2]
+            move(top + 1 + node, "rotation", time, rotations[:, node], "VEC4")
+    present = np.isin(np.arange(lifted.frames), frames)
+    present = np.append(present, present[-1])
     if not present.all():
         keys = np.array([run.start for run in split_runs(present)])
-        key_time = document.array((keys / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
-        moves.add(top, "scale", key_time, np.tile(present[keys][:, None], 3), "VEC3", interpolation="STEP")
-
-
-class _Animation:
-    """One person's animation that is being built."""
-
-    def __init__(self, document: _Document, name: str) -> None:
-        self.document = document
-        self.json: dict[str, Any] = {"name": name, "channels": [], "samplers": []}
-        document.add("animations", self.json)
-
-    def add(
-        self, node: int, path: str, time: int, values: np.ndarray, kind: str, *, interpolation: str = "LINEAR"
-    ) -> None:
-        """Moves one property of one node over time."""
-        output = self.document.array(values.astype("<f4"), kind)
-        self.json["channels"].append({"sampler": len(self.json["samplers"]), "target": {"node": node, "path": path}})
-        self.json["samplers"].append({"input": time, "output": output, "interpolation": interpolation})
+        move(top, "scale", add_times(keys), np.tile(present[keys][:, None], 3), "VEC3")
+    name = document.json["nodes"][top]["name"]
+    document.add("animations", {"name": name, "channels": channels, "samplers": samplers})
 
 
 def _add_mesh(
