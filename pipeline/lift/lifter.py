@@ -129,7 +129,8 @@ class Lifter:
         the layout, or no frame can be lifted.
         """
         track = make_track(keypoints, layout=layout)
-        recording = Recording("keypoints", len(track), (track,), rate_hz or self.rate_hz, image_size, camera)
+        rate_hz = self.rate_hz if rate_hz is None else rate_hz
+        recording = Recording("keypoints", len(track), (track,), rate_hz, image_size, camera)
         return self.lift(recording).people[0].joints_camera_m
 
     def stream(
@@ -145,7 +146,8 @@ class Lifter:
 
         Options are as in a call. Raises UserError if the rate or the latency cannot be.
         """
-        format = StreamFormat(layout, camera or build_camera(image_size)[0], rate_hz or self.rate_hz)
+        rate_hz = self.rate_hz if rate_hz is None else rate_hz
+        format = StreamFormat(layout, camera or build_camera(image_size)[0], rate_hz)
         return Stream(self.model, self.card, self.settings, format, latency=latency)
 
     def lift(self, recording: Recording, options: LiftOptions = LiftOptions()) -> Lifted:

@@ -62,6 +62,7 @@ def test_one_of_the_people_can_be_chosen_by_his_id(tmp_path, lifter):
 def test_what_is_stated_goes_before_what_the_file_says(tmp_path):
     found = read_recording(npz(tmp_path, "h36m17"), InputOptions(image_size_px=(640, 480), rate_hz=50.0))
     assert (found.rate_hz, found.image_size_px) == (50.0, (640, 480))
+    assert read_recording(npz(tmp_path, "h36m17"), InputOptions(rate_hz=0.0)).rate_hz == 0  # which lift refuses
 
 
 LENS = {"focal_px": [900.0, 910.0], "centre_px": [500.0, 490.0], "radial": [0.1, 0.0, 0.0], "tangential": [0.0, 1e-3]}

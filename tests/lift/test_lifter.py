@@ -198,6 +198,11 @@ def test_arrays_that_cannot_be_lifted_are_refused(lifter, keypoints, layout, mes
         lifter(keypoints, layout=layout, image_size=SIZE)
 
 
+def test_an_impossible_rate_is_not_taken_for_the_models(lifter):
+    with pytest.raises(UserError, match="expected a rate in Hz over 0, found 0"):
+        lifter(walker_keypoints(3), layout="h36m17", image_size=SIZE, rate_hz=0.0)
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [

@@ -100,7 +100,8 @@ def test_a_person_who_is_gone_too_long_has_no_pose_and_windows_do_not_reach_over
 def test_impossible_streams_are_refused(lifter):
     with pytest.raises(UserError, match="latency: expected frames from 0, found -1"):
         lifter.stream(layout="h36m17", image_size=SIZE, latency=-1)
-    with pytest.raises(UserError, match="rate: expected Hz over 0, found -5"):
-        lifter.stream(layout="h36m17", image_size=SIZE, rate_hz=-5.0)
+    for rate_hz in (-5.0, 0.0):
+        with pytest.raises(UserError, match=f"rate: expected Hz over 0, found {rate_hz:g}"):
+            lifter.stream(layout="h36m17", image_size=SIZE, rate_hz=rate_hz)
     with pytest.raises(UserError, match=r"keypoints: expected an array of shape \(frames, 17, 2 or 3\)"):
         lifter.stream(layout="h36m17", image_size=SIZE).push(np.zeros((16, 2)))

@@ -76,7 +76,8 @@ def read_recording(path: Path, options: InputOptions) -> Recording:
     layout = options.layout or detections.layout
     check_people(frames, layout, path)
     tracks = follow_people(frames, layout=layout, source=str(path))
-    rate_hz, size_px = options.rate_hz or detections.rate_hz, options.image_size_px or detections.image_size_px
+    rate_hz = detections.rate_hz if options.rate_hz is None else options.rate_hz
+    size_px = options.image_size_px or detections.image_size_px
     camera = detections.camera if options.camera_file is None else read_camera(options.camera_file, size_px)
     return Recording(str(path), len(frames), tracks, rate_hz, size_px, camera)
 
