@@ -17,7 +17,7 @@ from pipeline.system.text_files import BAD_VALUE, csv_lines
 from pipeline.system.untrusted import read_object_npz
 
 LAYOUT_OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
-COLUMNS_PER_JOINT = ("frame", "joint", "x", "y")
+COLUMNS_PER_JOINT = {"frame", "joint", "x", "y"}
 
 
 def read_npz(path: Path, options: InputOptions) -> Detections:
@@ -108,10 +108,10 @@ def read_csv(path: Path, options: InputOptions) -> Detections:
     people: dict[tuple[int, str | None], Float[np.ndarray, "J 3"]] = {}
     for number, line in enumerate(lines, start=2):
         try:
-            keypoints = people.setdefault(
-                (int(line["frame"]), line.get("person") or None), np.full((len(joints), 3), np.nan)
-            )
-            _read_line(line, joints, keypoints)
+            who = (int(line["frame"]), line.get("person") or None)
+            keypoints = people.setdefault(who, np.full((len(joints), 3), np.nan))
+            for joint, values in _read_line(line, joints).items():
+                keypoints[joint] = values
         except BAD_VALUE as error:
             columns = "frame, joint, x, y, or frame and <joint>_x, <joint>_y for each joint"
             raise UserError(f"{path}: line {number}: expected {columns} of '{layout}', found {error!r}") from error
@@ -123,12 +123,14 @@ def read_csv(path: Path, options: InputOptions) -> Detections:
     return Detections(layout, frames)
 
 
-def _read_line(line: Mapping[str, str], joints: tuple[str, ...], keypoints: Float[np.ndarray, "J 3"]) -> None:
-    """Fills in the joint, or all joints, of a line. Raises one of BAD_VALUE if a column or number is missing."""
-    prefixes = {joint: f"{name}_" for joint, name in enumerate(joints)}
-    if line.keys() >= set(COLUMNS_PER_JOINT):
+def _read_line(line: Mapping[str, str], joints: tuple[str, ...]) -> dict[int, list[float]]:
+    """Returns x, y and confidence of the joint, or all joints, of a line. Raises one of BAD_VALUE if one is missing."""
+    if line.keys() >= COLUMNS_PER_JOINT:
         name = line["joint"]
-        prefixes = {joints.index(name) if name in joints else range(len(joints))[int(name)]: ""}
-    for joint, prefix in prefixes.items():
-        x, y = line[f"{prefix}x"] or "nan", line[f"{prefix}y"] or "nan"
-        keypoints[joint] = [float(x), float(y), float(line.get(f"{prefix}confidence") or 1)]
+        columns = {joints.index(name) if name in joints else range(len(joints))[int(name)]: ""}
+    else:
+        columns = {joint: f"{name}_" for joint, name in enumerate(joints)}
+    return {
+        joint: [float(line[f"{c}x"] or "nan"), float(line[f"{c}y"] or "nan"), float(line.get(f"{c}confidence") or 1)]
+        for joint, c in columns.items()
+    }

@@ -38,7 +38,7 @@ class Sample:
         """Returns whether a file in the folder has a name with that ending."""
         return any(name.endswith(ending) for name in self.names)
 
-    def object_has(self, *keys: str) -> bool:
+    def has(self, *keys: str) -> bool:
         """Returns whether the file is an object with one of these keys."""
         return isinstance(self.content, dict) and any(key in self.content for key in keys)
 
