@@ -264,27 +264,20 @@ def lift(
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
+    from pipeline.lift.lift_file import lift_file, parse_image_size
     from pipeline.lift.lifter import SHIPPED, Lifter
-    from pipeline.lift.recording import lift_recording, parse_image_size
+    from pipeline.lift.people import InputOptions, LiftOptions
 
     size = None if image_size is None else parse_image_size(image_size)
     lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     print(
-        lift_recording(
+        lift_file(
             source,
             out,
             lifter=lifter,
-            file_format=file_format,
-            layout=layout,
-            persons=person or None,
-            rate_hz=rate_hz,
-            image_size_px=size,
-            focal_px=focal_px,
-            fov_deg=fov_deg,
-            camera_file=camera,
-            smooth=smooth,
+            input_options=InputOptions(file_format, layout, rate_hz, size, camera, detector_model),
+            lift_options=LiftOptions(tuple(person) if person else None, focal_px, fov_deg, smooth),
             outputs=outputs.split(","),
-            detector_model=detector_model,
         )
     )
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.lifter import DEPTH_SIGMA_S, SHIPPED, Lifter
-from pipeline.lift.people import Lifted, Recording, Track
+from pipeline.lift.people import Lifted, LiftOptions, Recording, Track
 from pipeline.lift.root_path import fit_root_path
 from pipeline.lift.smoothing import FILTERS
 from pipeline.poses.clips import Clip, read_split
@@ -208,7 +208,7 @@ def main() -> None:
         },
         "upright": upright_errors(known, clips),
         "smoothing": {
-            method: pose_errors([lifter.lift(recording_of(clip), smooth=method) for clip in clips], clips)
+            method: pose_errors([lifter.lift(recording_of(clip), LiftOptions(smooth=method)) for clip in clips], clips)
             for method in FILTERS
         },
         "layouts": layout_differences(lifter, clips, known),

@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float
 
 from pipeline.lift.lifter import SHIPPED, Lifter
+from pipeline.lift.outputs import write_lifted
 from pipeline.lift.people import Recording, Track
-from pipeline.lift.recording import write_outputs
 from pipeline.poses.clips import read_split
 from pipeline.system.files import write_json
 
@@ -55,7 +55,7 @@ def lift_minutes(minutes: int) -> dict[str, float]:
     lifted = lifter.lift(recording)
     done = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        write_outputs(Path(folder), lifted, OUTPUTS)
+        write_lifted(Path(folder) / "lifted", lifted, OUTPUTS)
     written = time.perf_counter()
     return {
         "minutes": minutes,

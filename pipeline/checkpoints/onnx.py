@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import Dim
 
 from pipeline.lift.lifter import Lifter
-from pipeline.poses.checkpoint import Card, load_checkpoint
+from pipeline.poses.checkpoint import Card
 from pipeline.system.errors import UserError
 
 OPSET = 18
@@ -25,18 +25,18 @@ def export_onnx(checkpoint: Path, out: Path) -> str:
     UserError if there is no such checkpoint, the optional packages are missing, or the file cannot be written.
     """
     lifter = Lifter.load(checkpoint)
-    _, card = load_checkpoint(checkpoint, device=torch.device("cpu"))
+    card = lifter.card
     in_skeleton, out_skeleton = card.skeletons
     about = {
         "rate_hz": lifter.rate_hz,
-        "focal": lifter.trained.focal,
+        "focal": lifter.settings.focal,
         "frames": card.frames,
         "keypoints": in_skeleton.joints,
         "joints": out_skeleton.joints,
         "card": card.model_dump(),
     }
-    write_onnx(out, lifter.model, card, about={key: json.dumps(value) for key, value in about.items()})
-    batch = "(batch, frames" if lifter.model.predicts == "every_frame" else f"(batch, {card.frames}"
+    write_onnx(out, lifter.model.network, card, about={key: json.dumps(value) for key, value in about.items()})
+    batch = "(batch, frames" if lifter.model.predicts_every_frame else f"(batch, {card.frames}"
     keypoints, joints = len(in_skeleton.joints), len(out_skeleton.joints)
     axes = f"screen {batch}, {keypoints}, {card.in_channels}) to pose_m (batch, frames, {joints}, 3)"
     return f"{out}: {card.model}, opset {OPSET}, {axes}"

@@ -1,4 +1,4 @@
-"""Joint layouts of keypoints, and how each becomes Human3.6M's 17 joints, which the models take."""
+"""Joint layouts of keypoints, and how Human3.6M's 17 joints, which the models take, are derived from each."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ LAYOUTS = {
     )
 }  # fmt: skip
 
-# How Human3.6M's joints come from those of a layout that lacks them: weighted sums of its joints, the first of those
-# whose joints were all seen. What is not listed has the same name in both.
+# Human3.6M's joints are derived from a layout that lacks them as weighted sums of its joints: the first sum whose
+# joints were all seen. A joint that is not listed has the same name in both.
 Sums = tuple[dict[str, float], ...]
 HIPS: Sums = ({"LHip": 0.5, "RHip": 0.5},)
 SHOULDERS: Sums = ({"LShoulder": 0.5, "RShoulder": 0.5},)
 # Four tenths of the way from the hips up to the shoulders, as in the embedded motion capture.
 SPINE: Sums = ({"LHip": 0.3, "RHip": 0.3, "LShoulder": 0.2, "RShoulder": 0.2},)
 # The capture's head lies over the middle of the shoulders by 0.135 of the body's height, the ears by 0.112 (Drillis and
-# Contini 1966): 1.2 of the way to the ears. Of somebody seen from the side one ear must do, and without ears the nose.
+# Contini 1966): 1.2 of the way to the ears. One ear must do for somebody seen from the side, and without ears the nose.
 # Its neck lies halfway from the shoulders to the head; the nose is in front of it.
 HEAD: Sums = (
     {"LEar": 0.6, "REar": 0.6, "LShoulder": -0.1, "RShoulder": -0.1},
@@ -87,12 +87,12 @@ NECK: Sums = (
     {"REar": 0.6, "LShoulder": 0.2, "RShoulder": 0.2},
     {"Nose": 0.7, "LShoulder": 0.15, "RShoulder": 0.15},
 )
-OF_FACE = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": NECK, "Head": HEAD}
+FROM_FACE = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": NECK, "Head": HEAD}
 DERIVED: dict[str, dict[str, Sums]] = {
-    "coco17": OF_FACE,
-    "openpose18": OF_FACE,
-    "mediapipe33": OF_FACE,
-    "body25": OF_FACE | {"Hip": ({"MidHip": 1.0}, *HIPS)},
+    "coco17": FROM_FACE,
+    "openpose18": FROM_FACE,
+    "mediapipe33": FROM_FACE,
+    "body25": FROM_FACE | {"Hip": ({"MidHip": 1.0}, *HIPS)},
     "halpe26": {"Hip": ({"Hip": 1.0}, *HIPS), "Spine": ({"Hip": 0.6, "Neck": 0.4},), "Thorax": ({"Neck": 1.0},),
                 "Neck/Nose": ({"Neck": 0.5, "Head": 0.5}, *NECK), "Head": ({"Head": 1.0}, *HEAD)},
     "mpii16": {"Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
@@ -103,8 +103,8 @@ DERIVED: dict[str, dict[str, Sums]] = {
 }  # fmt: skip
 
 
-def h36m17_track(track: Track) -> Track:
-    """The same person in Human3.6M's 17 joints, those that the layout lacks derived as DERIVED says.
+def convert_to_h36m17(track: Track) -> Track:
+    """Returns the same person in Human3.6M's 17 joints; those that the layout lacks are derived as DERIVED says.
 
     A derived joint has the least confidence of the joints it comes from.
     """
@@ -112,17 +112,17 @@ def h36m17_track(track: Track) -> Track:
         return track
     names, sums = LAYOUTS[track.layout].joints, DERIVED[track.layout]
     keypoints = np.concatenate([track.pixels, track.confidence[..., None]], axis=-1)
-    seen = {name: keypoints[:, joint] for joint, name in enumerate(names)}
-    chosen = np.stack([first_seen(seen, sums.get(name, ({name: 1.0},))) for name in H36M_17.joints], axis=1)
-    return replace(track, layout=H36M_17.name, pixels=chosen[..., :2], confidence=np.nan_to_num(chosen[..., 2]))
+    by_name = {name: keypoints[:, joint] for joint, name in enumerate(names)}
+    derived = np.stack([derive_joint(by_name, sums.get(name, ({name: 1.0},))) for name in H36M_17.joints], axis=1)
+    return replace(track, layout=H36M_17.name, pixels=derived[..., :2], confidence=np.nan_to_num(derived[..., 2]))
 
 
-def first_seen(keypoints: dict[str, Float[np.ndarray, "F 3"]], sums: Sums) -> Float[np.ndarray, "F 3"]:
-    """In each frame the first of the weighted sums whose joints were all seen; NaN where there is none."""
+def derive_joint(keypoints: dict[str, Float[np.ndarray, "F 3"]], sums: Sums) -> Float[np.ndarray, "F 3"]:
+    """Returns in each frame the first of the weighted sums whose joints were all seen; NaN where there is none."""
     point = np.full_like(next(iter(keypoints.values())), np.nan)
     for weights in sums:
         parts = np.stack([keypoints[name] for name in weights])
-        own = np.einsum("k,kfc->fc", np.array(list(weights.values())), parts)
-        own[:, 2] = parts[..., 2].min(0)
-        point = np.where(np.isnan(point[:, :1]), own, point)
+        total = np.einsum("k,kfc->fc", np.array(list(weights.values())), parts)
+        total[:, 2] = parts[..., 2].min(0)
+        point = np.where(np.isnan(point[:, :1]), total, point)
     return np.where(np.isnan(point[:, :1]), np.nan, point)

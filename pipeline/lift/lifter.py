@@ -1,40 +1,34 @@
-"""A trained model on somebody's own 2D keypoints: recordings to people in 3D, whole or frame by frame."""
+"""Lifts somebody's 2D keypoints with a trained model: recordings to people in 3D, whole or frame by frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
 
-from pipeline.lift.lift_input import (
+from pipeline.lift.input import (
+    InputSettings,
+    build_camera,
     check_inside,
-    chosen_tracks,
-    in_model_layout,
-    shared_joints,
-    track_from_array,
-    without_weak,
+    encode_keypoints,
+    fill_gaps,
+    find_usable_frames,
+    make_track,
+    prepare_track,
 )
-from pipeline.lift.model_input import (
-    TrainedOn,
-    camera_with_lens,
-    place_unseen,
-    screen_as_trained,
-)
-from pipeline.lift.people import Lifted, LiftedPerson, Recording, Track
+from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
 from pipeline.lift.root_path import fit_root_path, smooth_depth
-from pipeline.lift.smoothing import FILTERS, smoothed
-from pipeline.lift.stream import Stream
-from pipeline.lift.tracks import fill_gaps
+from pipeline.lift.smoothing import FILTERS, smooth_motion
+from pipeline.lift.stream import Stream, StreamFormat
 from pipeline.lift.upright import fit_upright
-from pipeline.poses.checkpoint import CARD, Card, load_checkpoint
+from pipeline.poses.checkpoint import CARD, Card
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera, rays_from_pixels
-from pipeline.poses.predict import TrainedModel
+from pipeline.poses.predict import TrainedModel, load_trained_model
 from pipeline.poses.windows import FrameTable, spans_of_lengths
 from pipeline.system.errors import UserError
 
@@ -43,7 +37,7 @@ STRIDE = 9
 MAX_GAP_S = 0.25
 MIN_CONFIDENCE = 0.3
 DEPTH_SIGMA_S = 0.2
-LEAST_SHARE_SEEN = 0.5  # of the joints, for a frame to be lifted
+WINDOWS_PER_BATCH = 64
 BODY_SIZE = "body size: as the model predicts it, which scales the distance too"
 
 
@@ -51,17 +45,12 @@ BODY_SIZE = "body size: as the model predicts it, which scales the distance too"
 class Lifter:
     """A trained model ready for other people's keypoints.
 
-    `trained` says what its training data had in common. `stride` is how many frames in the middle of each window of
-    `card.frames` are kept: 1 is the most exact and slowest. Joints of confidence below `min_confidence` count as not
-    seen; those not seen for at most `max_gap_s` seconds are filled in.
+    `stride` is how many frames in the middle of each window of `card.frames` are kept: 1 is the most exact and slowest.
     """
 
-    model: nn.Module
-    card: Card
-    trained: TrainedOn
+    model: TrainedModel
+    settings: InputSettings
     stride: int
-    max_gap_s: float
-    min_confidence: float
 
     @classmethod
     def load(
@@ -73,10 +62,10 @@ class Lifter:
         max_gap_s: float = MAX_GAP_S,
         min_confidence: float = MIN_CONFIDENCE,
     ) -> Lifter:
-        """The checkpoint in the folder `path`, on the CPU.
+        """Loads the checkpoint in the folder `path`, on the CPU.
 
-        `rate_hz` is the rate of the data it was trained on, where its card does not say it.
-        Raises UserError if there is no checkpoint, it is damaged, its rate is not known, or an option is out of range.
+        `rate_hz` is the rate of the data it was trained on, where its card does not say it. Raises UserError if there
+        is no checkpoint, it is damaged, its rate is not known, or an option is out of range.
         """
         if not 0 <= max_gap_s < np.inf:
             raise UserError(f"longest gap: expected seconds from 0, found {max_gap_s:g}")
@@ -86,28 +75,27 @@ class Lifter:
         if not (folder / CARD).is_file():
             fetch = f"; fetch it with: dvc pull {folder.parent}" if folder == SHIPPED else ""
             raise UserError(f"{folder}: expected a checkpoint, found none{fetch}")
-        model, card = load_checkpoint(folder, device=torch.device("cpu"))
-        trained = TrainedOn(card.rate_hz, card.focal)
-        if rate_hz is not None:
-            trained = replace(trained, rate_hz=rate_hz)
-        if trained.rate_hz is None or not 0 < trained.rate_hz < np.inf:
-            found = "none known" if trained.rate_hz is None else f"{trained.rate_hz:g}"
+        model = load_trained_model(folder, device=torch.device("cpu"))
+        card = model.card
+        rate_hz = card.rate_hz if rate_hz is None else rate_hz
+        if rate_hz is None or not 0 < rate_hz < np.inf:
+            found = "none known" if rate_hz is None else f"{rate_hz:g}"
             raise UserError(f"{folder}: expected the rate of its training data in Hz over 0, found {found}")
-        most = card.frames if model.predicts == "every_frame" else 1
+        most = card.frames if model.predicts_every_frame else 1
         if stride is not None and not 1 <= stride <= most:
             raise UserError(f"stride: expected 1 to {most} frames, found {stride}")
-        return cls(model, card, trained, min(STRIDE, most) if stride is None else stride, max_gap_s, min_confidence)
+        settings = InputSettings(card.skeletons[0], card.in_channels, rate_hz, card.focal, max_gap_s, min_confidence)
+        return cls(model, settings, min(STRIDE, most) if stride is None else stride)
 
     @property
-    def middle_only(self) -> bool:
-        """Whether the model predicts the middle frame of its window alone."""
-        return self.model.predicts == "middle_frame"
+    def card(self) -> Card:
+        """The card of the model's checkpoint."""
+        return self.model.card
 
     @property
     def rate_hz(self) -> float:
         """The rate at which the model was trained and sees every recording."""
-        assert self.trained.rate_hz is not None
-        return self.trained.rate_hz
+        return self.settings.rate_hz
 
     def __call__(
         self,
@@ -118,17 +106,17 @@ class Lifter:
         rate_hz: float | None = None,
         camera: Camera | None = None,
     ) -> Float[np.ndarray, "F J_out 3"]:
-        """Joints in the camera frame (x right, y down, z forward), in metres, relative to the root, of one person.
+        """Returns a person's joints in the camera frame (x right, y down, z forward), in metres, relative to the root.
 
         `keypoints` are pixels x and y, and the confidence from 0 to 1 as third channel where there is one; NaN is not
-        seen. `image_size` is width and height in pixels. `rate_hz` is the model's own unless given. With `camera` its
-        lens is used, else one is assumed. Frames that cannot be lifted are NaN. Raises UserError if the array does not
-        fit the layout.
+        seen. `image_size` is width and height in pixels. `rate_hz` is the model's unless given. With `camera` its lens
+        is used, else one is assumed. Frames that cannot be lifted are NaN. Raises UserError if the array does not fit
+        the layout, or no frame can be lifted.
         """
-        track = track_from_array(keypoints, layout=layout)
-        recording = Recording("keypoints", len(track), (track,), rate_hz or self.rate_hz, image_size, camera)
-        person = self.lift(recording).people[0]
-        return person.joints_camera_m
+        track = make_track(keypoints, layout=layout)
+        rate_hz = self.rate_hz if rate_hz is None else rate_hz
+        recording = Recording("keypoints", len(track), (track,), rate_hz, image_size, camera)
+        return self.lift(recording).people[0].joints_camera_m
 
     def stream(
         self,
@@ -139,63 +127,42 @@ class Lifter:
         camera: Camera | None = None,
         latency: int = 0,
     ) -> Stream:
-        """One person frame by frame: push(frame) returns the pose `latency` frames before the newest. See Stream."""
-        in_skeleton, out_skeleton = self.card.skeletons
-        camera = camera or camera_with_lens(image_size)[0]
+        """Returns a stream of one person: push(frame) returns the pose `latency` frames before the newest. See Stream.
 
-        def as_seen(keypoints: Float[np.ndarray, "J C"]) -> tuple[Float[np.ndarray, "J 2"], Float[np.ndarray, " J"]]:
-            track = in_model_layout(track_from_array(keypoints[None], layout=layout), in_skeleton)
-            pixels, confidence = without_weak(track.pixels, track.confidence, least=self.min_confidence)
-            return pixels[0], confidence[0]
+        Options are as in a call. Raises UserError if the rate or the latency cannot be.
+        """
+        rate_hz = self.rate_hz if rate_hz is None else rate_hz
+        format = StreamFormat(layout, camera or build_camera(image_size)[0], rate_hz)
+        return Stream(self.model, self.settings, format, latency=latency)
 
-        step = (rate_hz or self.rate_hz) / self.rate_hz
-        if not 0 < step < np.inf:
-            raise UserError(f"rate: expected Hz over 0, found {rate_hz}")
-        return Stream(
-            self.model,
-            in_skeleton,
-            out_skeleton,
-            frames=self.card.frames,
-            middle_only=self.middle_only,
-            step=step,
-            latency=latency,
-            longest_gap=int(self.max_gap_s * step * self.rate_hz + 1e-9),
-            least_seen=LEAST_SHARE_SEEN * len(in_skeleton.joints),
-            as_seen=as_seen,
-            screen=lambda pixels, confidence: self._screen(pixels, confidence, camera),
-        )
-
-    def lift(
-        self,
-        recording: Recording,
-        *,
-        persons: Sequence[str] | None = None,
-        focal_px: float | None = None,
-        fov_deg: float | None = None,
-        smooth: str | None = None,
-    ) -> Lifted:
-        """The recording's people (all of them, or those named) in 3D. `smooth` is one of smoothing.FILTERS.
+    def lift(self, recording: Recording, options: LiftOptions = LiftOptions()) -> Lifted:
+        """Lifts the recording's people, or those that `options` names.
 
         Raises UserError if there is nobody to lift, the size of the image is not known, most keypoints lie outside it,
         or an option is wrong.
         """
-        if smooth is not None and smooth not in FILTERS:
-            raise UserError(f"smooth: expected one of {', '.join(FILTERS)}, found '{smooth}'")
-        tracks = chosen_tracks(recording, persons)
-        camera, rate_hz, assumed = self._what_is_known(recording, focal_px=focal_px, fov_deg=fov_deg)
+        if options.smooth is not None and options.smooth not in FILTERS:
+            raise UserError(f"smooth: expected one of {', '.join(FILTERS)}, found '{options.smooth}'")
+        tracks = select_tracks(recording, options.persons)
+        camera, assumed = find_camera(recording, options)
+        rate_hz = self.rate_hz if recording.rate_hz is None else recording.rate_hz
+        if recording.rate_hz is None:
+            assumed.append(f"rate: {rate_hz:g} Hz, the model's")
+        if not 0 < rate_hz < np.inf:
+            raise UserError(f"{recording.source}: expected a rate in Hz over 0, found {rate_hz:g}")
         check_inside(recording.source, tracks, (camera.width_px, camera.height_px))
-        people = tuple(self._lift_track(track, camera, rate_hz=rate_hz, smooth=smooth) for track in tracks)
+        people = tuple(self._lift_track(track, camera, rate_hz=rate_hz, smooth=options.smooth) for track in tracks)
         if not any(np.isfinite(person.joints_camera_m).any() for person in people):
             raise UserError(f"{recording.source}: expected a person with at least half of the joints, found none")
-        _, out_skeleton = self.card.skeletons
-        in_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
-        world_from_camera, evidence = fit_upright(in_camera_m, out_skeleton, rate_hz=rate_hz)
+        in_skeleton, out_skeleton = self.card.skeletons
+        joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
+        world_from_camera, evidence = fit_upright(joints_camera_m, out_skeleton, rate_hz=rate_hz)
         return Lifted(
             source=recording.source,
             frames=recording.frames,
             rate_hz=rate_hz,
             image_size_px=(camera.width_px, camera.height_px),
-            in_skeleton=self.card.skeletons[0],
+            in_skeleton=in_skeleton,
             out_skeleton=out_skeleton,
             camera=camera,
             world_from_camera=world_from_camera,
@@ -204,73 +171,73 @@ class Lifter:
             card=self.card.model_dump() | {"rate_hz": self.rate_hz},
         )
 
-    def _what_is_known(
-        self, recording: Recording, *, focal_px: float | None, fov_deg: float | None
-    ) -> tuple[Camera, float, list[str]]:
-        """The camera, the rate, and in words what of them is assumed."""
-        camera, assumed = recording.camera, []
-        if camera is None or camera.focal_px is None or focal_px is not None or fov_deg is not None:
-            if recording.image_size_px is None:
-                raise UserError(
-                    f"{recording.source}: expected the size of the image, found none: give it as WIDTHxHEIGHT"
-                )
-            camera, assumption = camera_with_lens(recording.image_size_px, focal_px=focal_px, fov_deg=fov_deg)
-            assumed += [assumption] if assumption else []
-        rate_hz = recording.rate_hz
-        if rate_hz is None:
-            rate_hz = self.rate_hz
-            assumed.append(f"rate: {rate_hz:g} Hz, the model's")
-        if not 0 < rate_hz < np.inf:
-            raise UserError(f"{recording.source}: expected a rate in Hz over 0, found {rate_hz:g}")
-        return camera, rate_hz, assumed
-
     def _lift_track(self, track: Track, camera: Camera, *, rate_hz: float, smooth: str | None) -> LiftedPerson:
         in_skeleton, out_skeleton = self.card.skeletons
-        track = in_model_layout(track, in_skeleton)
-        pixels, confidence = without_weak(track.pixels, track.confidence, least=self.min_confidence)
-        pixels, confidence, filled = fill_gaps(pixels, confidence, longest_frames=int(self.max_gap_s * rate_hz + 1e-9))
-        usable = np.isfinite(pixels).all(-1).mean(1) >= LEAST_SHARE_SEEN
-        joints_m = np.full((len(track), len(out_skeleton.joints), 3), np.nan)
-        root_m = np.full((len(track), 3), np.nan)
-        parts = find_runs(usable)
-        if parts:
-            screens = [self._screen(pixels[part], confidence[part], camera) for part in parts]
-            for part, poses_m in zip(parts, self._predict(screens, rate_hz=rate_hz), strict=True):
-                joints_m[part] = poses_m
-            seen = shared_joints(in_skeleton, out_skeleton)
-            ins, outs = (list(side) for side in zip(*seen, strict=True))
-            rays = rays_from_pixels(pixels[:, ins], camera)
-            root_m = fit_root_path(joints_m[:, outs], rays, confidence[:, ins])
-            root_m = smooth_depth(root_m, sigma_frames=DEPTH_SIGMA_S * rate_hz)
+        track = prepare_track(track, self.settings)
+        track, filled = fill_gaps(track, longest_frames=int(self.settings.max_gap_s * rate_hz + 1e-9))
+        joints_m = self._predict(track, camera, rate_hz=rate_hz)
+        names = [name for name in in_skeleton.joints if name in out_skeleton.joints]
+        ins, outs = ([skeleton.joints.index(name) for name in names] for skeleton in (in_skeleton, out_skeleton))
+        rays = rays_from_pixels(track.pixels[:, ins], camera)
+        root_m = fit_root_path(joints_m[:, outs], rays, track.confidence[:, ins])
+        root_m = smooth_depth(root_m, sigma_frames=DEPTH_SIGMA_S * rate_hz)
         if smooth is not None:
-            joints_m = smoothed(joints_m, method=smooth, rate_hz=rate_hz)
-            root_m = smoothed(root_m, method=smooth, rate_hz=rate_hz)
-        return LiftedPerson(track.person, track.first_frame, pixels, confidence, filled, joints_m, root_m)
+            joints_m = smooth_motion(joints_m, method=smooth, rate_hz=rate_hz)
+            root_m = smooth_motion(root_m, method=smooth, rate_hz=rate_hz)
+        return LiftedPerson(track.person, track.first_frame, track.pixels, track.confidence, filled, joints_m, root_m)
 
-    def _screen(
-        self, pixels: Float[np.ndarray, "F J 2"], confidence: Float[np.ndarray, "F J"], camera: Camera
-    ) -> Float[np.ndarray, "F J C"]:
-        placed = place_unseen(pixels, self.card.skeletons[0])
-        return screen_as_trained(placed, confidence, camera, self.trained, channels=self.card.in_channels)
+    def _predict(self, track: Track, camera: Camera, *, rate_hz: float) -> Float[np.ndarray, "F J_out 3"]:
+        """Returns poses relative to the root, in metres, NaN in frames with too few joints.
 
-    def _predict(
-        self, screens: Sequence[Float[np.ndarray, "_F J C"]], *, rate_hz: float
-    ) -> list[Float[np.ndarray, "_F J_out 3"]]:
-        """Poses of each stretch of frames: brought to the model's rate, predicted by windows, and brought back."""
+        Each run of frames with enough joints is brought to the model's rate, predicted window by window, and brought
+        back; windows do not reach from one run into another.
+        """
         _, out_skeleton = self.card.skeletons
+        joints_m = np.full((len(track), len(out_skeleton.joints), 3), np.nan)
+        runs = find_runs(find_usable_frames(track.pixels))
+        if not runs:
+            return joints_m
         step = rate_hz / self.rate_hz  # frames of the recording per frame of the model
-        times = [np.arange(int(np.ceil((len(screen) - 1) / step - 1e-9)) + 1) * step for screen in screens]
-        resampled = [interpolate(screen, own) for screen, own in zip(screens, times, strict=True)]
-        table = frame_table_of(resampled, out_joints=len(out_skeleton.joints))
-        model = TrainedModel(self.model, self.card)
-        poses_m = model.predict(table, flip_averaging=True, stride=self.stride, batch_windows=64)
-        ends = np.cumsum([len(own) for own in times])[:-1]
-        parts = np.split(poses_m.numpy().astype(float), ends)
-        return [interpolate(part, np.arange(len(s)) / step) for part, s in zip(parts, screens, strict=True)]
+        screens = []
+        for run in runs:
+            screen = encode_keypoints(track.pixels[run], track.confidence[run], camera, self.settings)
+            times = np.arange(int(np.ceil((len(screen) - 1) / step - 1e-9)) + 1) * step
+            screens.append(interpolate(screen, times))
+        table = build_frame_table(screens, out_joints=len(out_skeleton.joints))
+        poses_m = self.model.predict(table, flip_averaging=True, stride=self.stride, batch_windows=WINDOWS_PER_BATCH)
+        parts = np.split(poses_m.numpy().astype(float), np.cumsum([len(screen) for screen in screens])[:-1])
+        for run, part_m in zip(runs, parts, strict=True):
+            joints_m[run] = interpolate(part_m, np.arange(run.stop - run.start) / step)
+        return joints_m
 
 
-def frame_table_of(screens: Sequence[Float[np.ndarray, "_F J C"]], *, out_joints: int) -> FrameTable:
-    """Stretches of frames without known poses end to end, as pipeline.poses.windows wants them."""
+def select_tracks(recording: Recording, persons: Sequence[str] | None) -> list[Track]:
+    """Returns the tracks of the persons named, or all. Raises UserError if there is nobody, or one who is named not."""
+    names = [track.person for track in recording.tracks]
+    if not names:
+        raise UserError(f"{recording.source}: expected at least one person, found none in {recording.frames} frames")
+    for person in persons or ():
+        if person not in names:
+            raise UserError(f"{recording.source}: person: expected one of {', '.join(names)}, found '{person}'")
+    return [track for track in recording.tracks if persons is None or track.person in persons]
+
+
+def find_camera(recording: Recording, options: LiftOptions) -> tuple[Camera, list[str]]:
+    """Returns the camera of the stated lens, else the recording's, else an assumed one, and in words what is assumed.
+
+    Raises UserError if the size of the image is not known or the lens cannot be.
+    """
+    is_stated = options.focal_px is not None or options.fov_deg is not None
+    if recording.camera is not None and recording.camera.focal_px is not None and not is_stated:
+        return recording.camera, []
+    if recording.image_size_px is None:
+        raise UserError(f"{recording.source}: expected the size of the image, found none: give it as WIDTHxHEIGHT")
+    camera, assumed = build_camera(recording.image_size_px, focal_px=options.focal_px, fov_deg=options.fov_deg)
+    return camera, [] if assumed is None else [assumed]
+
+
+def build_frame_table(screens: Sequence[Float[np.ndarray, "_F J C"]], *, out_joints: int) -> FrameTable:
+    """Returns runs of frames without known poses, end to end, as pipeline.poses.windows wants them."""
     first, last = spans_of_lengths([len(screen) for screen in screens])
     screen = torch.from_numpy(np.concatenate(screens)).float()
     return FrameTable(

@@ -1,8 +1,9 @@
-"""Values of lifting: people as a 2D detector saw them, and the same people in 3D."""
+"""Values of lifting: what a 2D detector saw, the people in it, and the same people in 3D."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,60 @@ from pipeline.poses.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
+class InputOptions:
+    """What the user states about an input, which goes before what the file says; None is not stated.
+
+    `format` is a name of pipeline.lift.formats.FORMATS, `layout` one of pipeline.lift.layouts.LAYOUTS.
+    `detector_model` is the .task file of the detector that a video needs.
+    """
+
+    format: str | None = None
+    layout: str | None = None
+    rate_hz: float | None = None
+    image_size_px: tuple[int, int] | None = None  # width, height
+    camera_file: Path | None = None
+    detector_model: Path | None = None
+
+
+@dataclass(frozen=True)
+class LiftOptions:
+    """Whom to lift (everybody if `persons` is None), through which lens, and how to smooth the result over time.
+
+    The lens is given by `focal_px` or by `fov_deg`, the angle over the longer side of the image; it goes before the
+    recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth.
+    """
+
+    persons: tuple[str, ...] | None = None
+    focal_px: float | None = None
+    fov_deg: float | None = None
+    smooth: str | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One person in one frame: x and y in pixels and the confidence of each joint, and the id that the file gives."""
+
+    keypoints: Float[np.ndarray, "J 3"]
+    person: str | None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What an input holds: by frame number the people seen in it, with joints in the layout called `layout`."""
+
+    layout: str
+    frames: dict[int, list[Detection]]
+    image_size_px: tuple[int, int] | None = None
+    rate_hz: float | None = None
+    camera: Camera | None = None
+
+
+@dataclass(frozen=True)
 class Track:
     """One person in consecutive frames of a recording, as a detector saw him.
 
-    Joints are those of the layout called `layout` (see keypoint_layouts.py). A joint that was not seen has NaN pixels
-    and confidence 0; frames in which the person was not seen have no joint that was. Confidence runs from 0 to 1.
+    Joints are in the layout called `layout`, see pipeline/lift/layouts.py. A joint that was not seen has NaN pixels and
+    confidence 0; in a frame in which the person was not seen all joints are so. Confidence runs from 0 to 1.
     """
 
     person: str
@@ -32,19 +82,19 @@ class Track:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a keypoint file tells: its people, and as much about the video as is written there (else None)."""
+    """The people of an input, and as much about the video as is known (else None)."""
 
     source: str
     frames: int
     tracks: tuple[Track, ...]
     rate_hz: float | None = None
     image_size_px: tuple[int, int] | None = None  # width, height
-    camera: Camera | None = None  # with its intrinsics, where the file has them
+    camera: Camera | None = None  # with its lens, where the file has it
 
 
 @dataclass(frozen=True)
 class LiftedPerson:
-    """One person in 3D, frame by frame at the recording's own rate. Frames that could not be lifted are NaN.
+    """One person in 3D, frame by frame at the recording's rate. Frames that could not be lifted are NaN.
 
     `joints_camera_m` are relative to the root joint, in the camera frame; the root's path in the camera frame is
     `root_camera_m`. `pixels` and `confidence` are what the model saw, in `Lifted.in_skeleton`; `filled` marks keypoints
@@ -84,5 +134,5 @@ class Lifted:
     card: dict[str, Any]
 
     def joints_world_m(self, person: LiftedPerson) -> Float[np.ndarray, "F J_out 3"]:
-        """The person's joints where he is: Z up, metres, NaN in frames that could not be lifted."""
+        """Returns the person's joints in the upright world, in metres, NaN in frames that could not be lifted."""
         return self.world_from_camera.apply(person.joints_camera_m + person.root_camera_m[:, None])

@@ -1,4 +1,4 @@
-"""Where the body is: the root's path in the camera frame, by fitting the pose's projection to the keypoints."""
+"""Fits the root's path in the camera frame: where the projected pose lies on the keypoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.poses.frames import find_runs
 
 REWEIGHTINGS = 6
 OFF_SHARE = 0.02  # of the person's size in the image: a joint that is off by more counts less than half
-NEAREST_M = 0.1  # depth of a joint while the fit is under way
+NEAREST_M = 0.1  # least depth of a joint in a step of the fit, so that no weight is infinite
 
 
 def fit_root_path(
@@ -18,7 +18,7 @@ def fit_root_path(
     rays: Float[np.ndarray, "F J 2"],
     confidence: Float[np.ndarray, "F J"],
 ) -> Float[np.ndarray, "F 3"]:
-    """For each frame where the root is in the camera frame, in metres, so that the pose projects onto the keypoints.
+    """Returns where the root is in the camera frame, in metres, so that the pose projects onto the keypoints.
 
     `joints_m` are relative to the root; `rays` are x / z and y / z of the keypoints. The equations x + t_x = u (z +
     t_z) and y + t_y = v (z + t_z) are linear in the root's place t: weighted least squares in closed form, solved again
@@ -35,7 +35,7 @@ def fit_root_path(
     u, v = (np.where(counts, rays[enough, :, axis], 0.0) for axis in range(2))
     x, y, z = (np.where(counts, joints_m[enough, :, axis], 0.0) for axis in range(3))
     trust = np.where(counts, confidence[enough], 0.0)
-    size = np.maximum(_spread(u, v, trust), 1e-6)[:, None]
+    size = np.maximum(_measure_spread(u, v, trust), 1e-6)[:, None]
     weight = trust
     for _ in range(REWEIGHTINGS):
         place_m = _solve(u, v, x, y, z, weight)
@@ -47,23 +47,23 @@ def fit_root_path(
 
 
 def smooth_depth(root_camera_m: Float[np.ndarray, "F 3"], *, sigma_frames: float) -> Float[np.ndarray, "F 3"]:
-    """The same path with its distances filtered over time by a Gaussian; each point stays on its line of sight.
+    """Returns the path with its distances filtered over time by a Gaussian; each point stays on its line of sight.
 
     The size of a person in the image tells his distance badly and his direction well, so only the distance is filtered.
-    Stretches of frames without NaN are filtered each by itself.
+    Each run of frames without NaN is filtered by itself.
     """
     smoothed_m = root_camera_m.copy()
-    for stretch in find_runs(np.isfinite(root_camera_m).all(1)):
-        depth = np.log(root_camera_m[stretch, 2])
+    for run in find_runs(np.isfinite(root_camera_m).all(1)):
+        depth = np.log(root_camera_m[run, 2])
         factor = np.exp(gaussian_filter1d(depth, sigma_frames, mode="nearest") - depth)
-        smoothed_m[stretch] *= factor[:, None]
+        smoothed_m[run] *= factor[:, None]
     return smoothed_m
 
 
-def _spread(
+def _measure_spread(
     u: Float[np.ndarray, "F J"], v: Float[np.ndarray, "F J"], trust: Float[np.ndarray, "F J"]
 ) -> Float[np.ndarray, " F"]:
-    """About the person's size in the image: four root mean squares from the middle."""
+    """Returns about the person's size in the image, as four times the root mean square distance from the middle."""
     total = trust.sum(1)
     middle_u, middle_v = ((values * trust).sum(1) / total for values in (u, v))
     squares = (u - middle_u[:, None]) ** 2 + (v - middle_v[:, None]) ** 2
@@ -78,7 +78,7 @@ def _solve(
     z: Float[np.ndarray, "F J"],
     weight: Float[np.ndarray, "F J"],
 ) -> Float[np.ndarray, "F 3"]:
-    """Weighted least squares of t_x - u t_z = u z - x and t_y - v t_z = v z - y, by the normal equations."""
+    """Solves t_x - u t_z = u z - x and t_y - v t_z = v z - y by weighted least squares, from the normal equations."""
     a, b = u * z - x, v * z - y
     total = weight.sum(1)
     mean_u, mean_v, mean_a, mean_b = ((weight * values).sum(1) / total for values in (u, v, a, b))

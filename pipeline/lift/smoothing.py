@@ -1,4 +1,4 @@
-"""Optional smoothing of poses over time, by libraries."""
+"""Smooths poses over time, by the filters of libraries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAVGOL_SECONDS, SAVGOL_ORDER = 0.3, 2
 
 
 def one_euro(values_m: Float[np.ndarray, "F C"], *, rate_hz: float) -> Float[np.ndarray, "F C"]:
-    """Values after the one-euro filter, which looks back only: it lags a little, and could run live."""
+    """Returns the values after the one-euro filter, which looks back only: it lags a little, and could run live."""
     smoothed_m = np.empty_like(values_m)
     for channel in range(values_m.shape[1]):
         smooth = OneEuroFilter(freq=rate_hz, mincutoff=ONE_EURO_CUTOFF_HZ, beta=ONE_EURO_BETA)
@@ -27,9 +27,9 @@ def one_euro(values_m: Float[np.ndarray, "F C"], *, rate_hz: float) -> Float[np.
 
 
 def savgol(values_m: Float[np.ndarray, "F C"], *, rate_hz: float) -> Float[np.ndarray, "F C"]:
-    """Values after a Savitzky-Golay filter: parabolas fitted to 0.3 s around each frame; no lag.
+    """Returns the values after a Savitzky-Golay filter: parabolas fitted to 0.3 s around each frame; no lag.
 
-    Of fewer frames than that the longest odd window; too few for a parabola are left as they are.
+    With fewer frames than that the window is the longest odd one; too few for a parabola are left as they are.
     """
     window = 2 * round(SAVGOL_SECONDS * rate_hz / 2) + 1
     window = min(window, len(values_m) - 1 + len(values_m) % 2)
@@ -39,9 +39,9 @@ def savgol(values_m: Float[np.ndarray, "F C"], *, rate_hz: float) -> Float[np.nd
 FILTERS: dict[str, Callable[..., Float[np.ndarray, "F C"]]] = {"one-euro": one_euro, "savgol": savgol}
 
 
-def smoothed(values_m: Float[np.ndarray, "F *S"], *, method: str, rate_hz: float) -> Float[np.ndarray, "F *S"]:
-    """Positions in metres smoothed over time by one of FILTERS; each stretch of frames without NaN by itself."""
+def smooth_motion(values_m: Float[np.ndarray, "F *S"], *, method: str, rate_hz: float) -> Float[np.ndarray, "F *S"]:
+    """Returns positions in metres smoothed over time by one of FILTERS; each run of frames without NaN by itself."""
     flat_m = values_m.reshape(len(values_m), -1).copy()
-    for stretch in find_runs(np.isfinite(flat_m).all(1)):
-        flat_m[stretch] = FILTERS[method](flat_m[stretch], rate_hz=rate_hz)
+    for run in find_runs(np.isfinite(flat_m).all(1)):
+        flat_m[run] = FILTERS[method](flat_m[run], rate_hz=rate_hz)
     return flat_m.reshape(values_m.shape)

@@ -1,4 +1,4 @@
-"""Which way is up and where the floor is, from how people stand and where their feet rest."""
+"""Fits which way is up and where the floor is, from how people stand and where their feet rest."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pipeline.poses.geometry import RigidTransform
 from pipeline.poses.skeleton import Skeleton
 
 LEVEL_CAMERA = np.array([0.0, -1.0, 0.0])  # up in the camera frame, if the camera is level
-# Standard deviations of the three kinds of evidence.
-CAMERA_TILT = np.radians(15)  # of cameras held by people
-BODY_TILT = np.radians(3)  # of the mean line from feet to chest over a long time
+# Standard deviations of the three kinds of evidence, angles in radians.
+CAMERA_TILT = np.radians(15)  # of cameras that people hold, from level
+BODY_TILT = np.radians(3)  # of the line from feet to chest, as its mean over a long time, from vertical
 SWAY = np.radians(10)  # of that line from one second to the next
-CONTACT_M = 0.2  # height of a resting foot over the floor fitted: distances are off by more than heights
-RESTING_M_S = 0.5
-LOWER_M = 0.08  # a resting foot is at most that much higher than the other
-LONGEST_REST_S = 0.5  # a foot that rests longer is as many points
-UPRIGHT = np.cos(np.radians(60))
+CONTACT_M = 0.2  # of a resting foot from the fitted floor: heights are off less than distances, but still this much
+RESTING_M_S = 0.5  # a foot that moves slower rests
+LOWER_M = 0.08  # a resting foot is at most this much higher than the other
+LONGEST_REST_S = 0.5  # a foot that rests longer counts as several points
+UPRIGHT = np.cos(np.radians(60))  # least cosine between a body and a level camera's up, for somebody who stands
 FIT_STEPS = 10
-FEWEST_CONTACTS = 3
+FEWEST_CONTACTS = 3  # a plane needs as many points
 
 
 def fit_upright(
     people_m: Sequence[Float[np.ndarray, "_F J 3"]], skeleton: Skeleton, *, rate_hz: float
 ) -> tuple[RigidTransform, str]:
-    """world_from_camera (Z up, feet on the floor at Z = 0, origin below the camera) and in words what it rests on.
+    """Returns world_from_camera (Z up, feet on the floor at Z = 0, origin below the camera) and its evidence in words.
 
     `people_m` are joints in the camera frame in metres, NaN in frames without the person; the camera stands still. The
     direction is the one most likely given, as independent normal errors: that the camera is about level; that the line
@@ -40,26 +40,26 @@ def fit_upright(
     normals, information = [], np.eye(3) / CAMERA_TILT**2
     target = LEVEL_CAMERA / CAMERA_TILT**2
     for joints_m in people_m:
-        line = _feet_to_chest(joints_m, skeleton)
+        line = _find_body_lines(joints_m, skeleton)
         normals.append(line[line @ LEVEL_CAMERA > UPRIGHT])
     standing = np.concatenate(normals) if normals else np.zeros((0, 3))
     if len(standing):
         variance = BODY_TILT**2 + SWAY**2 / max(1.0, len(standing) / rate_hz)
         information = information + np.eye(3) / variance
-        target = target + _unit(standing.mean(0)) / variance
-    up = _unit(np.linalg.solve(information, target))
-    contacts = [_contacts(joints_m, skeleton, up, rate_hz=rate_hz) for joints_m in people_m]
+        target = target + _normalize(standing.mean(0)) / variance
+    up = _normalize(np.linalg.solve(information, target))
+    contacts = [_find_contacts(joints_m, skeleton, up, rate_hz=rate_hz) for joints_m in people_m]
     contacts = [points for points in contacts if len(points) >= FEWEST_CONTACTS]
     up = _fit_planes(contacts, up, information, target)
-    transform = _world_from_camera(up, _floor(people_m, contacts, skeleton, up))
+    transform = _build_world(up, _find_floor(people_m, contacts, skeleton, up))
     if not len(standing):
         return transform, "nobody stands upright: the camera is taken to be level"
     seconds = len(standing) / rate_hz
     return transform, f"fitted to {seconds:.1f} s of people upright and {sum(map(len, contacts))} resting feet"
 
 
-def _feet_to_chest(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Float[np.ndarray, "G 3"]:
-    """Unit vectors from between the feet to the chest, of the frames that have them."""
+def _find_body_lines(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Float[np.ndarray, "G 3"]:
+    """Returns unit vectors from between the feet to the chest, of the frames that have them."""
     chest = next(name for name in ("Thorax", "Neck", "Nose") if name in skeleton.joints)
     line = joints_m[:, skeleton.joints.index(chest)] - joints_m[:, _feet(skeleton)].mean(1)
     line = line[np.isfinite(line).all(1)]
@@ -67,10 +67,10 @@ def _feet_to_chest(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> 
     return line[length > 0] / length[length > 0, None]
 
 
-def _contacts(
+def _find_contacts(
     joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton, up: Float[np.ndarray, "3"], *, rate_hz: float
 ) -> Float[np.ndarray, "C 3"]:
-    """Where feet rested: slow, and not clearly higher than the other foot; a point for each rest or part of it."""
+    """Returns where feet rested (slowly, not clearly above the other foot): a point for each rest or part of it."""
     feet_m = joints_m[:, _feet(skeleton)]
     points = []
     for foot in range(2):
@@ -92,25 +92,25 @@ def _fit_planes(
     information: Float[np.ndarray, "3 3"],
     target: Float[np.ndarray, "3"],
 ) -> Float[np.ndarray, "3"]:
-    """The unit vector that best fits what is known and the contacts' planes; contacts far off count less (Cauchy)."""
+    """Returns the up that best fits what is known and the contacts' planes; contacts far off count less (Cauchy)."""
     weights = [np.ones(len(points)) for points in contacts]
     for _ in range(FIT_STEPS if contacts else 0):
         scatter = np.zeros((3, 3))
         centred = [points - np.average(points, axis=0, weights=w) for points, w in zip(contacts, weights, strict=True)]
         for points, weight in zip(centred, weights, strict=True):
             scatter += einsum(weight, points, points, "c, c i, c j -> i j")
-        up = _unit(np.linalg.solve(information + scatter / CONTACT_M**2, target))
+        up = _normalize(np.linalg.solve(information + scatter / CONTACT_M**2, target))
         weights = [1 / (1 + (points @ up / CONTACT_M) ** 2) for points in centred]
     return up
 
 
-def _floor(
+def _find_floor(
     people_m: Sequence[Float[np.ndarray, "_F J 3"]],
     contacts: Sequence[Float[np.ndarray, "_C 3"]],
     skeleton: Skeleton,
     up: Float[np.ndarray, "3"],
 ) -> float:
-    """Height of the floor along `up`, from the camera: the median of resting feet, else of everyone's lower foot."""
+    """Returns the height of the floor over the camera along `up`: the median of resting feet, else of lower feet."""
     if contacts:
         return float(np.median(np.concatenate(contacts) @ up))
     lower = [(joints_m[:, _feet(skeleton)] @ up).min(1) for joints_m in people_m]
@@ -119,9 +119,9 @@ def _floor(
     return float(np.median(heights)) if len(heights) else 0.0
 
 
-def _world_from_camera(up: Float[np.ndarray, "3"], floor_m: float) -> RigidTransform:
-    """X to the camera's right, Y where it looks, both horizontal; Z up from the floor."""
-    right = _unit(np.array([1.0, 0.0, 0.0]) - up[0] * up)
+def _build_world(up: Float[np.ndarray, "3"], floor_m: float) -> RigidTransform:
+    """Returns the transform to X on the camera's right, Y where it looks, both horizontal, and Z up from the floor."""
+    right = _normalize(np.array([1.0, 0.0, 0.0]) - up[0] * up)
     forward = np.cross(up, right)
     return RigidTransform(np.stack([right, forward, up]), np.array([0.0, 0.0, -floor_m]))
 
@@ -130,5 +130,5 @@ def _feet(skeleton: Skeleton) -> list[int]:
     return [skeleton.joints.index(name) for name in ("LFoot", "RFoot")]
 
 
-def _unit(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+def _normalize(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
     return vector / np.linalg.norm(vector)

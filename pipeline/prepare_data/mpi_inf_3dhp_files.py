@@ -16,6 +16,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Bool, Float32
 
+from pipeline.poses.frames import split_runs
 from pipeline.poses.geometry import Camera
 from pipeline.prepare_data import licensed
 from pipeline.prepare_data.raw_arrays import numbers, read_hdf5_mat, read_mat
@@ -229,8 +230,7 @@ def _activities(value: object, scored: Bool[np.ndarray, " F"], *, where: str) ->
     if len(bad):
         expected, found = f"1 to {len(ACTIVITIES) - 1}", f"{numbered[bad[0]]:g}"
         raise UserError(f"{where}: frame {bad[0]}: expected {expected}, found {found}")
-    starts = [0, *(np.flatnonzero(np.diff(numbered)) + 1).tolist()]
-    return tuple((start, ACTIVITIES[int(numbered[start])]) for start in starts)
+    return tuple((run.start, ACTIVITIES[int(numbered[run.start])]) for run in split_runs(numbered))
 
 
 def _read_archived_test(content: object, take: str, *, where: str) -> Recording:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lift.recording import _file_name
+from pipeline.lift.outputs.bvh import make_file_name
 from pipeline.system import confined
 from pipeline.system.errors import UserError
 from tests.trials.bad_readers import doubles, ends, fills, turns
@@ -85,8 +85,8 @@ def test_a_refusal_is_one_line_whatever_it_quotes() -> None:
 
 
 def test_the_name_of_a_person_leads_nowhere() -> None:
-    assert _file_name("../../etc/passwd\n") == "______etc_passwd_"
-    assert len(_file_name("x" * 5000)) <= 60
+    assert make_file_name("../../etc/passwd\n") == "______etc_passwd_"
+    assert len(make_file_name("x" * 5000)) <= 60
 
 
 def test_a_reader_that_ends_hangs_or_fills_its_process_is_a_refused_file(monkeypatch: pytest.MonkeyPatch) -> None:

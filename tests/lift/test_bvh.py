@@ -113,12 +113,12 @@ def test_up_is_up_and_left_is_left(tmp_path):
 @given(st.integers(0, 2**31))
 def test_angles_turn_no_faster_than_the_limbs(seed):
     from pipeline.lift.outputs.bvh import _angles_deg
-    from pipeline.lift.outputs.rig import build_rig, rig_rotations, y_up
+    from pipeline.lift.outputs.rig import build_rig, fit_rotations, turn_y_up
 
     generator = np.random.default_rng(seed)
     lifted = lifted_walkers(lifted_person(60, start=float(generator.uniform(0, 9))), frames=60)
-    joints_m = y_up(lifted.joints_world_m(lifted.people[0]))
-    rotations = rig_rotations(joints_m, build_rig(joints_m, H36M_17), H36M_17)
+    joints_m = turn_y_up(lifted.joints_world_m(lifted.people[0]))
+    rotations = fit_rotations(joints_m, build_rig(joints_m, H36M_17), H36M_17)
     assert np.abs(np.diff(_angles_deg(rotations), axis=0)).max() < 25  # a swing of 0.7 rad at 1 Hz makes 9 a frame
     assert (np.einsum("fnc,fnc->fn", rotations[1:], rotations[:-1]) > 0.99).all()
 
@@ -135,7 +135,7 @@ def test_a_bone_without_length_keeps_its_direction(tmp_path):
     np.testing.assert_allclose(shin_m, thigh_m, atol=1e-4)  # both measure 0.45 m
 
 
-def test_each_stretch_between_gaps_becomes_a_file(tmp_path):
+def test_each_run_between_gaps_becomes_a_file(tmp_path):
     person = lifted_person(30, first_frame=100)
     joints_m = person.joints_camera_m.copy()
     joints_m[10:14] = np.nan

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from pipeline.lift.formats import read_recording
+from pipeline.lift.lift_file import lift_file
 from pipeline.lift.lifter import Lifter
-from pipeline.lift.recording import lift_recording
+from pipeline.lift.people import InputOptions, LiftOptions
 from pipeline.system.errors import UserError
 from tests.fixtures.keypoint_files import CASES, EMPTY, FRAMES, LOST, coco_results, mmpose, npz, openpose, walkers
 from tests.fixtures.lifting import SIZE, write_small_checkpoint
 
-IDS = [f"{name}-{layout}-{write.__name__}" for name, layout, write, _ in CASES]
+SIZE_STATED = InputOptions(image_size_px=SIZE)
+IDS = [f"{name}-{layout}-{writer.__name__}" for name, layout, writer, _ in CASES]
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +24,12 @@ def lifter(tmp_path_factory):
     return Lifter.load(write_small_checkpoint(tmp_path_factory.mktemp("lift") / "run0", "linear"))
 
 
-@pytest.mark.parametrize("stated", [False, True], ids=["by looking", "stated"])
-@pytest.mark.parametrize(("name", "layout", "write", "confident"), CASES, ids=IDS)
-def test_the_people_of_a_file_are_those_who_were_written(tmp_path, name, layout, write, confident, stated):
-    path = write(tmp_path, layout)
-    found = read_recording(path, format=name if stated else None, layout=layout if stated else None, image_size_px=SIZE)
+@pytest.mark.parametrize("stated", [False, True], ids=["recognised", "stated"])
+@pytest.mark.parametrize(("name", "layout", "writer", "confident"), CASES, ids=IDS)
+def test_the_people_of_a_file_are_those_who_were_written(tmp_path, name, layout, writer, confident, stated):
+    path = writer(tmp_path, layout)
+    options = InputOptions(name, layout, image_size_px=SIZE) if stated else SIZE_STATED
+    found = read_recording(path, options)
     assert found.frames == FRAMES
     assert found.image_size_px == SIZE
     assert len(found.tracks) == 2
@@ -39,26 +42,27 @@ def test_the_people_of_a_file_are_those_who_were_written(tmp_path, name, layout,
         assert not track.confidence[EMPTY].any()
 
 
-@pytest.mark.parametrize(("name", "layout", "write", "confident"), CASES, ids=IDS)
-def test_every_file_is_lifted(tmp_path, lifter, name, layout, write, confident):
-    said = lift_recording(
-        write(tmp_path, layout), tmp_path / "out", lifter=lifter, image_size_px=SIZE, outputs=["npz", "json"]
-    )
-    assert f"2 of 2 people, {FRAMES} frames" in said
+@pytest.mark.parametrize(("name", "layout", "writer", "confident"), CASES, ids=IDS)
+def test_every_file_is_lifted(tmp_path, lifter, name, layout, writer, confident):
+    path = writer(tmp_path, layout)
+    summary = lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz", "json"])
+    assert f"2 of 2 people, {FRAMES} frames" in summary
     poses = json.loads((tmp_path / "out" / "poses.json").read_text(encoding="utf-8"))
     assert len(poses["people"]) == 2
 
 
 def test_one_of_the_people_can_be_chosen_by_his_id(tmp_path, lifter):
     path = coco_results(tmp_path, "coco17")
-    said = lift_recording(path, tmp_path / "out", lifter=lifter, image_size_px=SIZE, persons=["4"], outputs=["npz"])
-    assert "1 of 2 people" in said
+    chosen = LiftOptions(persons=("4",))
+    summary = lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, lift_options=chosen)
+    assert "1 of 2 people" in summary
     assert LOST < FRAMES  # his id was lost, and he was still followed
 
 
 def test_what_is_stated_goes_before_what_the_file_says(tmp_path):
-    found = read_recording(npz(tmp_path, "h36m17"), format=None, image_size_px=(640, 480), rate_hz=50.0)
+    found = read_recording(npz(tmp_path, "h36m17"), InputOptions(image_size_px=(640, 480), rate_hz=50.0))
     assert (found.rate_hz, found.image_size_px) == (50.0, (640, 480))
+    assert read_recording(npz(tmp_path, "h36m17"), InputOptions(rate_hz=0.0)).rate_hz == 0  # which lift refuses
 
 
 LENS = {"focal_px": [900.0, 910.0], "centre_px": [500.0, 490.0], "radial": [0.1, 0.0, 0.0], "tangential": [0.0, 1e-3]}
@@ -73,14 +77,13 @@ def test_a_camera_in_an_npz_file_or_beside_the_input_is_used(tmp_path, lifter, n
     (tmp_path / "camera.json").write_text(json.dumps(numbers), encoding="utf-8")
     about = {}
     for name, camera_file in (("a", None), ("b", tmp_path / "camera.json")):
-        lift_recording(
-            tmp_path / f"{name}.npz", tmp_path / name, lifter=lifter, outputs=["npz"], camera_file=camera_file
-        )
+        options = InputOptions(camera_file=camera_file)
+        lift_file(tmp_path / f"{name}.npz", tmp_path / name, lifter=lifter, input_options=options, outputs=["npz"])
         about[name] = json.loads((tmp_path / name / "about.json").read_text(encoding="utf-8"))
         assert about[name]["camera"] == LENS
         assert not any("lens" in assumption for assumption in about[name]["assumed"])
-    again = tmp_path / "a" / "about.json"  # what was written is itself a camera
-    lift_recording(tmp_path / "b.npz", tmp_path / "c", lifter=lifter, outputs=["npz"], camera_file=again)
+    options = InputOptions(camera_file=tmp_path / "a" / "about.json")  # what was written is itself a camera
+    lift_file(tmp_path / "b.npz", tmp_path / "c", lifter=lifter, input_options=options, outputs=["npz"])
     np.testing.assert_array_equal(
         np.load(tmp_path / "a" / "poses.npz")["person0_joints_world_m"],
         np.load(tmp_path / "c" / "poses.npz")["person0_joints_world_m"],
@@ -97,18 +100,16 @@ def test_a_camera_in_an_npz_file_or_beside_the_input_is_used(tmp_path, lifter, n
     ],
 )
 def test_a_camera_that_is_none_is_refused(tmp_path, lifter, content, message):
-    camera_file = broken(tmp_path / "camera.json", content)
+    options = InputOptions(image_size_px=SIZE, camera_file=write(tmp_path / "camera.json", content))
     with pytest.raises(UserError, match=message):
-        lift_recording(
-            npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, image_size_px=SIZE, camera_file=camera_file
-        )
+        lift_file(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, input_options=options)
     assert not (tmp_path / "out").exists()
 
 
 def test_two_lenses_are_one_too_many(tmp_path, lifter):
-    camera_file = broken(tmp_path / "camera.json", LENS)
+    options, lens = InputOptions(camera_file=write(tmp_path / "camera.json", LENS)), LiftOptions(fov_deg=60.0)
     with pytest.raises(UserError, match="expected a camera or a focal length or field of view, found both"):
-        lift_recording(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, camera_file=camera_file, fov_deg=60.0)
+        lift_file(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, input_options=options, lift_options=lens)
 
 
 def test_openpose_scores_just_above_one_count_as_one(tmp_path):
@@ -117,10 +118,10 @@ def test_openpose_scores_just_above_one_count_as_one(tmp_path):
     content = json.loads(path.read_text(encoding="utf-8"))
     content["people"][0]["pose_keypoints_2d"][2] = 1.04
     path.write_text(json.dumps(content), encoding="utf-8")
-    assert read_recording(folder, format=None).tracks[0].confidence[0, 0] == 1
+    assert read_recording(folder, InputOptions()).tracks[0].confidence[0, 0] == 1
 
 
-def broken(path, content):
+def write(path, content):
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
@@ -148,9 +149,9 @@ BAD = {
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD)
 def test_a_file_that_is_no_keypoints_is_refused(tmp_path, name, content, message):
-    path = broken(tmp_path / name, content)
+    path = write(tmp_path / name, content)
     with pytest.raises(UserError, match=message) as refused:
-        read_recording(path, format=None)
+        read_recording(path, InputOptions())
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 1000
 
@@ -158,34 +159,34 @@ def test_a_file_that_is_no_keypoints_is_refused(tmp_path, name, content, message
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "openpsoe"}, "format: expected one of npz, csv, openpose"),
-        ({"format": None, "layout": "coco18"}, "layout: expected one of h36m17, coco17"),
-        ({"format": None, "layout": "body25"}, "frame 0: expected 25 joints of layout 'body25', found 17"),
+        ({"format": "openpsoe"}, "format: expected one of npz, csv, video, openpose"),
+        ({"layout": "coco18"}, "layout: expected one of h36m17, coco17"),
+        ({"layout": "body25"}, "frame 0: expected 25 joints of layout 'body25', found 17"),
         ({"format": "openpose"}, "expected keypoints as openpose has them"),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        read_recording(coco_results(tmp_path, "coco17"), **options)
+        read_recording(coco_results(tmp_path, "coco17"), InputOptions(**options))
 
 
 def test_shares_of_an_image_need_its_size(tmp_path):
     with pytest.raises(UserError, match="expected --image-size"):
-        read_recording(broken(tmp_path / "a.json", [{"landmarks": [[{"x": 0.5, "y": 0.5}] * 33]}]), format=None)
+        read_recording(write(tmp_path / "a.json", [{"landmarks": [[{"x": 0.5, "y": 0.5}] * 33]}]), InputOptions())
 
 
 def test_an_empty_folder_or_none_is_refused(tmp_path):
     with pytest.raises(UserError, match="found an empty folder"):
-        read_recording(tmp_path, format=None)
+        read_recording(tmp_path, InputOptions())
     with pytest.raises(UserError, match="found none"):
-        read_recording(tmp_path / "nowhere", format=None)
+        read_recording(tmp_path / "nowhere", InputOptions())
 
 
 def test_two_files_of_one_frame_are_refused(tmp_path):
     folder = openpose(tmp_path, "body25")
     (folder / "other_000000000003_keypoints.json").write_text('{"people": []}', encoding="utf-8")
     with pytest.raises(UserError, match="expected one file per frame, found"):
-        read_recording(folder, format=None)
+        read_recording(folder, InputOptions())
 
 
 @pytest.mark.parametrize(
@@ -202,5 +203,5 @@ def test_people_who_cannot_be_lifted_are_refused_and_nothing_is_written(tmp_path
     monkeypatch.setattr("tests.fixtures.keypoint_files.walkers", lambda layout: changed)
     path = mmpose(tmp_path, "coco17")
     with pytest.raises(UserError, match=message):
-        lift_recording(path, tmp_path / "out", lifter=lifter, image_size_px=SIZE)
+        lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED)
     assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.lift.lifter import SHIPPED, Lifter
+from pipeline.lift.people import LiftOptions
 from pipeline.poses.geometry import Camera, project
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
@@ -50,8 +51,8 @@ def test_a_cropped_image_gives_the_same_pose_if_the_lens_is_known(lifter):
     assert camera.centre_px is not None
     cropped = replace(camera, width_px=900, centre_px=(camera.centre_px[0] - 100, camera.centre_px[1]))
     poses_m = lifter(keypoints - [100, 0, 0], layout="h36m17", image_size=(900, 1000), camera=cropped)
-    own_m = lifter(keypoints, layout="h36m17", image_size=SIZE, camera=camera)
-    np.testing.assert_allclose(poses_m, own_m, atol=ATOL_M)
+    reference_m = lifter(keypoints, layout="h36m17", image_size=SIZE, camera=camera)
+    np.testing.assert_allclose(poses_m, reference_m, atol=ATOL_M)
 
 
 def test_twice_the_rate_gives_the_same_poses_and_those_between(lifter):
@@ -59,9 +60,9 @@ def test_twice_the_rate_gives_the_same_poses_and_those_between(lifter):
     twice = np.repeat(keypoints, 2, axis=0)[:-1]
     twice[1::2] = (keypoints[1:] + keypoints[:-1]) / 2
     poses_m = lifter(twice, layout="h36m17", image_size=SIZE, rate_hz=60.0)
-    own_m = lifter(keypoints, layout="h36m17", image_size=SIZE, rate_hz=30.0)
-    np.testing.assert_allclose(poses_m[::2], own_m, atol=ATOL_M)
-    np.testing.assert_allclose(poses_m[1::2], (own_m[1:] + own_m[:-1]) / 2, atol=ATOL_M)
+    reference_m = lifter(keypoints, layout="h36m17", image_size=SIZE, rate_hz=30.0)
+    np.testing.assert_allclose(poses_m[::2], reference_m, atol=ATOL_M)
+    np.testing.assert_allclose(poses_m[1::2], (reference_m[1:] + reference_m[:-1]) / 2, atol=ATOL_M)
 
 
 @pytest.mark.parametrize("rate_hz", [12.5, 25.0, 29.97, 120.0])
@@ -85,14 +86,14 @@ def test_a_person_lifted_alone_and_among_others_is_the_same(lifter):
     first, second = track_of(walker_keypoints(12)), track_of(walker_keypoints(15, start=1.0), person="b", first_frame=4)
     both = lifter.lift(recording_of(first, second))
     assert [(person.person, person.first_frame, len(person)) for person in both.people] == [("0", 0, 12), ("b", 4, 15)]
-    alone = lifter.lift(recording_of(first, second), persons=["b"])
+    alone = lifter.lift(recording_of(first, second), LiftOptions(persons=("b",)))
     np.testing.assert_allclose(alone.people[0].joints_camera_m, both.people[1].joints_camera_m, atol=ATOL_M)
 
 
 def test_the_fitted_pose_lies_on_the_keypoints(lifter):
     camera = WALKER_CAMERA
     keypoints = walker_keypoints(12)
-    lifted = lifter.lift(recording_of(track_of(keypoints)), focal_px=float(camera.focal_px[0]))
+    lifted = lifter.lift(recording_of(track_of(keypoints)), LiftOptions(focal_px=float(camera.focal_px[0])))
     person = lifted.people[0]
     pixels = project(person.joints_camera_m + person.root_camera_m[:, None], lifted.camera)
     # An untrained pose fits only roughly; the person's place is right all the same.
@@ -151,7 +152,7 @@ def test_what_was_assumed_is_said(lifter):
     assert lifted.assumed[0] == "lens: a field of view of 47.2 degrees over the longer side (1144 px)"
     assert lifted.assumed[1] == "rate: 30 Hz, the model's"
     assert lifted.assumed[2].startswith("body size:")
-    known = lifter.lift(recording_of(track_of(walker_keypoints(12))), focal_px=1145.0)
+    known = lifter.lift(recording_of(track_of(walker_keypoints(12))), LiftOptions(focal_px=1145.0))
     assert len(known.assumed) == len(lifted.assumed) - 2
 
 
@@ -159,12 +160,12 @@ def test_a_camera_of_the_file_is_used_unless_another_lens_is_stated(lifter):
     camera = Camera("file", *SIZE, (900.0, 900.0), (500.0, 500.0))
     recording = replace(recording_of(track_of(walker_keypoints(12))), camera=camera)
     assert lifter.lift(recording).camera == camera
-    assert lifter.lift(recording, fov_deg=90.0).camera.focal_px == pytest.approx((500, 500))
+    assert lifter.lift(recording, LiftOptions(fov_deg=90.0)).camera.focal_px == pytest.approx((500, 500))
 
 
 def test_smoothing_is_off_by_default_and_smooths(lifter):
     recording = recording_of(track_of(walker_keypoints(60, jitter_px=5.0)))
-    plain, smooth = lifter.lift(recording), lifter.lift(recording, smooth="savgol")
+    plain, smooth = lifter.lift(recording), lifter.lift(recording, LiftOptions(smooth="savgol"))
     jerk = [np.abs(np.diff(lifted.people[0].joints_camera_m, 3, axis=0)).mean() for lifted in (plain, smooth)]
     assert jerk[1] < 0.5 * jerk[0]
 
@@ -197,11 +198,16 @@ def test_arrays_that_cannot_be_lifted_are_refused(lifter, keypoints, layout, mes
         lifter(keypoints, layout=layout, image_size=SIZE)
 
 
+def test_an_impossible_rate_is_not_taken_for_the_models(lifter):
+    with pytest.raises(UserError, match="expected a rate in Hz over 0, found 0"):
+        lifter(walker_keypoints(3), layout="h36m17", image_size=SIZE, rate_hz=0.0)
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
         ({"tracks": ()}, {}, "expected at least one person, found none in 5 frames"),
-        ({}, {"persons": ["7"]}, "person: expected one of 0, found '7'"),
+        ({}, {"persons": ("7",)}, "person: expected one of 0, found '7'"),
         ({"image_size_px": None}, {}, "expected the size of the image, found none"),
         ({"rate_hz": 0.0}, {}, "expected a rate in Hz over 0, found 0"),
         ({}, {"smooth": "kalman"}, "smooth: expected one of one-euro, savgol, found 'kalman'"),
@@ -211,7 +217,7 @@ def test_arrays_that_cannot_be_lifted_are_refused(lifter, keypoints, layout, mes
 def test_recordings_and_options_that_cannot_be_lifted_are_refused(lifter, changes, options, message):
     recording = replace(recording_of(track_of(walker_keypoints(5))), **changes)
     with pytest.raises(UserError, match=message):
-        lifter.lift(recording, **options)
+        lifter.lift(recording, LiftOptions(**options))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.lift.lifter import Lifter
-from pipeline.lift.outputs.files import about, guessed_joints, write_csv, write_npz, write_poses_json
+from pipeline.lift.outputs.files import describe, find_guessed_joints, write_csv, write_json, write_npz
 from tests.fixtures.lifting import recording_of, track_of, walker_keypoints, write_small_checkpoint
 
 WRIST = 13
@@ -25,7 +25,7 @@ def lifted(tmp_path_factory):
 
 
 def test_what_is_known_is_written_in_words_and_units(lifted):
-    known = about(lifted)
+    known = describe(lifted)
     assert known["axes"]["camera"].startswith("x right, y down, z forward")
     assert known["axes"]["world"].startswith("Z up")
     assert known["units"]["_m"] == "metres"
@@ -38,7 +38,7 @@ def test_what_is_known_is_written_in_words_and_units(lifted):
 
 
 def test_joints_without_a_keypoint_are_guesses_and_others_not(lifted):
-    guessed = guessed_joints(lifted, lifted.people[0])
+    guessed = find_guessed_joints(lifted, lifted.people[0])
     expected = np.zeros((30, 17), dtype=bool)
     expected[10:20, WRIST] = True
     expected[22:26] = True
@@ -48,10 +48,10 @@ def test_joints_without_a_keypoint_are_guesses_and_others_not(lifted):
 def test_npz_holds_the_poses_with_guesses_left_empty_and_is_read_without_pickle(lifted, tmp_path):
     write_npz(tmp_path / "poses.npz", lifted)
     with np.load(tmp_path / "poses.npz", allow_pickle=False) as arrays:
-        assert json.loads(str(arrays["about"])) == json.loads(json.dumps(about(lifted)))
+        assert json.loads(str(arrays["about"])) == json.loads(json.dumps(describe(lifted)))
         pose_m = arrays["person0_joints_camera_m"]
         person = lifted.people[0]
-        seen = ~guessed_joints(lifted, person)
+        seen = ~find_guessed_joints(lifted, person)
         np.testing.assert_array_equal(pose_m[seen], person.joints_camera_m[seen])
         assert np.isnan(pose_m[~seen]).all()
         assert arrays["person0_filled"][5:7, WRIST].all()
@@ -60,7 +60,7 @@ def test_npz_holds_the_poses_with_guesses_left_empty_and_is_read_without_pickle(
 
 
 def test_json_holds_the_same_to_a_hundredth_of_a_millimetre(lifted, tmp_path):
-    write_poses_json(tmp_path / "poses.json", lifted)
+    write_json(tmp_path / "poses.json", lifted)
     content = json.loads((tmp_path / "poses.json").read_text())
     assert content["assumed"] == list(lifted.assumed)
     second = content["people"][1]

@@ -20,7 +20,7 @@ def lifter(request, tmp_path_factory):
     return Lifter.load(folder, stride=1)
 
 
-def streamed(lifter, keypoints, **options):
+def stream_all(lifter, keypoints, **options):
     stream = lifter.stream(layout="h36m17", image_size=SIZE, **options)
     poses_m = [pose_m for frame in keypoints if (pose_m := stream.push(frame)) is not None]
     return np.array(poses_m + stream.finish())
@@ -30,14 +30,14 @@ def streamed(lifter, keypoints, **options):
 def test_with_half_a_window_of_latency_a_stream_equals_the_whole_recording(lifter, latency):
     keypoints = walker_keypoints(25)
     whole_m = lifter(keypoints, layout="h36m17", image_size=SIZE)
-    np.testing.assert_allclose(streamed(lifter, keypoints, latency=latency), whole_m, atol=ATOL_M)
+    np.testing.assert_allclose(stream_all(lifter, keypoints, latency=latency), whole_m, atol=ATOL_M)
 
 
 @pytest.mark.parametrize("frames", [1, 2, HALF])
 def test_a_stream_shorter_than_its_latency_equals_the_whole_recording(lifter, frames):
     keypoints = walker_keypoints(frames)
     whole_m = lifter(keypoints, layout="h36m17", image_size=SIZE)
-    np.testing.assert_allclose(streamed(lifter, keypoints, latency=HALF), whole_m, atol=ATOL_M)
+    np.testing.assert_allclose(stream_all(lifter, keypoints, latency=HALF), whole_m, atol=ATOL_M)
 
 
 def test_a_causal_stream_gives_a_pose_at_once_that_no_later_frame_changes(lifter):
@@ -47,8 +47,8 @@ def test_a_causal_stream_gives_a_pose_at_once_that_no_later_frame_changes(lifter
     assert stream.finish() == []
     other = keypoints.copy()
     other[12:] = walker_keypoints(8, start=2.0)
-    np.testing.assert_array_equal(streamed(lifter, other)[:12], poses_m[:12])
-    assert np.abs(streamed(lifter, other)[12:] - poses_m[12:]).max() > 1e-3
+    np.testing.assert_array_equal(stream_all(lifter, other)[:12], poses_m[:12])
+    assert np.abs(stream_all(lifter, other)[12:] - poses_m[12:]).max() > 1e-3
 
 
 def test_a_pose_comes_as_many_frames_late_as_stated(lifter):
@@ -71,7 +71,7 @@ def test_a_finished_stream_begins_anew(lifter):
 def test_at_twice_the_rate_a_stream_sees_every_other_frame(lifter):
     keypoints = walker_keypoints(40)
     twice = np.repeat(keypoints, 2, axis=0)
-    poses_m = streamed(lifter, twice, rate_hz=60.0, latency=2 * HALF)
+    poses_m = stream_all(lifter, twice, rate_hz=60.0, latency=2 * HALF)
     whole_m = lifter(keypoints, layout="h36m17", image_size=SIZE)
     np.testing.assert_allclose(poses_m[::2][:-HALF], whole_m[:-HALF], atol=ATOL_M)
 
@@ -82,25 +82,26 @@ def test_a_joint_not_seen_for_a_moment_stays_where_it_was(lifter):
     gap[5:7, 13, :2] = np.nan
     weak = still.copy()
     weak[5:7, 13, 2] = 0.0
-    poses_m, given_m = streamed(lifter, gap), streamed(lifter, still)
+    poses_m, given_m = stream_all(lifter, gap), stream_all(lifter, still)
     assert np.isfinite(poses_m).all()
     np.testing.assert_array_equal(poses_m[:5], given_m[:5])
-    np.testing.assert_array_equal(poses_m, streamed(lifter, weak))
+    np.testing.assert_array_equal(poses_m, stream_all(lifter, weak))
 
 
 def test_a_person_who_is_gone_too_long_has_no_pose_and_windows_do_not_reach_over_the_gap(lifter):
     keypoints = walker_keypoints(40)
     keypoints[10:25] = np.nan
-    poses_m = streamed(lifter, keypoints, latency=HALF)
-    held = int(lifter.max_gap_s * lifter.rate_hz)
+    poses_m = stream_all(lifter, keypoints, latency=HALF)
+    held = int(lifter.settings.max_gap_s * lifter.rate_hz)
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(poses_m).all((1, 2))), np.arange(10 + held, 25))
-    np.testing.assert_allclose(poses_m[25:], streamed(lifter, keypoints[25:], latency=HALF), atol=ATOL_M)
+    np.testing.assert_allclose(poses_m[25:], stream_all(lifter, keypoints[25:], latency=HALF), atol=ATOL_M)
 
 
 def test_impossible_streams_are_refused(lifter):
     with pytest.raises(UserError, match="latency: expected frames from 0, found -1"):
         lifter.stream(layout="h36m17", image_size=SIZE, latency=-1)
-    with pytest.raises(UserError, match="rate: expected Hz over 0, found -5"):
-        lifter.stream(layout="h36m17", image_size=SIZE, rate_hz=-5.0)
+    for rate_hz in (-5.0, 0.0):
+        with pytest.raises(UserError, match=f"rate: expected Hz over 0, found {rate_hz:g}"):
+            lifter.stream(layout="h36m17", image_size=SIZE, rate_hz=rate_hz)
     with pytest.raises(UserError, match=r"keypoints: expected an array of shape \(frames, 17, 2 or 3\)"):
         lifter.stream(layout="h36m17", image_size=SIZE).push(np.zeros((16, 2)))

@@ -26,12 +26,12 @@ from pipeline.checkpoints.list import checkpoint_entries
 from pipeline.config.params import load_params
 from pipeline.config.rows import listed_rows
 from pipeline.lift.formats import FORMATS, arrays, read_recording
-from pipeline.lift.recording import check_replaceable
+from pipeline.lift.outputs import check_outputs
+from pipeline.lift.people import InputOptions
 from pipeline.poses.checkpoint import CARD, WEIGHTS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split, write_split
 from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_files
 from pipeline.prepare_data.cmu_mocap import read_takes
-from pipeline.prepare_data.licensed import metadata_of
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record
 from pipeline.system.errors import UserError
@@ -117,15 +117,13 @@ ARCHIVE_READERS: tuple[Callable[[Path, Path], object], ...] = (
     ],
     lambda path, folder: humaneva_files._read_poses(path),
     lambda path, folder: humaneva_files._read_keypoints(path),
-    lambda path, folder: [
-        list(mpi_inf_3dhp_files._read_archived_train(content, "S1 Seq1", where=str(take)[:9]))
-        for take, content in arrays.read_object_npz(path).items()
-    ],
-    lambda path, folder: [
-        mpi_inf_3dhp_files._read_archived_test(content, "TS1", where=str(take)[:9])
-        for take, content in arrays.read_object_npz(path).items()
-    ],
-    lambda path, folder: read_recording(path, format="npz"),
+    lambda path, folder: list(
+        mpi_inf_3dhp_files._archived_train({k: (v, str(k)[:9]) for k, v in arrays.read_object_npz(path).items()})
+    ),
+    lambda path, folder: list(
+        mpi_inf_3dhp_files._archived_test({k: (v, str(k)[:9]) for k, v in arrays.read_object_npz(path).items()})
+    ),
+    lambda path, folder: read_recording(path, InputOptions(format="npz")),
 )
 
 
@@ -137,7 +135,7 @@ def _archive_seeds(folder: Path) -> Iterator[bytes]:
         {"positions_3d": {name: {"Box 1 chunk0": np.ones((1, 15, 3))} for name in humaneva_files.RECORDINGS}},
         {"positions_2d": {"Train/S1": {"Box 1 chunk0": [p[:, :15] for p in pixels[:3]]},
                           "Unlabeled/S4": {"Box": [None]}},
-         "metadata": metadata_of(humaneva_files.HUMANEVA_15, humaneva_files.LAYOUTS)},
+         "metadata": {"layout_name": "humaneva15"} | humaneva_files._described(humaneva_files.HUMANEVA_15)},
         {"S1 Seq1": [{str(c): {"data_2d": pixels[0], "data_3d": np.ones((2, 17, 3))}
                       for c in mpi_inf_3dhp_files.CAMERAS}, 25]},
         {"TS1": {"data_2d": pixels[0], "data_3d": np.ones((2, 17, 3)), "valid": np.ones(2)}},
@@ -293,7 +291,7 @@ def _read_cdf_mat(folder: Path, content: bytes) -> None:
 
 
 def _read_annot_mat(folder: Path, content: bytes) -> None:
-    list(mpi_inf_3dhp_files._read_train_mat(_written(folder / "annot.mat", content), "S1 Seq1", "annot3"))
+    list(mpi_inf_3dhp_files._released_train(_written(folder / "annot.mat", content), "S1 Seq1", "annot3"))
 
 
 def _mat(content: dict[str, Any], *, compressed: bool) -> bytes:
@@ -349,9 +347,9 @@ def _cdf_seeds(folder: Path) -> Iterator[bytes]:
 def _read_keypoint_json(folder: Path, content: bytes) -> None:
     path = _written(folder / "a.json", content)
     refusals = []
-    for format in (None, *(name for name in FORMATS if name not in ("npz", "csv", "ultralytics-labels"))):
+    for format in (None, *(name for name in FORMATS if name not in ("video", "npz", "csv", "ultralytics-labels"))):
         try:
-            read_recording(path, format=format, image_size_px=SIZE)
+            read_recording(path, InputOptions(format=format, image_size_px=SIZE))
         except UserError as error:
             refusals.append(error)
     if refusals:
@@ -370,7 +368,7 @@ def _keypoint_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def _read_csv(folder: Path, content: bytes) -> None:
-    read_recording(_written(folder / "a.csv", content), format="csv")
+    read_recording(_written(folder / "a.csv", content), InputOptions(format="csv"))
 
 
 def _csv_seeds(folder: Path) -> Iterator[bytes]:
@@ -382,7 +380,7 @@ def _csv_seeds(folder: Path) -> Iterator[bytes]:
 def _read_labels(folder: Path, content: bytes) -> None:
     (folder / "labels").mkdir(exist_ok=True)
     _written(folder / "labels" / "walk_1.txt", content)
-    read_recording(folder / "labels", format=None, image_size_px=SIZE)
+    read_recording(folder / "labels", InputOptions(image_size_px=SIZE))
 
 
 def _label_seeds(folder: Path) -> Iterator[bytes]:
@@ -481,13 +479,13 @@ def _tracked_seeds(folder: Path) -> Iterator[bytes]:
 def _read_about(folder: Path, content: bytes) -> None:
     (folder / "lifted").mkdir(exist_ok=True)
     _written(folder / "lifted" / "about.json", content)
-    check_replaceable(folder / "lifted")
+    check_outputs(folder / "lifted", [])
 
 
 READERS: dict[str, Reader] = {
     "npz": Reader(_read_npz, _npz_seeds),
     "pickle in npz": Reader(_read_archives, _archive_seeds),
-    "keypoint npz": Reader(lambda f, c: read_recording(_written(f / "k.npz", c), format=None), _npz_seeds),
+    "keypoint npz": Reader(lambda f, c: read_recording(_written(f / "k.npz", c), InputOptions()), _npz_seeds),
     "bin": Reader(_read_bin, _bin_seeds),
     "pickle in bin": Reader(_read_bin_pickle, _bin_pickle_seeds),
     "state": Reader(_read_state, lambda folder: iter([_state_seed()])),

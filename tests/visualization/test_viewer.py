@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.lift.outputs.scene import lifted_scene
+from pipeline.lift.outputs.scene import build_scene
 from pipeline.visualization.framing import framing
 from pipeline.visualization.viewer import scene_json, viewer_element, viewer_page, viewer_parts
 from tests.fixtures.browser import PHONE, opened
@@ -216,7 +216,7 @@ def test_bodies_of_unequal_length_are_a_mistake():
 def test_a_lifted_recording_becomes_a_scene_of_its_whole_length():
     late = lifted_person(10, name="late", first_frame=15)
     lifted = lifted_walkers(lifted_person(30), late, frames=30)
-    scene = lifted_scene(lifted)
+    scene = build_scene(lifted)
     assert [body.name for body in scene.bodies] == ["person 1", "late"]
     assert np.flatnonzero(np.isfinite(scene.bodies[1].joints_world_m).all((1, 2))).tolist() == list(range(15, 25))
     np.testing.assert_allclose(scene.bodies[0].joints_world_m, walker_joints_world_m(30), atol=1e-9)

@@ -1,4 +1,4 @@
-"""A lifted person as BVH: a skeleton of constant limb lengths, its root's path and its joints' rotations.
+"""Writes lifted people as BVH: a skeleton of constant limb lengths, its root's path and its joints' rotations.
 
 Y up, metres, so that Blender's importer with its default settings puts the person upright and life-size on the ground.
 """
@@ -6,6 +6,7 @@ Y up, metres, so that Blender's importer with its default settings puts the pers
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -14,35 +15,46 @@ from einops import rearrange
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from pipeline.lift.outputs.rig import Rig, build_rig, rig_rotations, whole_frames, y_up
+from pipeline.lift.outputs.rig import Rig, build_rig, find_whole_frames, fit_rotations, turn_y_up
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.poses.frames import find_runs
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
 
-ORDER = "ZXY"  # rotation about z first, each next one about the axis as already turned
-END_M = 0.05  # beyond the last joint of a limb, where nothing was lifted, so that its bone is to be seen
+ORDER = "ZXY"  # of a joint's rotations: about its z, then its x as z has turned it, then its y as both have
+END_M = 0.05  # length of the bone drawn beyond the last joint of a limb, where nothing was lifted
+
+
+def write_people(path: Path, lifted: Lifted) -> None:
+    """Writes one file for each person who was lifted in some frame: person0_<name>.bvh and so on for person.bvh."""
+    for number, person in enumerate(lifted.people):
+        if np.isfinite(person.root_camera_m).any():
+            write_bvh(path.with_stem(f"{path.stem}{number}_{make_file_name(person.person)}"), lifted, person)
+
+
+def make_file_name(person: str) -> str:
+    """Returns the name of a person as part of a file name that leads nowhere else."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", person)[:60]
 
 
 def write_bvh(path: Path, lifted: Lifted, person: LiftedPerson) -> list[Path]:
-    """Write the person's motion; returns the files written.
+    """Writes the person's motion and returns the files written.
 
-    BVH knows no gaps: where there are frames without the person in between, each stretch becomes a file of its own,
-    named after `path` and the stretch's first frame in the recording, as in walk_from12.bvh. All have the same limbs.
+    BVH knows no gaps: where frames without the person lie in between, each run of frames becomes a file, named after
+    `path` and the run's first frame in the recording, as in walk_from12.bvh. All have the same limbs.
     Raises UserError if no frame of the person was lifted.
     """
-    joints_m = y_up(lifted.joints_world_m(person))
-    whole = whole_frames(joints_m)
+    joints_m = turn_y_up(lifted.joints_world_m(person))
+    whole = find_whole_frames(joints_m)
     if not whole.any():
         raise UserError(f"{path}: expected a frame in which {person.person} was lifted, found none")
     rig = build_rig(joints_m[whole], lifted.out_skeleton)
     runs = find_runs(whole)
     written = []
     for run in runs:
-        own_m = joints_m[run]
-        rotations = rig_rotations(own_m, rig, lifted.out_skeleton)
+        rotations = fit_rotations(joints_m[run], rig, lifted.out_skeleton)
         file = path if len(runs) == 1 else path.with_stem(f"{path.stem}_from{person.first_frame + run.start}")
-        root_m = own_m[:, lifted.out_skeleton.root]
+        root_m = joints_m[run, lifted.out_skeleton.root]
         write_text(file, _hierarchy(rig) + _motion(root_m, rotations, rate_hz=lifted.rate_hz))
         written.append(file)
     return written
@@ -87,7 +99,7 @@ def _motion(root_m: Float[np.ndarray, "F 3"], rotations: Float[np.ndarray, "F N 
 
 
 def _angles_deg(rotations: Float[np.ndarray, "F N 4"]) -> Float[np.ndarray, "F N 3"]:
-    """Angles in the order of ORDER that change as little as they can from frame to frame."""
+    """Returns angles in the order of ORDER that change as little as they can from frame to frame."""
     frames = len(rotations)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gimbal lock")  # any split of the angle is right there

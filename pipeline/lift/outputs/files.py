@@ -1,4 +1,4 @@
-"""People in 3D as files for other programs: npz, JSON and CSV, with units, axes and what was assumed in them."""
+"""Writes people in 3D for other programs: npz, JSON and CSV, with units, axes and what was assumed in them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ AXES = {
     "world": "Z up, X to the right of the camera, Y where it looks; feet at Z = 0, origin below the camera",
     "pixels": "x right, y down; origin at the image's top left corner",
 }
-DECIMALS = 5  # of metres in JSON and CSV; of pixels two
+PIXEL_DECIMALS = 2
+DECIMALS = 5  # of metres in JSON and CSV: a hundredth of a millimetre
 
 
-def about(lifted: Lifted) -> dict[str, Any]:
-    """What is known about the poses: units, axes, layouts, rate, lens, what was assumed, and the model's card."""
+def describe(lifted: Lifted) -> dict[str, Any]:
+    """Returns what is known about the poses: units, axes, layouts, rate, lens, what was assumed, the model's card."""
     camera = lifted.camera
     return {
         "source": lifted.source,
@@ -54,9 +55,9 @@ def about(lifted: Lifted) -> dict[str, Any]:
     }
 
 
-def person_arrays(lifted: Lifted, person: LiftedPerson) -> dict[str, np.ndarray]:
-    """The person's arrays by name. Joints whose keypoint was neither seen nor filled in are NaN: they are guesses."""
-    guessed = guessed_joints(lifted, person)[..., None]
+def collect_arrays(lifted: Lifted, person: LiftedPerson) -> dict[str, np.ndarray]:
+    """Returns the person's arrays by name. Joints whose keypoint was neither seen nor filled in are NaN: guesses."""
+    guessed = find_guessed_joints(lifted, person)[..., None]
     return {
         "joints_camera_m": np.where(guessed, np.nan, person.joints_camera_m),
         "root_camera_m": person.root_camera_m,
@@ -67,8 +68,8 @@ def person_arrays(lifted: Lifted, person: LiftedPerson) -> dict[str, np.ndarray]
     }
 
 
-def guessed_joints(lifted: Lifted, person: LiftedPerson) -> Bool[np.ndarray, "F J_out"]:
-    """Output joints of which the model has seen no keypoint in the frame, as far as the layouts share names."""
+def find_guessed_joints(lifted: Lifted, person: LiftedPerson) -> Bool[np.ndarray, "F J_out"]:
+    """Returns which output joints the model saw no keypoint of in a frame, as far as the layouts share names."""
     guessed = np.zeros(person.joints_camera_m.shape[:2], dtype=bool)
     unseen = np.isnan(person.pixels).any(-1)
     for joint, name in enumerate(lifted.out_skeleton.joints):
@@ -78,24 +79,24 @@ def guessed_joints(lifted: Lifted, person: LiftedPerson) -> Bool[np.ndarray, "F 
 
 
 def write_npz(path: Path, lifted: Lifted) -> None:
-    """One array for each person and quantity, person0_joints_camera_m ...; `about` is a text, JSON."""
-    arrays: dict[str, np.ndarray] = {"about": np.array(json.dumps(about(lifted)))}
+    """Writes one array for each person and quantity, person0_joints_camera_m ...; `about` is a text, JSON."""
+    arrays: dict[str, np.ndarray] = {"about": np.array(json.dumps(describe(lifted)))}
     for number, person in enumerate(lifted.people):
         arrays[f"person{number}_first_frame"] = np.array(person.first_frame)
-        for name, array in person_arrays(lifted, person).items():
+        for name, array in collect_arrays(lifted, person).items():
             arrays[f"person{number}_{name}"] = array
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # its stub has a Boolean among the keywords
 
 
-def write_poses_json(path: Path, lifted: Lifted) -> None:
-    """The same as JSON, a line for each frame of each array; null where there is no number."""
+def write_json(path: Path, lifted: Lifted) -> None:
+    """Writes the same as JSON, a line for each frame of each array; null where there is no number."""
     with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(about(lifted) | {"people": []}, allow_nan=False).removesuffix("]}"))
+        file.write(json.dumps(describe(lifted) | {"people": []}, allow_nan=False).removesuffix("]}"))
         for number, person in enumerate(lifted.people):
             start = {"person": person.person, "first_frame": person.first_frame}
             file.write((",\n" if number else "\n") + json.dumps(start).removesuffix("}"))
-            for name, array in person_arrays(lifted, person).items():
-                lines = (json.dumps(_listed(name, frame), allow_nan=False) for frame in array)
+            for name, array in collect_arrays(lifted, person).items():
+                lines = (json.dumps(_round_to_list(name, frame), allow_nan=False) for frame in array)
                 file.write(f',\n"{name}": [\n')
                 file.writelines(line if at == 0 else f",\n{line}" for at, line in enumerate(lines))
                 file.write("]")
@@ -104,7 +105,7 @@ def write_poses_json(path: Path, lifted: Lifted) -> None:
 
 
 def write_csv(path: Path, lifted: Lifted) -> None:
-    """One line for each person, frame and joint; cells of joints that were not lifted are empty."""
+    """Writes a line for each person, frame and joint; cells of joints that were not lifted are empty."""
     header = ["person", "frame", "time_s", "joint"]
     header += [f"{axis}_{frame}_m" for frame in ("world", "camera") for axis in "xyz"] + ["confidence", "filled"]
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -115,28 +116,25 @@ def write_csv(path: Path, lifted: Lifted) -> None:
 
 
 def _csv_rows(lifted: Lifted, person: LiftedPerson) -> Iterator[list[Any]]:
-    arrays = person_arrays(lifted, person)
+    arrays = collect_arrays(lifted, person)
     in_camera_m = arrays["joints_camera_m"] + person.root_camera_m[:, None]
     places_m = np.concatenate([arrays["joints_world_m"], in_camera_m], axis=-1)
-    keypoints = [_index(lifted.in_skeleton.joints, name) for name in lifted.out_skeleton.joints]
+    names = lifted.in_skeleton.joints
+    keypoints = [names.index(name) if name in names else None for name in lifted.out_skeleton.joints]
     for frame, place_m in enumerate(places_m):
         number = person.first_frame + frame
         cells = [["" if value != value else value for value in row] for row in place_m.round(DECIMALS).tolist()]
-        for name, own, keypoint in zip(lifted.out_skeleton.joints, cells, keypoints, strict=True):
-            seen: list[Any] = ["", ""]
+        for name, place, keypoint in zip(lifted.out_skeleton.joints, cells, keypoints, strict=True):
+            evidence: list[Any] = ["", ""]
             if keypoint is not None:
-                seen = [round(float(person.confidence[frame, keypoint]), 4), int(person.filled[frame, keypoint])]
-            yield [person.person, number, round(number / lifted.rate_hz, 6), name, *own, *seen]
+                evidence = [round(float(person.confidence[frame, keypoint]), 4), int(person.filled[frame, keypoint])]
+            yield [person.person, number, round(number / lifted.rate_hz, 6), name, *place, *evidence]
 
 
-def _index(names: tuple[str, ...], name: str) -> int | None:
-    return names.index(name) if name in names else None
-
-
-def _listed(name: str, array: Float[np.ndarray, "*S"] | Bool[np.ndarray, "*S"]) -> Any:
+def _round_to_list(name: str, array: Float[np.ndarray, "*S"] | Bool[np.ndarray, "*S"]) -> Any:
     if array.dtype == bool:
         return array.tolist()
-    decimals = 2 if name == "pixels" else DECIMALS
+    decimals = PIXEL_DECIMALS if name == "pixels" else DECIMALS
     rounded = array.round(decimals).astype(object)
     rounded[np.isnan(array)] = None
     return rounded.tolist()

@@ -1,4 +1,4 @@
-"""Lifted people as binary glTF: for each a skeleton, its animation, and a body of simple limbs skinned to it.
+"""Writes lifted people as binary glTF: for each a skeleton, its animation, and simple limbs that move with it.
 
 Y up, metres, seconds, as glTF 2.0 wants them. Source: Khronos Group, glTF 2.0 specification.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from pipeline.lift.outputs.rig import Rig, build_rig, rig_rotations, whole_frames, y_up
+from pipeline.lift.outputs.rig import Rig, build_rig, find_whole_frames, fit_rotations, turn_y_up
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.poses.frames import split_runs
 from pipeline.poses.skeleton import Skeleton
@@ -22,35 +22,35 @@ from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
 
 SIDES = ("left", "right", "middle")
-# Linear colours (left, right, middle). Somebody alone has a blue left and an orange right side; of several people each
-# has a colour of his own, dark on the left and light on the right.
+# Linear colours (left, right, middle). A single person has a blue left and an orange right side; each of several people
+# has another colour, dark on the left and light on the right.
 ALONE = ((0.03, 0.15, 0.75), (0.82, 0.15, 0.02), (0.06, 0.08, 0.12))
 COLOURS = (
     (0.03, 0.16, 0.75), (0.81, 0.14, 0.01), (0.01, 0.35, 0.25), (0.62, 0.03, 0.31), (0.49, 0.27, 0.01),
     (0.20, 0.06, 0.75), (0.07, 0.33, 0.02), (0.72, 0.03, 0.07),
 )  # fmt: skip
-SIDES_OF_BONE, ROUNDINGS = 10, 4  # of a limb: flat sides around it, rings of each rounded end
+FLAT_SIDES, END_RINGS = 10, 4  # around a limb, and rings of points in each of its rounded ends
 FLOAT, BYTE, INDEX = 5126, 5121, 5125  # component types of the specification
 ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
 
 
 def write_glb(path: Path, lifted: Lifted) -> None:
-    """Write all people into one file, at the time of the recording. Who is not there in a frame has size zero then.
+    """Writes all people into one file, at the recording's times; who is not there in a frame has size zero then.
 
     Raises UserError if nobody was lifted in any frame.
     """
-    people = [person for person in lifted.people if whole_frames(lifted.joints_world_m(person)).any()]
+    people = [person for person in lifted.people if find_whole_frames(lifted.joints_world_m(person)).any()]
     if not people:
         raise UserError(f"{path}: expected a person who was lifted in some frame, found none")
     document = _Document(lifted)
     for number, person in enumerate(people):
-        _add_person(document, lifted, person, _colours(number, alone=len(people) == 1))
+        _add_person(document, lifted, person, _choose_colours(number, alone=len(people) == 1))
     with new_file(path) as partial:
         partial.write_bytes(document.glb())
 
 
 class _Document:
-    """The JSON of a file and its binary part, in the making."""
+    """A file that is being built: its JSON and its binary part."""
 
     def __init__(self, lifted: Lifted) -> None:
         self.binary = bytearray()
@@ -62,13 +62,13 @@ class _Document:
         }
 
     def add(self, kind: str, value: dict[str, Any]) -> int:
-        """Append to one of the document's lists; returns the place."""
+        """Appends to one of the document's lists and returns the place."""
         values = self.json.setdefault(kind, [])
         values.append(value)
         return len(values) - 1
 
     def array(self, values: np.ndarray, kind: str, *, target: int | None = None, bounds: str = "") -> int:
-        """Append an array, (count,) or (count, components), as an accessor of type `kind`; returns its place."""
+        """Appends an array, (count,) or (count, components), as an accessor of type `kind` and returns its place."""
         component = {"f": FLOAT, "u": INDEX if values.dtype.itemsize == 4 else BYTE}[values.dtype.kind]
         view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.binary), "byteLength": values.nbytes}
         self.binary += values.tobytes()
@@ -84,7 +84,7 @@ class _Document:
         return self.add("accessors", accessor)
 
     def glb(self) -> bytes:
-        """The whole file."""
+        """Returns the content of the whole file."""
         self.json["buffers"] = [{"byteLength": len(self.binary)}]
         text = json.dumps(self.json, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
@@ -93,7 +93,7 @@ class _Document:
         return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
 
 
-def _colours(number: int, *, alone: bool) -> tuple[tuple[float, ...], ...]:
+def _choose_colours(number: int, *, alone: bool) -> tuple[tuple[float, ...], ...]:
     if alone:
         return ALONE
     colour = COLOURS[number % len(COLOURS)]
@@ -104,16 +104,11 @@ def _colours(number: int, *, alone: bool) -> tuple[tuple[float, ...], ...]:
 def _add_person(
     document: _Document, lifted: Lifted, person: LiftedPerson, colours: tuple[tuple[float, ...], ...]
 ) -> None:
-    skeleton = lifted.out_skeleton
-    joints_m = y_up(lifted.joints_world_m(person))
-    whole = whole_frames(joints_m)
-    rig = build_rig(joints_m[whole], skeleton)
-    top = document.add("nodes", {"name": person.person})
-    first = len(document.json["nodes"])
-    for node, name in enumerate(rig.names):
-        children = {"children": [first + child for child in rig.children(node)]} if rig.children(node) else {}
-        document.add("nodes", {"name": name, "translation": rig.offsets_m[node].tolist(), **children})
-    document.json["nodes"][top]["children"] = [first]
+    joints_m = turn_y_up(lifted.joints_world_m(person))
+    whole = find_whole_frames(joints_m)
+    rig = build_rig(joints_m[whole], lifted.out_skeleton)
+    top = _add_nodes(document, rig, person.person)
+    first = top + 1
     inverse_bind = np.tile(np.eye(4, dtype=np.float32), (len(rig.names), 1, 1))
     inverse_bind[:, 3, :3] = -rig.rest_m  # column by column, as the format wants it
     skin = {
@@ -121,48 +116,64 @@ def _add_person(
         "skeleton": top,
         "inverseBindMatrices": document.array(rearrange(inverse_bind, "n c r -> n (c r)"), "MAT4"),
     }
-    mesh = _add_mesh(document, rig, skeleton, person.person, colours)
+    mesh = _add_mesh(document, rig, lifted.out_skeleton, person.person, colours)
     body = {"name": f"{person.person} body", "mesh": mesh, "skin": document.add("skins", skin)}
     document.json["scenes"][0]["nodes"] += [top, document.add("nodes", body)]
-
     frames = person.first_frame + np.flatnonzero(whole)
-    time = document.array((frames / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
-    moves = _Animation(document, person.person)
-    moves.add(first, "translation", time, joints_m[whole][:, skeleton.root], "VEC3")
-    rotations = rig_rotations(joints_m[whole], rig, skeleton)
+    _add_animation(document, lifted, rig, joints_m[whole], frames, top=top)
+
+
+def _add_nodes(document: _Document, rig: Rig, name: str) -> int:
+    """Adds a node for the person, and behind it, in their order, those of the rig; returns its place."""
+    top = document.add("nodes", {"name": name})
+    for node, joint in enumerate(rig.names):
+        children = {"children": [top + 1 + child for child in rig.children(node)]} if rig.children(node) else {}
+        document.add("nodes", {"name": joint, "translation": rig.offsets_m[node].tolist(), **children})
+    document.json["nodes"][top]["children"] = [top + 1]
+    return top
+
+
+def _add_animation(
+    document: _Document,
+    lifted: Lifted,
+    rig: Rig,
+    joints_m: Float[np.ndarray, "F J 3"],
+    frames: Int[np.ndarray, " F"],
+    *,
+    top: int,
+) -> None:
+    """Moves the rig below node `top` through the `frames` of the recording; in others the person has size zero."""
+    channels: list[dict[str, Any]] = []
+    samplers: list[dict[str, Any]] = []
+
+    def move(node: int, path: str, time: int, values: np.ndarray, kind: str) -> None:
+        output = document.array(values.astype("<f4"), kind)
+        channels.append({"sampler": len(samplers), "target": {"node": node, "path": path}})
+        interpolation = "STEP" if path == "scale" else "LINEAR"
+        samplers.append({"input": time, "output": output, "interpolation": interpolation})
+
+    def add_times(numbers: Int[np.ndarray, " F"]) -> int:
+        return document.array((numbers / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
+
+    time = add_times(frames)
+    move(top + 1, "translation", time, joints_m[:, lifted.out_skeleton.root], "VEC3")
+    rotations = fit_rotations(joints_m, rig, lifted.out_skeleton)
     for node, aim in enumerate(rig.aims):
         if aim >= 0:
-            moves.add(first + node, "rotation", time, rotations[:, node], "VEC4")
-    there = np.zeros(lifted.frames + 1)
-    there[frames] = 1
-    there[-1] = there[-2]
-    if not there.all():
-        keys = np.array([run.start for run in split_runs(there)])
-        key_time = document.array((keys / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
-        moves.add(top, "scale", key_time, np.tile(there[keys][:, None], 3), "VEC3", interpolation="STEP")
-
-
-class _Animation:
-    """One person's animation, in the making."""
-
-    def __init__(self, document: _Document, name: str) -> None:
-        self.document = document
-        self.json: dict[str, Any] = {"name": name, "channels": [], "samplers": []}
-        document.add("animations", self.json)
-
-    def add(
-        self, node: int, path: str, time: int, values: np.ndarray, kind: str, *, interpolation: str = "LINEAR"
-    ) -> None:
-        """Move one property of one node."""
-        output = self.document.array(values.astype("<f4"), kind)
-        self.json["channels"].append({"sampler": len(self.json["samplers"]), "target": {"node": node, "path": path}})
-        self.json["samplers"].append({"input": time, "output": output, "interpolation": interpolation})
+            move(top + 1 + node, "rotation", time, rotations[:, node], "VEC4")
+    present = np.isin(np.arange(lifted.frames), frames)
+    present = np.append(present, present[-1])
+    if not present.all():
+        keys = np.array([run.start for run in split_runs(present)])
+        move(top, "scale", add_times(keys), np.tile(present[keys][:, None], 3), "VEC3")
+    name = document.json["nodes"][top]["name"]
+    document.add("animations", {"name": name, "channels": channels, "samplers": samplers})
 
 
 def _add_mesh(
     document: _Document, rig: Rig, skeleton: Skeleton, name: str, colours: tuple[tuple[float, ...], ...]
 ) -> int:
-    """A rounded limb for every bone at rest, moved by the node that aims along it; one primitive for each side."""
+    """Adds a rounded limb for every bone, moved by the node that aims along it, in a primitive for each side."""
     primitives = []
     for side, colour in zip(SIDES, colours, strict=True):
         limbs = [
@@ -201,22 +212,22 @@ def _side(skeleton: Skeleton, joint: int) -> str:
 
 
 def _bone(rig: Rig, node: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], str]:
-    """Of the bone that a node aims along, at rest: where it begins, where it goes, and the joint at its end."""
+    """Returns where the bone at rest begins that a node aims along, where it goes, and the joint at its end."""
     end = next(child for child in rig.children(node) if rig.joints[child] == rig.aims[node])
     return rig.rest_m[node], rig.offsets_m[end], rig.names[end]
 
 
 def _limb(rig: Rig, node: int) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "V 3"]]:
-    """Points and normals of a rod with rounded ends around a bone, thicker for the head and the trunk."""
+    """Returns points and normals of a rod with rounded ends around a bone, thicker for the head and the trunk."""
     start_m, along_m, name = _bone(rig, node)
     length_m = float(np.linalg.norm(along_m))
     forward = along_m / length_m
     across = np.cross(forward, [0.0, 0.0, 1.0])
     across /= np.linalg.norm(across)
     radius_m = 0.085 if name == "Head" else 0.022 if name[1:] in ("Wrist", "Foot") else 0.033
-    slope = np.concatenate([np.linspace(-np.pi / 2, 0, ROUNDINGS), np.linspace(0, np.pi / 2, ROUNDINGS)])
-    end = np.repeat([0.0, 1.0], ROUNDINGS)
-    around = np.linspace(0, 2 * np.pi, SIDES_OF_BONE, endpoint=False)
+    slope = np.concatenate([np.linspace(-np.pi / 2, 0, END_RINGS), np.linspace(0, np.pi / 2, END_RINGS)])
+    end = np.repeat([0.0, 1.0], END_RINGS)
+    around = np.linspace(0, 2 * np.pi, FLAT_SIDES, endpoint=False)
     outward = np.outer(np.cos(around), across) + np.outer(np.sin(around), np.cross(forward, across))
     normals = np.cos(slope)[:, None, None] * outward + np.sin(slope)[:, None, None] * forward
     points_m = start_m + (end * length_m)[:, None, None] * forward + radius_m * normals
@@ -224,9 +235,9 @@ def _limb(rig: Rig, node: int) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarr
 
 
 def _triangles() -> Int[np.ndarray, "T 3"]:
-    """Of a limb: each square between two rings as two triangles, seen from outside."""
-    ring, side = np.meshgrid(np.arange(2 * ROUNDINGS - 1), np.arange(SIDES_OF_BONE), indexing="ij")
-    here, beside = ring * SIDES_OF_BONE + side, ring * SIDES_OF_BONE + (side + 1) % SIDES_OF_BONE
-    above, above_beside = here + SIDES_OF_BONE, beside + SIDES_OF_BONE
+    """Returns the triangles of a limb, two for each square between two rings, counterclockwise from outside."""
+    ring, side = np.meshgrid(np.arange(2 * END_RINGS - 1), np.arange(FLAT_SIDES), indexing="ij")
+    here, beside = ring * FLAT_SIDES + side, ring * FLAT_SIDES + (side + 1) % FLAT_SIDES
+    above, above_beside = here + FLAT_SIDES, beside + FLAT_SIDES
     corners = np.stack([np.stack([here, beside, above_beside], -1), np.stack([here, above_beside, above], -1)])
     return rearrange(corners, "half ring side c -> (half ring side) c")

@@ -1,4 +1,4 @@
-"""Joint positions -> a rig of constant limb lengths and the rotations that move it, as animation files want them.
+"""Fits a rig of constant limb lengths, and the rotations that move it, to joint positions, for animation files.
 
 Y up, metres: the world's (x, y, z) becomes (x, z, -y). At rest the person stands in a T, faces +z, his left is +x. One
 rotation cannot aim a joint at several children at once, as hips and shoulders have them; so a joint is aimed at one
@@ -33,7 +33,7 @@ class Rig:
     offsets_m: Float[np.ndarray, "N 3"]
 
     def children(self, node: int) -> list[int]:
-        """The nodes that hang from `node`."""
+        """Returns the nodes that hang from `node`."""
         return [child for child, parent in enumerate(self.parents) if parent == node]
 
     @property
@@ -45,18 +45,18 @@ class Rig:
         return rest_m
 
 
-def whole_frames(joints_m: Float[np.ndarray, "F J 3"]) -> Bool[np.ndarray, " F"]:
-    """Which frames have all joints."""
+def find_whole_frames(joints_m: Float[np.ndarray, "F J 3"]) -> Bool[np.ndarray, " F"]:
+    """Returns which frames have all joints."""
     return np.isfinite(joints_m).all((1, 2))
 
 
-def y_up(points_world_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
-    """Points of the world, whose Z is up, in the frame of animation files."""
+def turn_y_up(points_world_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
+    """Returns points of the world, whose Z is up, in the frame of animation files, whose Y is up."""
     return np.stack([points_world_m[..., 0], points_world_m[..., 2], -points_world_m[..., 1]], axis=-1)
 
 
 def build_rig(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Rig:
-    """The rig of a person: each bone as long as its median over the frames (all of them whole)."""
+    """Returns the rig of a person: each bone is as long as its median over the frames, all of which must be whole."""
     nodes: list[tuple[str, int, int, int, Float[np.ndarray, "3"]]] = []
 
     def add(name: str, parent: int, joint: int, aim: int, offset_m: Float[np.ndarray, "3"]) -> int:
@@ -77,8 +77,8 @@ def build_rig(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Rig:
     return Rig(names, parents, joints, aims, np.stack(offsets_m))
 
 
-def rig_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skeleton) -> Float[np.ndarray, "F N 4"]:
-    """Rotation of every node relative to its parent's, as quaternions (x, y, z, w) without jumps of sign.
+def fit_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skeleton) -> Float[np.ndarray, "F N 4"]:
+    """Returns each node's rotation relative to its parent, as quaternions (x, y, z, w) without jumps of sign.
 
     Each is the least rotation that aims the node, plus, where several bones meet, the turn about the aimed bone that
     fits the others best; so there is no roll that the joints do not show. A bone without length in a frame keeps its
@@ -89,13 +89,13 @@ def rig_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skel
     local = np.zeros((len(joints_m), len(rig.names), 4))
     for node, parent in enumerate(rig.parents):
         above = in_world[parent] if parent >= 0 else identity
-        turned = above
+        rotated = above
         if rig.aims[node] >= 0:
-            turned = _swing(above.apply(_rest_of(rig, node)), _bone(joints_m, rig.aims[node], skeleton)) * above
+            rotated = _swing(above.apply(_rest_bone(rig, node)), _bone(joints_m, rig.aims[node], skeleton)) * above
             if rig.joints[node] >= 0:
-                turned = _twist(turned, joints_m, rig, node, skeleton) * turned
-        in_world.append(turned)
-        local[:, node] = (above.inv() * turned).as_quat()
+                rotated = _twist(rotated, joints_m, rig, node, skeleton) * rotated
+        in_world.append(rotated)
+        local[:, node] = (above.inv() * rotated).as_quat()
     jumps = einsum(local[1:], local[:-1], "f n c, f n c -> f n") < 0
     signs = np.cumprod(np.where(jumps, -1.0, 1.0), axis=0)
     local[1:] *= rearrange(signs, "f n -> f n 1")
@@ -103,7 +103,7 @@ def rig_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skel
 
 
 def _children(skeleton: Skeleton, joint: int) -> list[int]:
-    """The joints that hang from one, the one to aim at first: it is of neither side."""
+    """Returns the joints that hang from `joint`; the one to aim at, which is of neither side, comes first."""
     children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
     return sorted(children, key=lambda child: child in skeleton.left + skeleton.right)
 
@@ -119,8 +119,8 @@ def _rest_direction(skeleton: Skeleton, joint: int) -> Float[np.ndarray, "3"]:
     return np.array([0.0, -1.0 if kind in DOWN else 1.0, 0.0])
 
 
-def _rest_of(rig: Rig, node: int) -> Float[np.ndarray, "3"]:
-    """The bone at rest along which a node aims."""
+def _rest_bone(rig: Rig, node: int) -> Float[np.ndarray, "3"]:
+    """Returns the bone at rest along which a node aims, in metres."""
     target = next(child for child in rig.children(node) if rig.joints[child] == rig.aims[node])
     return rig.offsets_m[target]
 
@@ -130,7 +130,7 @@ def _bone(joints_m: Float[np.ndarray, "F J 3"], joint: int, skeleton: Skeleton) 
 
 
 def _swing(source: Float[np.ndarray, "F 3"], target: Float[np.ndarray, "F 3"]) -> Rotation:
-    """The least rotation that turns the direction of `source` to that of `target`; none where one has no length."""
+    """Returns the least rotation from the direction of `source` to that of `target`; none where one has no length."""
     lengths = np.linalg.norm(source, axis=1), np.linalg.norm(target, axis=1)
     known = (lengths[0] > 1e-6) & (lengths[1] > 1e-6)
     source = source / np.where(known, lengths[0], 1)[:, None]
@@ -145,16 +145,18 @@ def _swing(source: Float[np.ndarray, "F 3"], target: Float[np.ndarray, "F 3"]) -
     return Rotation.from_quat(quaternions)
 
 
-def _twist(turned: Rotation, joints_m: Float[np.ndarray, "F J 3"], rig: Rig, node: int, skeleton: Skeleton) -> Rotation:
-    """The turn about the bone that a joint aims along which best fits the other bones that begin there."""
-    axis = turned.apply(_rest_of(rig, node))
+def _twist(
+    rotated: Rotation, joints_m: Float[np.ndarray, "F J 3"], rig: Rig, node: int, skeleton: Skeleton
+) -> Rotation:
+    """Returns the turn about the bone that a joint aims along which best fits the other bones that begin there."""
+    axis = rotated.apply(_rest_bone(rig, node))
     length_m = np.linalg.norm(axis, axis=1, keepdims=True)
     axis = np.divide(axis, length_m, out=np.zeros_like(axis), where=length_m > 1e-6)
     sine = cosine = np.zeros(len(joints_m))
     for helper in rig.children(node):
         if rig.joints[helper] >= 0:
             continue
-        source, target = turned.apply(_rest_of(rig, helper)), _bone(joints_m, rig.aims[helper], skeleton)
+        source, target = rotated.apply(_rest_bone(rig, helper)), _bone(joints_m, rig.aims[helper], skeleton)
         along = einsum(axis, source, "f c, f c -> f") * einsum(axis, target, "f c, f c -> f")
         sine = sine + einsum(axis, np.cross(source, target), "f c, f c -> f")
         cosine = cosine + einsum(source, target, "f c, f c -> f") - along

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline.lift.model_input import (
+from pipeline.lift.input import (
     STANDING_HEIGHT_M,
-    TrainedOn,
-    camera_with_lens,
-    inside_image,
-    place_unseen,
-    screen_as_trained,
+    InputSettings,
+    build_camera,
+    encode_keypoints,
+    find_inside,
+    place_unseen_joints,
 )
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17, SKELETONS
@@ -20,22 +22,23 @@ from tests.fixtures.walker import camera_at, walker_joints_world_m
 
 CAMERA = camera_at(0.4)
 PIXELS = project(CAMERA.camera_from_world.apply(walker_joints_world_m(12)), CAMERA)
+SETTINGS = InputSettings(H36M_17, 3, rate_hz=30.0, focal=2.29, max_gap_s=0.25, min_confidence=0.3)
 CERTAIN = np.ones(PIXELS.shape[:2])
 
 
 def test_a_stated_angle_is_that_over_the_longer_side():
     for size in ((1000, 500), (500, 1000)):
-        camera, assumed = camera_with_lens(size, fov_deg=90.0)
+        camera, assumed = build_camera(size, fov_deg=90.0)
         assert camera.focal_px == pytest.approx((500, 500))
         assert camera.centre_px == (size[0] / 2, size[1] / 2)
         assert assumed == "lens: a field of view of 90 degrees over the longer side (500 px)"
 
 
 def test_without_a_lens_the_training_datas_is_assumed_and_said_so():
-    camera, assumed = camera_with_lens((1000, 1000))
+    camera, assumed = build_camera((1000, 1000))
     assert camera.focal_px == pytest.approx((1145, 1145), rel=1e-3)
     assert assumed == "lens: a field of view of 47.2 degrees over the longer side (1144 px)"
-    assert camera_with_lens((1000, 1000), focal_px=900.0)[1] is None
+    assert build_camera((1000, 1000), focal_px=900.0)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -48,15 +51,15 @@ def test_without_a_lens_the_training_datas_is_assumed_and_said_so():
 )
 def test_an_impossible_lens_is_refused(lens, message):
     with pytest.raises(UserError, match=message):
-        camera_with_lens((1000, 1000), **lens)
+        build_camera((1000, 1000), **lens)
 
 
 def test_another_lens_shows_the_model_the_same():
-    wide, _ = camera_with_lens((1000, 1000), focal_px=800.0)
-    tele, _ = camera_with_lens((1000, 1000), focal_px=1600.0)
+    wide, _ = build_camera((1000, 1000), focal_px=800.0)
+    tele, _ = build_camera((1000, 1000), focal_px=1600.0)
     about_middle = PIXELS - 500
     screens = [
-        screen_as_trained(about_middle * factor + 500, CERTAIN, camera, TrainedOn(rate_hz=30.0, focal=2.29), channels=3)
+        encode_keypoints(about_middle * factor + 500, CERTAIN, camera, SETTINGS)
         for factor, camera in ((1, wide), (2, tele))
     ]
     np.testing.assert_allclose(*screens, atol=1e-12)
@@ -64,16 +67,17 @@ def test_another_lens_shows_the_model_the_same():
 
 
 def test_where_the_training_lens_is_not_known_the_screen_is_the_cameras_own():
-    camera, _ = camera_with_lens((1000, 500), focal_px=800.0)
-    corners = np.array([[[0.0, 0.0], [1000.0, 500.0]]])
-    screen = screen_as_trained(corners, np.ones((1, 2)), camera, TrainedOn(60.0, None), channels=2)
-    np.testing.assert_allclose(screen, [[[-1, -0.5], [1, 0.5]]])
+    camera, _ = build_camera((1000, 500), focal_px=800.0)
+    corners = np.zeros((1, 17, 2))
+    corners[:, 1:] = [1000.0, 500.0]
+    screen = encode_keypoints(corners, np.ones((1, 17)), camera, replace(SETTINGS, focal=None, channels=2))
+    np.testing.assert_allclose(screen[0, :2], [[-1, -0.5], [1, 0.5]])
 
 
 def test_seen_joints_stay_and_unseen_ones_are_put_near_their_place():
     hidden = PIXELS.copy()
     hidden[:, [5, 6, 13]] = np.nan
-    placed = place_unseen(hidden, H36M_17)
+    placed = place_unseen_joints(hidden, H36M_17)
     seen = np.isfinite(hidden)
     np.testing.assert_array_equal(placed[seen], hidden[seen])
     height_px = PIXELS[:, 3, 1] - PIXELS[:, 10, 1]
@@ -84,7 +88,7 @@ def test_a_missing_root_is_placed_too_and_frames_without_joints_stay_empty():
     hidden = PIXELS.copy()
     hidden[:, 0] = np.nan
     hidden[3] = np.nan
-    placed = place_unseen(hidden, H36M_17)
+    placed = place_unseen_joints(hidden, H36M_17)
     assert np.isnan(placed[3]).all()
     assert np.isfinite(np.delete(placed, 3, axis=0)).all()
 
@@ -95,4 +99,4 @@ def test_every_joint_has_a_standing_height():
 
 def test_a_keypoint_may_lie_a_tenth_of_the_image_outside():
     pixels = np.array([[[-9.0, 5.0], [-11.0, 5.0], [50.0, 221.0], [np.nan, np.nan]]])
-    np.testing.assert_array_equal(inside_image(pixels, (100, 200)), [[True, False, False, True]])
+    np.testing.assert_array_equal(find_inside(pixels, (100, 200)), [[True, False, False, True]])
