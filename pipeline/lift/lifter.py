@@ -33,10 +33,10 @@ from pipeline.poses.windows import FrameTable, spans_of_lengths
 from pipeline.system.errors import UserError
 
 SHIPPED = Path("data/checkpoints/cmu-det-f27-rayformer/run0")
-STRIDE = 9
+STRIDE = 9  # frames kept from the middle of each window: a third of the shipped model's
 MAX_GAP_S = 0.25
 MIN_CONFIDENCE = 0.3
-DEPTH_SIGMA_S = 0.2
+DEPTH_SIGMA_S = 0.2  # of the Gaussian over time that filters a person's distance
 WINDOWS_PER_BATCH = 64
 BODY_SIZE = "body size: as the model predicts it, which scales the distance too"
 
@@ -212,7 +212,7 @@ class Lifter:
 
 
 def select_tracks(recording: Recording, persons: Sequence[str] | None) -> list[Track]:
-    """Returns the tracks of the persons named, or all. Raises UserError if there is nobody, or one who is named not."""
+    """Returns the tracks of the persons named, or all. Raises UserError if there is nobody, or not who is named."""
     names = [track.person for track in recording.tracks]
     if not names:
         raise UserError(f"{recording.source}: expected at least one person, found none in {recording.frames} frames")

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from pipeline.poses.frames import find_runs
 
-REWEIGHTINGS = 6
+REWEIGHTINGS = 6  # after them the path of docs/examples/soccer.npz moves by less than 0.1 mm
 OFF_SHARE = 0.02  # of the person's size in the image: a joint that is off by more counts less than half
 NEAREST_M = 0.1  # least depth of a joint in a step of the fit, so that no weight is infinite
 
@@ -32,13 +32,14 @@ def fit_root_path(
     if not enough.any():
         return root_m
     counts = counts[enough]
-    u, v = (np.where(counts, rays[enough, :, axis], 0.0) for axis in range(2))
-    x, y, z = (np.where(counts, joints_m[enough, :, axis], 0.0) for axis in range(3))
+    uv = np.stack([np.where(counts, rays[enough, :, axis], 0.0) for axis in range(2)])
+    xyz = np.stack([np.where(counts, joints_m[enough, :, axis], 0.0) for axis in range(3)])
     trust = np.where(counts, confidence[enough], 0.0)
-    size = np.maximum(_measure_spread(u, v, trust), 1e-6)[:, None]
+    size = np.maximum(_measure_spread(uv, trust), 1e-6)[:, None]
+    (u, v), (x, y, z) = uv, xyz
     weight = trust
     for _ in range(REWEIGHTINGS):
-        place_m = _solve(u, v, x, y, z, weight)
+        place_m = _solve(uv, xyz, weight)
         depth_m = np.maximum(z + place_m[:, 2:], NEAREST_M)
         off = np.hypot((x + place_m[:, :1]) / depth_m - u, (y + place_m[:, 1:2]) / depth_m - v)
         weight = trust / depth_m**2 / (1 + (off / (OFF_SHARE * size)) ** 2)
@@ -60,10 +61,9 @@ def smooth_depth(root_camera_m: Float[np.ndarray, "F 3"], *, sigma_frames: float
     return smoothed_m
 
 
-def _measure_spread(
-    u: Float[np.ndarray, "F J"], v: Float[np.ndarray, "F J"], trust: Float[np.ndarray, "F J"]
-) -> Float[np.ndarray, " F"]:
+def _measure_spread(uv: Float[np.ndarray, "2 F J"], trust: Float[np.ndarray, "F J"]) -> Float[np.ndarray, " F"]:
     """Returns about the person's size in the image, as four times the root mean square distance from the middle."""
+    u, v = uv
     total = trust.sum(1)
     middle_u, middle_v = ((values * trust).sum(1) / total for values in (u, v))
     squares = (u - middle_u[:, None]) ** 2 + (v - middle_v[:, None]) ** 2
@@ -71,14 +71,10 @@ def _measure_spread(
 
 
 def _solve(
-    u: Float[np.ndarray, "F J"],
-    v: Float[np.ndarray, "F J"],
-    x: Float[np.ndarray, "F J"],
-    y: Float[np.ndarray, "F J"],
-    z: Float[np.ndarray, "F J"],
-    weight: Float[np.ndarray, "F J"],
+    uv: Float[np.ndarray, "2 F J"], xyz: Float[np.ndarray, "3 F J"], weight: Float[np.ndarray, "F J"]
 ) -> Float[np.ndarray, "F 3"]:
     """Solves t_x - u t_z = u z - x and t_y - v t_z = v z - y by weighted least squares, from the normal equations."""
+    (u, v), (x, y, z) = uv, xyz
     a, b = u * z - x, v * z - y
     total = weight.sum(1)
     mean_u, mean_v, mean_a, mean_b = ((weight * values).sum(1) / total for values in (u, v, a, b))

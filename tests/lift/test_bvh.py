@@ -23,7 +23,7 @@ STILL = RigidTransform()
 
 
 def read_back(path):
-    """Joint positions (F J 3) of every named joint in a BVH file, by PyMotion, and the file's own content."""
+    """Returns the positions (F J 3) of every named joint in a BVH file, by PyMotion, and the file's content."""
     bvh = BVH()
     bvh.load(str(path))
     rotations, positions, parents, offsets, _, _ = bvh.get_data()
@@ -31,8 +31,8 @@ def read_back(path):
     return dict(zip(bvh.data["names"].tolist(), np.moveaxis(joints_m, 1, 0), strict=True)), bvh.data
 
 
-def with_constant_limbs(joints_m, skeleton):
-    """Every bone in its own direction, as long as its median: written apart from the module that is tested."""
+def fix_limb_lengths(joints_m, skeleton):
+    """Returns the joints with every bone as long as its median: written apart from the module that is tested."""
     constant_m = joints_m.copy()
     order = [skeleton.root]
     for joint in order:
@@ -45,12 +45,12 @@ def with_constant_limbs(joints_m, skeleton):
     return constant_m
 
 
-def as_bvh(joints_world_m):
+def turn_to_bvh(joints_world_m):
     return joints_world_m[..., [0, 2, 1]] * [1, 1, -1]
 
 
-def written(tmp_path, joints_world_m, skeleton):
-    """A person whose joints these are, written; the only file."""
+def write(tmp_path, joints_world_m, skeleton):
+    """Writes a person whose joints these are and returns the only file."""
     frames = len(joints_world_m)
     root_m = joints_world_m[:, skeleton.root]
     person = replace(lifted_person(frames), joints_camera_m=joints_world_m - root_m[:, None], root_camera_m=root_m)
@@ -64,7 +64,7 @@ def test_a_walker_comes_back_to_the_millimetre(tmp_path):
     lifted = lifted_walkers(person, frames=60)
     (path,) = write_bvh(tmp_path / "walk.bvh", lifted, person)
     joints_m, content = read_back(path)
-    expected_m = as_bvh(lifted.joints_world_m(person))  # the walker's limbs are constant
+    expected_m = turn_to_bvh(lifted.joints_world_m(person))  # the walker's limbs are constant
     for joint, name in enumerate(NAMES):
         np.testing.assert_allclose(joints_m[name], expected_m[:, joint], atol=1e-4)
     assert content["frame_time"] == pytest.approx(1 / RATE_HZ)
@@ -78,14 +78,14 @@ def test_any_motion_of_any_layout_comes_back_with_constant_limbs(tmp_path, skele
         size=(1, len(skeleton.joints), 3)
     )
     joints_m = joints_m.astype(np.float64)
-    read_m, _ = read_back(written(tmp_path, joints_m, skeleton))
-    expected_m = as_bvh(with_constant_limbs(joints_m, skeleton))
+    read_m, _ = read_back(write(tmp_path, joints_m, skeleton))
+    expected_m = turn_to_bvh(fix_limb_lengths(joints_m, skeleton))
     for joint, name in enumerate(skeleton.joints):
         np.testing.assert_allclose(read_m[name.replace("/", "_")], expected_m[:, joint], atol=1e-3)
 
 
 def test_limbs_are_as_long_as_their_median(tmp_path):
-    _, content = read_back(written(tmp_path, walker_of_changing_size(), H36M_17))
+    _, content = read_back(write(tmp_path, walker_of_changing_size(), H36M_17))
     offsets_m = dict(zip(content["names"].tolist(), content["offsets"], strict=True))
     assert offsets_m["RKnee"] == pytest.approx([0, -0.45, 0], abs=1e-5)
     assert offsets_m["LElbow"] == pytest.approx([np.linalg.norm(BONES["LElbow"][0]), 0, 0], abs=1e-5)
@@ -128,7 +128,7 @@ def test_a_bone_without_length_keeps_its_direction(tmp_path):
     joints_m = lifted_walkers(person, frames=6).joints_world_m(person)
     joints_m[:, 10] = joints_m[:, 9]  # no neck
     joints_m[2, 3] = joints_m[2, 2]  # a shin lost in one frame
-    read_m, content = read_back(written(tmp_path, joints_m, H36M_17))
+    read_m, content = read_back(write(tmp_path, joints_m, H36M_17))
     np.testing.assert_allclose(read_m["Head"], read_m["Neck_Nose"], atol=1e-6)
     assert np.isfinite(content["rotations"]).all()
     thigh_m, shin_m = read_m["RKnee"][2] - read_m["RHip"][2], read_m["RFoot"][2] - read_m["RKnee"][2]

@@ -193,8 +193,8 @@ def test_two_files_of_one_frame_are_refused(tmp_path):
     ("change", "message"),
     [
         (lambda people: [], "expected at least one person, found none in 12 frames"),
-        (lambda people: [one * [1, 1, 0] for one in people], "expected at least one person, found none"),
-        (lambda people: [one + np.array([5000, 0, 0]) for one in people], "expected keypoints inside the image"),
+        (lambda people: [person * [1, 1, 0] for person in people], "expected at least one person, found none"),
+        (lambda people: [person + np.array([5000, 0, 0]) for person in people], "expected keypoints inside the image"),
     ],
     ids=["nobody", "all confidences zero", "outside the image"],
 )

@@ -29,7 +29,7 @@ COMPONENTS = {5121: "u1", 5125: "<u4", 5126: "<f4"}
 
 
 def read_glb(path):
-    """The JSON of a file, and a function that gives an accessor's numbers."""
+    """Returns the JSON of a file, and a function that returns an accessor's numbers."""
     content = path.read_bytes()
     magic, version, length = struct.unpack_from("<4sII", content)
     assert (magic, version, length) == (b"glTF", 2, len(content))
@@ -42,14 +42,14 @@ def read_glb(path):
     def numbers(place):
         accessor = document["accessors"][place]
         view = document["bufferViews"][accessor["bufferView"]]
-        own = binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
-        return np.frombuffer(own, COMPONENTS[accessor["componentType"]]).reshape(-1, TYPES[accessor["type"]])
+        part = binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
+        return np.frombuffer(part, COMPONENTS[accessor["componentType"]]).reshape(-1, TYPES[accessor["type"]])
 
     return document, numbers
 
 
-def played(path, *, frame, animation=0):
-    """4 x 4 matrices of all nodes in the world, by name, at a frame that has keys."""
+def play(path, *, frame, animation=0):
+    """Returns 4 x 4 matrices of all nodes in the world, by number, at a frame that has keys."""
     document, numbers = read_glb(path)
     nodes = document["nodes"]
     moved = [dict(node) for node in nodes]
@@ -62,10 +62,12 @@ def played(path, *, frame, animation=0):
 
     def place_node(index, above):
         node = moved[index]
-        own = np.eye(4)
-        own[:3, :3] = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix() * node.get("scale", [1, 1, 1])
-        own[:3, 3] = node.get("translation", [0, 0, 0])
-        worlds[index] = above @ own
+        local = np.eye(4)
+        local[:3, :3] = Rotation.from_quat(node.get("rotation", [0, 0, 0, 1])).as_matrix() * node.get(
+            "scale", [1, 1, 1]
+        )
+        local[:3, 3] = node.get("translation", [0, 0, 0])
+        worlds[index] = above @ local
         for child in node.get("children", []):
             place_node(child, worlds[index])
 
@@ -74,24 +76,24 @@ def played(path, *, frame, animation=0):
     return document, numbers, worlds
 
 
-def skinned(path, *, frame):
-    """Points of the first person's body in the world, and the material of each."""
-    document, numbers, worlds = played(path, frame=frame)
+def find_skin(path, *, frame):
+    """Returns points of the first person's body in the world, and the material of each."""
+    document, numbers, worlds = play(path, frame=frame)
     skin = document["skins"][0]
     inverse_bind = numbers(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
     matrices = np.stack([worlds[joint] for joint in skin["joints"]]) @ inverse_bind
     points, materials = [], []
     for primitive in document["meshes"][0]["primitives"]:
         at_rest = numbers(primitive["attributes"]["POSITION"])
-        own = matrices[numbers(primitive["attributes"]["JOINTS_0"])[:, 0]]
-        points.append(np.einsum("vrc,vc->vr", own, np.c_[at_rest, np.ones(len(at_rest))])[:, :3])
+        moves = matrices[numbers(primitive["attributes"]["JOINTS_0"])[:, 0]]
+        points.append(np.einsum("vrc,vc->vr", moves, np.c_[at_rest, np.ones(len(at_rest))])[:, :3])
         materials += [document["materials"][primitive["material"]]["name"]] * len(at_rest)
     return np.concatenate(points), np.array(materials)
 
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory):
-    """A walker, and a second one who comes late, is lost for a while, and leaves early."""
+    """Two walkers; the second comes late, is lost for a while, and leaves early."""
     late = lifted_person(20, name="person 2", first_frame=10, start=3.0)
     joints_m = late.joints_camera_m.copy()
     joints_m[5:8] = np.nan
@@ -112,7 +114,7 @@ def test_the_validator_of_the_format_finds_no_fault(walk):
 @pytest.mark.parametrize("frame", [0, 7, 39])
 def test_joints_are_where_they_were_lifted(walk, frame):
     lifted, path = walk
-    document, _, worlds = played(path, frame=frame)
+    document, _, worlds = play(path, frame=frame)
     places = {document["nodes"][index]["name"]: world[:3, 3] for index, world in sorted(worlds.items(), reverse=True)}
     expected_m = lifted.joints_world_m(lifted.people[0])[frame][:, [0, 2, 1]] * [1, 1, -1]
     for joint, name in enumerate(H36M_17.joints):
@@ -121,7 +123,7 @@ def test_joints_are_where_they_were_lifted(walk, frame):
 
 def test_the_body_moves_with_the_joints_and_its_left_is_left(walk):
     lifted, path = walk
-    points_m, materials = skinned(path, frame=12)
+    points_m, materials = find_skin(path, frame=12)
     joints_m = lifted.joints_world_m(lifted.people[0])[12][:, [0, 2, 1]] * [1, 1, -1]
     away_m = np.linalg.norm(points_m[:, None] - joints_m, axis=-1)
     assert (away_m.min(0) < 0.1).all()  # a limb ends at every joint
@@ -145,9 +147,9 @@ def test_limbs_are_closed_and_seen_from_outside(walk):
     ("frame", "size"), [(0, 0), (9, 0), (10, 1), (14, 1), (15, 0), (17, 0), (18, 1), (29, 1), (30, 0)]
 )
 def test_who_is_not_there_has_size_zero(walk, frame, size):
-    document, _, worlds = played(walk[1], frame=frame, animation=1)
-    (own,) = [index for index, node in enumerate(document["nodes"]) if node["name"] == "person 2"]
-    assert np.linalg.norm(worlds[own][:3, :3], axis=0) == pytest.approx([size] * 3)
+    document, _, worlds = play(walk[1], frame=frame, animation=1)
+    (node,) = [index for index, content in enumerate(document["nodes"]) if content["name"] == "person 2"]
+    assert np.linalg.norm(worlds[node][:3, :3], axis=0) == pytest.approx([size] * 3)
 
 
 def test_what_was_assumed_is_written_into_the_file(walk):

@@ -16,7 +16,7 @@ from tests.fixtures.lifting import track_of, walker_keypoints
 LIMBS = [name for name in H36M_17.joints if name[0] in "LR"]
 
 
-def track_in(layout: str, frames: int = 9) -> Track:
+def make_track(layout: str, frames: int = 9) -> Track:
     keypoints = convert_layout(walker_keypoints(frames, jitter_px=3.0), layout)
     return Track("0", layout, 0, keypoints[..., :2], keypoints[..., 2])
 
@@ -43,7 +43,7 @@ def test_a_layout_is_a_tree_with_two_sides(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_limbs_keep_their_pixels_and_their_confidence(layout):
-    original, found = track_of(walker_keypoints(9, jitter_px=3.0)), convert_to_h36m17(track_in(layout))
+    original, found = track_of(walker_keypoints(9, jitter_px=3.0)), convert_to_h36m17(make_track(layout))
     for name in LIMBS:
         joint = H36M_17.joints.index(name)
         np.testing.assert_array_equal(found.pixels[:, joint], original.pixels[:, joint])
@@ -52,7 +52,7 @@ def test_limbs_keep_their_pixels_and_their_confidence(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_mirrored_person_gives_the_mirrored_joints(layout):
-    track, mirrored = track_in(layout), list(LAYOUTS[layout].mirrored)
+    track, mirrored = make_track(layout), list(LAYOUTS[layout].mirrored)
     other = replace(track, pixels=track.pixels[:, mirrored] * [-1, 1], confidence=track.confidence[:, mirrored])
     found = convert_to_h36m17(other)
     np.testing.assert_allclose(
@@ -62,7 +62,7 @@ def test_a_mirrored_person_gives_the_mirrored_joints(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_moved_and_scaled_person_gives_the_joints_moved_and_scaled(layout):
-    track = track_in(layout)
+    track = make_track(layout)
     found = convert_to_h36m17(replace(track, pixels=2 * track.pixels + [30, -7]))
     np.testing.assert_allclose(found.pixels, 2 * convert_to_h36m17(track).pixels + [30, -7], rtol=0, atol=1e-9)
 
@@ -70,19 +70,19 @@ def test_a_moved_and_scaled_person_gives_the_joints_moved_and_scaled(layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_trunk_runs_from_the_hip_up_to_the_head(layout):
     joints = [H36M_17.joints.index(name) for name in ("Hip", "Spine", "Thorax", "Neck/Nose", "Head")]
-    heights = convert_to_h36m17(track_in(layout)).pixels[:, joints, 1]
+    heights = convert_to_h36m17(make_track(layout)).pixels[:, joints, 1]
     assert (np.diff(heights, axis=1) < 0).all()  # pixels count downwards
 
 
 def test_a_face_seen_from_the_side_still_has_a_head():
-    track = track_in("coco17")
+    track = make_track("coco17")
     track.pixels[:, LAYOUTS["coco17"].joints.index("LEar")] = np.nan
     head = H36M_17.joints.index("Head")
     assert np.isfinite(convert_to_h36m17(track).pixels[:, head]).all()
 
 
 def test_a_derived_joint_is_unseen_if_what_it_comes_from_is():
-    track = track_in("coco17")
+    track = make_track("coco17")
     track.pixels[:, LAYOUTS["coco17"].joints.index("LHip")] = np.nan
     found = convert_to_h36m17(track)
     unseen = {name for joint, name in enumerate(H36M_17.joints) if np.isnan(found.pixels[:, joint]).all()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class _Document:
         values.append(value)
         return len(values) - 1
 
-    def array(self, values: np.ndarray, kind: str, *, target: int | None = None, bounds: str = "") -> int:
-        """Appends an array, (count,) or (count, components), as an accessor of type `kind` and returns its place."""
+    def array(self, values: np.ndarray, kind: str, *, target: int | None = None, bounds: bool = False) -> int:
+        """Appends an array, (count,) or (count, components), as an accessor of type `kind`, and returns its place."""
         component = {"f": FLOAT, "u": INDEX if values.dtype.itemsize == 4 else BYTE}[values.dtype.kind]
         view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.binary), "byteLength": values.nbytes}
         self.binary += values.tobytes()
@@ -153,7 +154,7 @@ def _add_animation(
         samplers.append({"input": time, "output": output, "interpolation": interpolation})
 
     def add_times(numbers: Int[np.ndarray, " F"]) -> int:
-        return document.array((numbers / lifted.rate_hz).astype("<f4"), "SCALAR", bounds="min and max")
+        return document.array((numbers / lifted.rate_hz).astype("<f4"), "SCALAR", bounds=True)
 
     time = add_times(frames)
     move(top + 1, "translation", time, joints_m[:, lifted.out_skeleton.root], "VEC3")
@@ -176,35 +177,35 @@ def _add_mesh(
     """Adds a rounded limb for every bone, moved by the node that aims along it, in a primitive for each side."""
     primitives = []
     for side, colour in zip(SIDES, colours, strict=True):
-        limbs = [
-            (*_limb(rig, node), node)
+        nodes = [
+            node
             for node, aim in enumerate(rig.aims)
             if aim >= 0 and _side(skeleton, aim) == side and np.linalg.norm(_bone(rig, node)[1]) > 1e-6
         ]
-        if not limbs:
-            continue
-        count = len(limbs[0][0])
-        points = np.concatenate([limb[0] for limb in limbs]).astype("<f4")
-        normals = np.concatenate([limb[1] for limb in limbs]).astype("<f4")
-        triangles = np.concatenate([_triangles() + count * place for place in range(len(limbs))]).astype("<u4")
-        nodes = np.zeros((len(points), 4), dtype="<u1")
-        nodes[:, 0] = np.repeat([limb[2] for limb in limbs], count)
-        weights = np.tile(np.array([1, 0, 0, 0], dtype="<f4"), (len(points), 1))
-        pbr = {"baseColorFactor": [*colour, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6}
-        attributes = {
-            "POSITION": document.array(points, "VEC3", target=ARRAY_BUFFER, bounds="min and max"),
-            "NORMAL": document.array(normals, "VEC3", target=ARRAY_BUFFER),
-            "JOINTS_0": document.array(nodes, "VEC4", target=ARRAY_BUFFER),
-            "WEIGHTS_0": document.array(weights, "VEC4", target=ARRAY_BUFFER),
-        }
-        primitives.append(
-            {
-                "attributes": attributes,
-                "indices": document.array(rearrange(triangles, "t c -> (t c)"), "SCALAR", target=ELEMENT_BUFFER),
-                "material": document.add("materials", {"name": f"{name} {side}", "pbrMetallicRoughness": pbr}),
-            }
-        )
+        if nodes:
+            pbr = {"baseColorFactor": [*colour, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6}
+            limbs = _add_limbs(document, rig, nodes)
+            material = document.add("materials", {"name": f"{name} {side}", "pbrMetallicRoughness": pbr})
+            primitives.append(limbs | {"material": material})
     return document.add("meshes", {"name": name, "primitives": primitives})
+
+
+def _add_limbs(document: _Document, rig: Rig, nodes: Sequence[int]) -> dict[str, Any]:
+    """Adds the limbs that move with these nodes and returns what a primitive says of them."""
+    points, normals = zip(*(_limb(rig, node) for node in nodes), strict=True)
+    count = len(points[0])
+    triangles = np.concatenate([_triangles() + count * place for place in range(len(nodes))]).astype("<u4")
+    joints = np.zeros((count * len(nodes), 4), dtype="<u1")
+    joints[:, 0] = np.repeat(nodes, count)
+    weights = np.tile(np.array([1, 0, 0, 0], dtype="<f4"), (len(joints), 1))
+    attributes = {
+        "POSITION": document.array(np.concatenate(points).astype("<f4"), "VEC3", target=ARRAY_BUFFER, bounds=True),
+        "NORMAL": document.array(np.concatenate(normals).astype("<f4"), "VEC3", target=ARRAY_BUFFER),
+        "JOINTS_0": document.array(joints, "VEC4", target=ARRAY_BUFFER),
+        "WEIGHTS_0": document.array(weights, "VEC4", target=ARRAY_BUFFER),
+    }
+    indices = document.array(rearrange(triangles, "t c -> (t c)"), "SCALAR", target=ELEMENT_BUFFER)
+    return {"attributes": attributes, "indices": indices}
 
 
 def _side(skeleton: Skeleton, joint: int) -> str:
@@ -213,7 +214,7 @@ def _side(skeleton: Skeleton, joint: int) -> str:
 
 def _bone(rig: Rig, node: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], str]:
     """Returns where the bone at rest begins that a node aims along, where it goes, and the joint at its end."""
-    end = next(child for child in rig.children(node) if rig.joints[child] == rig.aims[node])
+    end = rig.end_of(node)
     return rig.rest_m[node], rig.offsets_m[end], rig.names[end]
 
 

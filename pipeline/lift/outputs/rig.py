@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.poses.skeleton import Skeleton
 
-SIDEWAYS = ("Hip", "Shoulder", "Elbow", "Wrist")  # where bones point at rest that lead to these joints of a side
-DOWN = ("Knee", "Foot")  # all others point up
+SIDEWAYS = ("Hip", "Shoulder", "Elbow", "Wrist")  # at rest the bones to these joints of a side point to that side,
+DOWN = ("Knee", "Foot")  # to these down, and all others up
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,13 @@ class Rig:
         """Returns the nodes that hang from `node`."""
         return [child for child, parent in enumerate(self.parents) if parent == node]
 
+    def end_of(self, node: int) -> int:
+        """Returns the node at the end of the bone that `node` aims along."""
+        return next(child for child in self.children(node) if self.joints[child] == self.aims[node])
+
     @property
     def rest_m(self) -> Float[np.ndarray, "N 3"]:
-        """Where the nodes are at rest, the root at zero."""
+        """The places of the nodes at rest, the root at zero."""
         rest_m = np.zeros_like(self.offsets_m)
         for node, parent in enumerate(self.parents):
             rest_m[node] = self.offsets_m[node] + (rest_m[parent] if parent >= 0 else 0)
@@ -91,7 +95,9 @@ def fit_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skel
         above = in_world[parent] if parent >= 0 else identity
         rotated = above
         if rig.aims[node] >= 0:
-            rotated = _swing(above.apply(_rest_bone(rig, node)), _bone(joints_m, rig.aims[node], skeleton)) * above
+            rotated = (
+                _swing(above.apply(rig.offsets_m[rig.end_of(node)]), _bone(joints_m, rig.aims[node], skeleton)) * above
+            )
             if rig.joints[node] >= 0:
                 rotated = _twist(rotated, joints_m, rig, node, skeleton) * rotated
         in_world.append(rotated)
@@ -119,12 +125,6 @@ def _rest_direction(skeleton: Skeleton, joint: int) -> Float[np.ndarray, "3"]:
     return np.array([0.0, -1.0 if kind in DOWN else 1.0, 0.0])
 
 
-def _rest_bone(rig: Rig, node: int) -> Float[np.ndarray, "3"]:
-    """Returns the bone at rest along which a node aims, in metres."""
-    target = next(child for child in rig.children(node) if rig.joints[child] == rig.aims[node])
-    return rig.offsets_m[target]
-
-
 def _bone(joints_m: Float[np.ndarray, "F J 3"], joint: int, skeleton: Skeleton) -> Float[np.ndarray, "F 3"]:
     return joints_m[:, joint] - joints_m[:, skeleton.parents[joint]]
 
@@ -149,14 +149,14 @@ def _twist(
     rotated: Rotation, joints_m: Float[np.ndarray, "F J 3"], rig: Rig, node: int, skeleton: Skeleton
 ) -> Rotation:
     """Returns the turn about the bone that a joint aims along which best fits the other bones that begin there."""
-    axis = rotated.apply(_rest_bone(rig, node))
+    axis = rotated.apply(rig.offsets_m[rig.end_of(node)])
     length_m = np.linalg.norm(axis, axis=1, keepdims=True)
     axis = np.divide(axis, length_m, out=np.zeros_like(axis), where=length_m > 1e-6)
     sine = cosine = np.zeros(len(joints_m))
     for helper in rig.children(node):
         if rig.joints[helper] >= 0:
             continue
-        source, target = rotated.apply(_rest_bone(rig, helper)), _bone(joints_m, rig.aims[helper], skeleton)
+        source, target = rotated.apply(rig.offsets_m[rig.end_of(helper)]), _bone(joints_m, rig.aims[helper], skeleton)
         along = einsum(axis, source, "f c, f c -> f") * einsum(axis, target, "f c, f c -> f")
         sine = sine + einsum(axis, np.cross(source, target), "f c, f c -> f")
         cosine = cosine + einsum(source, target, "f c, f c -> f") - along
