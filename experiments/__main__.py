@@ -82,16 +82,6 @@ def comparisons_report(rows: Rows, folder: Path = Path("experiments/comparisons"
     comparisons_report(rows, results=folder / "results", cost=folder / "cost.json", out=folder)
 
 
-@app.command("large_report")
-def large_report(
-    rows: Rows, folder: Path = Path("experiments/comparisons/large"), reports: Path = Path("reports")
-) -> None:
-    """Metrics of long runs -> a table."""
-    from experiments.comparisons.report import large_report
-
-    large_report(rows, results=folder / "results", reports=reports, out=folder)
-
-
 def main() -> None:
     """Entry point of `python -m experiments`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,4 +1,4 @@
-"""Stages comparisons_report and large_report: what short and long runs scored -> a page with tables, and a figure.
+"""Stage comparisons_report: what short runs scored -> a page with tables, and a figure.
 
 All numbers are from the files of evaluate_5runs and training_cost.
 """
@@ -108,29 +108,6 @@ def comparisons_report(rows: Sequence[str], *, results: Path, cost: Path, out: P
     with new_folder(out / "figures") as figures, mpl.rc_context({"svg.hashsalt": "poselift", "svg.fonttype": "path"}):
         _figure(shown, scored, figures / "ablation.svg")
     write_text(out / "README.md", _page(shown, scored, seconds))
-
-
-def large_report(rows: Sequence[str], *, results: Path, reports: Path, out: Path) -> None:
-    """Write out/README.md: the long runs beside the row of 27 frames of the results table with the same keypoints.
-
-    Raises UserError if a row has no metrics.
-    """
-    shown: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        short_row = f"cmu-{parse_row(row).keypoints}-f27-rayformer"
-        shown[short_row] = _read(reports / "metrics" / f"{short_row}.json")
-        shown[row] = _read(results / "metrics" / f"{row}.json")
-    lines = []
-    for row, record in shown.items():
-        figures = [_value(record[metric]) for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm", "mpjve_mm")]
-        lines.append([row, str(len(record["mpjpe_mm"]["runs"])), *figures])
-    parts = [
-        "# Long runs",
-        "Written by the stage large_report of `dvc.yaml`; do not edit. Test split, in mm, by the protocol of "
-        "the results table; mean ± sample standard deviation where there are several runs.",
-        _table(["row", "runs", "MPJPE", "P-MPJPE", "N-MPJPE", "MPJVE"], lines),
-    ]
-    write_text(out / "README.md", "\n\n".join(parts) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

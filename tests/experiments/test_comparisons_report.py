@@ -1,4 +1,4 @@
-"""The pages of short and long runs say what the metrics files say, and what of it stands out from the spread."""
+"""The page says what the metrics files say, and what of it stands out from the spread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments.comparisons.report import COMPARISONS, comparisons_report, difference, large_report
+from experiments.comparisons.report import COMPARISONS, comparisons_report, difference
 from pipeline.config.params import load_params, recipe_for
 from pipeline.config.rows import parse_row
 from pipeline.system.errors import UserError
@@ -95,20 +95,7 @@ def test_a_row_of_no_comparison_or_without_metrics_is_refused(results):
         write_page(results, [*ROWS, "cmu-gt-f27-poseformer"])
 
 
-def test_long_runs_stand_beside_the_short_ones_of_the_same_keypoints(tmp_path):
-    for folder, row, runs_mm in (
-        ("results", "cmu-gt-f81-long", (30.0,)),
-        ("reports", "cmu-gt-f27-rayformer", (38.0, 39.0)),
-    ):
-        (tmp_path / folder / "metrics").mkdir(parents=True)
-        write_json(tmp_path / folder / "metrics" / f"{row}.json", record(row, runs_mm))
-    large_report(["cmu-gt-f81-long"], results=tmp_path / "results", reports=tmp_path / "reports", out=tmp_path)
-    page = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "| cmu-gt-f27-rayformer | 2 | 38.5 ± 0.7 | 38.5 ± 0.7 | 38.5 ± 0.7 | – |" in page
-    assert "| cmu-gt-f81-long | 1 | 30.0 | 30.0 | 30.0 | – |" in page
-
-
-@pytest.mark.parametrize("group", ["experiments/comparisons", "experiments/comparisons/large"])
+@pytest.mark.parametrize("group", ["experiments/comparisons"])
 def test_the_rows_of_a_group_have_recipes_and_are_all_reported(group):
     stages = yaml.safe_load((PROJECT / group / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     rows = stages["prepare_data"]["matrix"]["row"]
@@ -118,13 +105,13 @@ def test_the_rows_of_a_group_have_recipes_and_are_all_reported(group):
         recipe_for(parse_row(row), params, where=group)
     assert stages["train"]["matrix"]["row"] == stages["evaluate_5runs"]["matrix"]["row"] == rows
     assert stages["train"]["matrix"]["seed"] == list(params.seeds)
-    assert stages["large_report" if group.endswith("large") else "comparisons_report"]["cmd"].split()[4:] == rows
+    assert stages["comparisons_report"]["cmd"].split()[4:] == rows
     if group == "experiments/comparisons":
         spoken_of = {row for comparison in COMPARISONS for row in (comparison.reference, *comparison.others)}
         assert set(rows) == spoken_of
 
 
-@pytest.mark.parametrize("group", ["experiments/comparisons", "experiments/comparisons/large"])
+@pytest.mark.parametrize("group", ["experiments/comparisons"])
 def test_the_stages_of_a_group_depend_on_what_the_stages_of_the_table_do(group):
     main, own = (
         yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
