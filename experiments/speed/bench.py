@@ -1,6 +1,6 @@
 """What training and evaluation cost on this machine: measured, held against what the machine can do, and written down.
 
-`machine` measures the machine, `workload` makes data and steps, `training` and `scaling` measure, `report` lays out.
+`machine` measures the machine, `workload` makes data and steps, `training` measures, `report` lays out.
 The yardstick is `literal_poseformer`, which runs in the same process and in turns with what it is compared to.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments.speed import machine, scaling, training
+from experiments.speed import machine, training
 from experiments.speed.report import page
 from experiments.speed.workload import settings_of
 from pipeline.system.device import torch_device
@@ -64,16 +64,6 @@ def bench(
         evaluated["default_training_ratio"] = default["output_frames_per_s"] / literal
         found["published_step"] += compared
         found["published_evaluation"].append(evaluated)
-    log.info("growth, memory, tracking")
-    found["growth_with_frames"] = [
-        one for name in ("poseformer", "rayformer") for one in scaling.growth_with_frames(name, settings, turns=turns)
-    ]
-    found["memory"] = scaling.memory_over_epochs(settings)
-    found["growth_with_data"] = scaling.growth_with_data(settings)
-    step_s = next(one["step_ms"] for one in steps if one["model"] == "rayformer") / 1000
-    found["tracking"] = scaling.cost_of_tracking(settings, step_s=step_s)
-    log.info("an epoch of Human3.6M's size")
-    found["human36m"] = [scaling.human36m_epoch(name, settings, frames=81) for name in ("rayformer", "poseformer")]
     found["load_at_end"] = machine.load()
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{machine.file_name(about)}.md"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
@@ -17,7 +16,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-STATUS = Path("/proc/self/status")
 MATRIX = {"cpu": 2048, "cuda": 8192}  # rows of the square matrices whose product is the peak
 COPIED_BYTES = 1 << 28
 
@@ -154,26 +152,3 @@ def saved_bytes(model: nn.Module, example: torch.Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         model(example)
     return sum(storage.nbytes() for storage in kept.values())
-
-
-def resident_mb(line: str = "VmRSS") -> float | None:
-    """Memory of this process, files it has mapped included; None where the system does not tell.
-
-    With "VmHWM" the most that it ever was, with "RssAnon" without the files.
-    """
-    if not STATUS.exists():
-        return None
-    found = re.search(rf"^{line}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)
-    return round(int(found[1]) / 1024, 1) if found else None
-
-
-def in_use_mb() -> float | None:
-    """Memory of this process without what its allocator holds for later, which it is made to give back.
-
-    None where the system does not tell or the C library is not glibc.
-    """
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return None
-    return resident_mb()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
 from typing import Any
 
 
@@ -74,64 +73,6 @@ def page(found: Mapping[str, Any]) -> str:
                 for o in found["published_evaluation"]
             ],
         ),
-        "## An epoch of Human3.6M's size",
-        _table(
-            ("model", "frames", "windows", "seconds", ""),
-            [(o["model"], o["frames"], o["windows"], f"{o['seconds']:.0f}", o["how"]) for o in found["human36m"]],
-        ),
-        "## Growth",
-        _table(
-            ("model", "frames", "batch", "ms", "us per frame", "GFLOP"),
-            [
-                (
-                    o["model"],
-                    o["frames"],
-                    o["batch_windows"],
-                    _ms(o["step_ms"]),
-                    f"{o['us_per_frame']:.1f}",
-                    f"{o['gflop']:.1f}",
-                )
-                for o in found["growth_with_frames"]
-            ],
-        ),
-        _table(
-            ("data", "frames", "prepare s", "peak MB", "epoch s", "steps", "tables MB", "training MB", "mapped MB"),
-            [
-                (
-                    f"x{o['factor']}",
-                    o["frames"],
-                    f"{o['prepare_s']:.1f}",
-                    o["prepare_peak_mb"],
-                    f"{o['epoch_s']:.1f}",
-                    o["steps"],
-                    f"{o['table_mb']:.0f}",
-                    o["own_mb"],
-                    o["mapped_own_mb"],
-                )
-                for o in found["growth_with_data"]
-            ],
-        ),
-        "Training and mapped: memory of the process at the end, files not counted, with the data in memory and with the"
-        " data mapped from files.",
-        "## Memory",
-        _table(
-            ("model", "frames", "batch", "MB held after epochs", "in use after the first, the last", "peak MB"),
-            [
-                (
-                    o["model"],
-                    o["frames"],
-                    o["batch_windows"],
-                    _by_quarters(o["after_each_epoch_mb"]),
-                    ", ".join("?" if value is None else f"{value:.0f}" for value in o["in_use_mb"]),
-                    o["peak_mb"] if o["peak_of_card_mb"] is None else f"{o['peak_of_card_mb']:.0f} on the card",
-                )
-                for o in found["memory"]
-            ],
-        ),
-        f"Means of the quarters of {len(found['memory'][0]['after_each_epoch_mb'])} epochs, in brackets the lowest and"
-        " the highest of the last quarter. In use: without what the allocator keeps of memory that was freed.",
-        "## Tracking",
-        _tracking(found["tracking"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -139,14 +80,6 @@ def page(found: Mapping[str, Any]) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def _by_quarters(values_mb: Sequence[float]) -> str:
-    """The means of four quarters, so that growth shows beside the ups and downs of an allocator."""
-    size = len(values_mb) // 4
-    quarters = [values_mb[start : start + size] for start in range(0, 4 * size, size)]
-    last = quarters[-1]
-    return f"{', '.join(f'{mean(quarter):.0f}' for quarter in quarters)} ({min(last):.0f} to {max(last):.0f})"
 
 
 def _ms(value: float) -> str:
@@ -196,14 +129,4 @@ def _phase_cells(one: Mapping[str, Any]) -> tuple[Any, ...]:
         *(_ms(value) for value in one["phases_ms"].values()),
         f"{one['data_percent']:.1f}",
         "" if anew is None else f"{_ms(anew['gt'])}, {_ms(anew['det'])}",
-    )
-
-
-def _tracking(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "Not measured: wandb is not installed."
-    return (
-        f"A run of {found['epochs']} epochs of {found['steps_per_epoch']} steps trains for {found['training_s']:.1f} s."
-        f" Tracking offline adds {found['percent_of_epochs']:.3f} % of that in its epochs, and"
-        f" {found['start_and_finish_s']:.1f} s once to start and to finish, {found['percent_of_run']:.1f} % in all."
     )

@@ -13,7 +13,7 @@ from torch import nn
 
 from experiments.speed import machine, training, workload
 from experiments.speed.literal_poseformer import LiteralPoseFormer, predict_clip
-from experiments.speed.report import _by_quarters, page
+from experiments.speed.report import page
 from models.layers import DropPath
 from pipeline.poses.skeleton import H36M_17
 from pipeline.poses.windows import FrameTable, predict_frames
@@ -84,10 +84,6 @@ def test_a_ratio_is_of_the_fastest_turns_and_its_range_is_of_the_turns():
 )
 def test_a_report_is_called_after_the_card_or_else_the_processor(machine_is, name):
     assert machine.file_name(machine_is) == name
-
-
-def test_memory_over_epochs_is_shown_by_quarters():
-    assert _by_quarters([1.0, 3.0, 4.0, 4.0, 5.0, 7.0, 8.0, 10.0]) == "2, 4, 6, 9 (8 to 10)"
 
 
 @pytest.mark.parametrize("batch_windows", [1, 7, 20])
