@@ -78,12 +78,18 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, tf32 or bf16")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
-    turns: Annotated[int, typer.Option(help="In which what is compared is measured.", min=1)] = 3,
+    turns: Annotated[int, typer.Option(help="How often what is compared is measured.", min=1)] = 3,
+    only: Annotated[str | None, typer.Option(help="models, lift_speed or lift_accuracy, not all three")] = None,
 ) -> None:
-    """What training and evaluation cost on this machine, beside the published loop and the machine's own limits."""
+    """Measures what training, evaluation and lifting cost on this machine, and how well lifting does."""
     from experiments.speed.bench import bench
+    from experiments.speed.networks import Settings
+    from pipeline.config.params import load_params
+    from pipeline.system.device import torch_device
 
-    print(bench(out, params_path=params, device_name=device, precision=precision, compiled=compiled, turns=turns))
+    settings = Settings(load_params(params), torch_device(device), precision, compiled)
+    for path in bench(out, settings, turns=turns, only=only):
+        print(path)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the pages of the experiments share: records are read, values and tables written, and figures saved."""
+"""What the pages of the experiments share: records are read, values and tables are written."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from pipeline.system.errors import UserError
-from pipeline.system.files import new_file
-
-SVG = {"svg.hashsalt": "poselift", "svg.fonttype": "path"}  # so that the same numbers give the same bytes
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -34,14 +27,3 @@ def mean_and_std(value: Mapping[str, Any]) -> str:
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Returns a table in Markdown."""
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in (header, ["---"] * len(header), *rows))
-
-
-def hide_frame(axes: Axes) -> None:
-    """Leaves the axes their left and lower line alone."""
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def save_svg(figure: Figure, path: Path) -> None:
-    """Writes the figure, the same bytes for the same figure."""
-    with new_file(path) as unfinished, mpl.rc_context(SVG):
-        figure.savefig(unfinished, format="svg", metadata={"Date": None})

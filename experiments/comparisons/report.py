@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from experiments.comparisons.rows import Comparisons, read_comparisons
-from experiments.pages import hide_frame, markdown_table, mean_and_std, read_record, save_svg
+from experiments.figures import hide_frame, save_svg
+from experiments.pages import markdown_table, mean_and_std, read_record
 from pipeline.config.rows import parse_row
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, write_text
