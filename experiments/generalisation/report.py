@@ -1,6 +1,6 @@
 """Stage generalisation_report: what was measured under other conditions -> a figure for each factor and a page.
 
-Reads results/<row>.json and, for actions, subsets and joints, reports/metrics/<row>.json. Writes figures/<factor>.svg
+Reads results/<row>.json and, for the subsets of the capture, reports/metrics/<row>.json. Writes figures/<factor>.svg
 and README.md, all of whose numbers are from those files.
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from experiments.figures import hide_frame, save_svg
 from experiments.generalisation.factors import FACTORS
@@ -23,7 +22,6 @@ from pipeline.system.files import new_folder, write_text
 from pipeline.visualization.figures import new_figure
 
 LINES = ("-", "--")
-GROUPS = {"per_action": "Actions", "per_subset": "Subsets of the capture", "per_joint": "Joints"}
 Records = Mapping[str, Mapping[str, Any]]  # row, without its dataset, -> content of its file
 Points = Sequence[Mapping[str, Any]]  # the settings of a factor in the record of a row
 
@@ -42,8 +40,6 @@ def generalisation_report(rows: Sequence[str], *, results: Path, reports: Path, 
     with new_folder(out / "figures") as figures:
         for factor in FACTORS:
             _draw_factor(factor, measured, figures / f"{factor}.svg")
-        for group, title in GROUPS.items():
-            _draw_group(group, title, metrics, figures / f"{group}.svg")
     write_text(out / "README.md", _page(measured, metrics))
 
 
@@ -105,7 +101,11 @@ def _draw_factor(factor: str, measured: Records, path: Path) -> None:
     axes.set(xlabel=FACTORS[factor].axis, ylabel="MPJPE, mm", ylim=(0, None))
     axes.grid(axis="y", color="0.9")
     axes.plot([], [], "o", color="0.3", markerfacecolor="white", markersize=9, label="as trained")
-    _finish_figure(figure, axes, FACTORS[factor].title, "\n".join(worst), path)
+    hide_frame(axes)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.suptitle(FACTORS[factor].title, x=0.02, ha="left", fontsize=12, fontweight="bold")
+    axes.set_title("\n".join(worst), loc="left", fontsize=8)
+    save_svg(figure, path)
 
 
 def _draw_curve(axes: Axes, points: Points, labels: list[str], style: dict[str, Any]) -> None:
@@ -116,32 +116,6 @@ def _draw_curve(axes: Axes, points: Points, labels: list[str], style: dict[str, 
     axes.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.2, linewidth=0)
     trained = np.array([point["trained"] for point in points])
     axes.plot(x[trained], mean[trained], "o", color=style["color"], markerfacecolor="white", markersize=9, zorder=3)
-
-
-def _draw_group(group: str, title: str, metrics: Records, path: Path) -> None:
-    """Draws the error of each action, subset or joint on the whole test split, with its deviation over the runs."""
-    first = next(iter(metrics.values()))[group]
-    order = sorted(first, key=lambda key: _mpjpe_mm(first[key]))
-    figure = new_figure(7.2, 1.4 + 0.1 * len(metrics) + 0.32 * len(order))
-    axes = figure.add_subplot()
-    height = 0.8 / len(metrics)
-    for number, (row, record) in enumerate(metrics.items()):
-        places = np.arange(len(order)) + (number - (len(metrics) - 1) / 2) * height
-        means = [_mpjpe_mm(record[group][key]) for key in order]
-        stds = [record[group][key]["mpjpe_mm"]["std"] or 0.0 for key in order]
-        axes.barh(places, means, height, xerr=stds, color=f"C{number}", label=row, error_kw={"elinewidth": 1})
-    axes.set_yticks(range(len(order)), order)
-    axes.invert_yaxis()
-    axes.set(xlabel="MPJPE, mm", xlim=(0, None))
-    _finish_figure(figure, axes, title, f"from {order[0]}, the easiest, to {order[-1]}", path)
-
-
-def _finish_figure(figure: Figure, axes: Axes, title: str, subtitle: str, path: Path) -> None:
-    hide_frame(axes)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
-    axes.set_title(subtitle, loc="left", fontsize=8)
-    save_svg(figure, path)
 
 
 def _page(measured: Records, metrics: Records) -> str:
@@ -155,10 +129,10 @@ def _page(measured: Records, metrics: Records) -> str:
         _ranking(measured),
         "## Two aims",
         _aims(measured),
-        "## Actions, subsets, joints",
-        "On the whole test split, from `reports/metrics/`. The two subsets are two bodies and other actions.",
-        *(f"![{title}](figures/{group}.svg)" for group, title in GROUPS.items()),
-        _groups_table("per_subset", metrics),
+        "## Subsets of the capture",
+        "On the whole test split, from `reports/metrics/`. The two subsets are two bodies and other actions; errors of "
+        "actions and joints are in `reports/index.html`.",
+        _subsets_table(metrics),
         *(part for factor in FACTORS for part in _section(factor, measured)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -193,10 +167,11 @@ def _aims(measured: Records) -> str:
     return markdown_table(["row", "from, to", "before", "after", "rise", "below 10 %"], lines)
 
 
-def _groups_table(group: str, metrics: Records) -> str:
-    keys = list(next(iter(metrics.values()))[group])
-    lines = [[row, *(mean_and_std(record[group][key]["mpjpe_mm"]) for key in keys)] for row, record in metrics.items()]
-    return markdown_table(["row", *keys], lines)
+def _subsets_table(metrics: Records) -> str:
+    errors = {row: record["per_subset"] for row, record in metrics.items()}
+    subsets = list(next(iter(errors.values())))
+    lines = [[row, *(mean_and_std(of_row[name]["mpjpe_mm"]) for name in subsets)] for row, of_row in errors.items()]
+    return markdown_table(["row", *subsets], lines)
 
 
 def _section(name: str, measured: Records) -> list[str]:
