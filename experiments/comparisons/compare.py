@@ -1,7 +1,8 @@
-"""Stage compare: one row from the raw motion capture to its metrics; whatever lies between stays in the work folder.
+"""Stage compare: one row from the raw motion capture to its metrics.
 
 Reads data/raw, params.yaml and rows.yaml. Writes experiments/comparisons/results/<row>.json, the metrics of
-evaluate_5runs. Checkpoints are not kept, so that all that is in git can be computed again from what is in git.
+evaluate_5runs. Prepared data and checkpoints lie in the work folder and are removed at the end: everything that is kept
+is in git and can be computed again from what is in git.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def compare(row: str, paths: Paths, workers: Executor, *, out: Path) -> None:
     evaluate_5runs(folder / "prepared", folder / "checkpoints", seeds=seeds, reports=reports, work_folder=paths.work)
     with new_file(out) as unfinished:
         shutil.copy(reports / "metrics" / f"{row}.json", unfinished)
+    shutil.rmtree(folder)
 
 
 def _train_run(folder: Path, work: Path, seed: int) -> None:

@@ -7,6 +7,7 @@ hour to hour; the ratios of rows measured in turns do much less.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -37,6 +38,8 @@ def training_cost(paths: Paths, workers: Executor, *, out: Path) -> None:
     rows = list(read_comparisons(paths.rows).rows)
     folders = dict(zip(rows, workers.map(partial(prepare_row, paths=paths), rows), strict=True))
     write_json(out, measure_costs({row: folder / "prepared" for row, folder in folders.items()}))
+    for folder in folders.values():
+        shutil.rmtree(folder)
 
 
 def measure_costs(prepared: Mapping[str, Path]) -> dict[str, dict[str, float]]:

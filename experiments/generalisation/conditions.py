@@ -23,14 +23,13 @@ from pipeline.poses.geometry import Camera, RigidTransform, camera_from_world_lo
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
 
-CAPTURE_HZ = 60.0  # at which excerpts are cut
-GRID = 12  # of these frames one is scored
-SCORED_HZ = CAPTURE_HZ / GRID  # whose instants all rates share
-SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: scored, and seen before and after it
+CAPTURE_HZ = 60.0  # rate of the frames that excerpts are cut from
+GRID = 12  # one frame in so many is scored
+SCORED_HZ = CAPTURE_HZ / GRID  # all rates of video have a frame at these instants
+SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: what is scored, and what is seen before and after it
 MISSING_S = 0.17  # mean length of a gap: as long as ten frames of a video at 60 Hz
-LEGS = (2, 3, 5, 6)  # joints whose bone to the parent is a thigh or a shin
+LEGS, ARMS = (2, 3, 5, 6), (12, 13, 15, 16)  # joints whose bone to the parent is a thigh or shin, an upper or forearm
 MissingShown = Literal["interpolated", "middle"]
-ARMS = (12, 13, 15, 16)  # upper arms and forearms
 
 
 @dataclass(frozen=True)

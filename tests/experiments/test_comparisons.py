@@ -85,6 +85,7 @@ def test_a_row_is_run_from_raw_files_to_the_metrics_of_all_its_seeds(tiny_raw, t
     assert found["protocol"]["seeds"] == [0, 1]
     assert found["protocol"]["flip_averaging"] is False
     assert len(found["mpjpe_mm"]["runs"]) == 2
+    assert not list((tmp_path / ".work" / "comparisons").iterdir())
 
 
 def test_a_run_costs_its_steps_times_the_time_of_one(tmp_path):
