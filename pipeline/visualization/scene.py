@@ -46,7 +46,7 @@ class Scene:
 
 
 def clip_scenes(row: str, record: dict[str, Any]) -> list[Scene]:
-    """The clips of a record of `shown_clips`, to be played."""
+    """The clips of a record of `choose_example_clips`, to be played."""
     skeleton = SKELETONS[record["skeleton"]]
     scenes = []
     for entry in record["clips"]:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from pipeline.config.params import Evaluation, load_params
-from pipeline.evaluate_5runs.stage import _with_scored_actions, evaluate_5runs
+from pipeline.evaluate_5runs.protocol import select_actions
+from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.poses import metrics
 from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import Camera
@@ -44,16 +45,16 @@ def clip(action: str, frames: int, **changes: object) -> Clip:
 
 def test_actions_are_chosen_by_their_whole_names() -> None:
     clips = [clip("Sitting", 3), clip("SittingDown", 4), clip("Walking", 5)]
-    assert _with_scored_actions(clips, "all", where=Path("x")) == clips
-    chosen = _with_scored_actions(clips, ("Sitting", "Walking"), where=Path("x"))
+    assert select_actions(clips, "all", where=Path("x")) == clips
+    chosen = select_actions(clips, ("Sitting", "Walking"), where=Path("x"))
     assert [own.action for own in chosen] == ["Sitting", "Walking"]
     with pytest.raises(UserError, match="x: actions: expected some of Sitting, SittingDown, Walking, found 'Walk'"):
-        _with_scored_actions(clips, ("Sitting", "Walk"), where=Path("x"))
+        select_actions(clips, ("Sitting", "Walk"), where=Path("x"))
 
 
 def test_frames_of_other_actions_in_a_chosen_clip_stay_as_context() -> None:
     mixed = clip("Sports", 6, activities=((0, "Sports"), (4, "Sitting")), scored=np.array([0, 1, 1, 1, 1, 0], bool))
-    (chosen,) = _with_scored_actions([mixed], ("Sports",), where=Path("x"))
+    (chosen,) = select_actions([mixed], ("Sports",), where=Path("x"))
     assert len(chosen) == 6
     assert chosen.scored is not None
     assert chosen.scored.tolist() == [False, True, True, True, False, False]

@@ -7,10 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pipeline.evaluate_5runs.distributions import EDGES_MM, error_distribution
 from pipeline.system.errors import UserError
 from pipeline.visualization.charts import distribution, group_errors, learning_curves
 from pipeline.visualization.tables import tex_table, tex_text
@@ -96,18 +94,6 @@ def test_every_line_of_a_tex_table_has_the_columns_that_it_declares():
     assert text.count(r"\begin") == text.count(r"\end")
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert text.count(rule) == 1
-
-
-def test_a_known_shift_lies_in_its_bin():
-    target_m = np.zeros((3, 2, 3))
-    predicted_m = target_m.copy()
-    predicted_m[:, 1, 0] = (0.010, 0.0149, 0.600)  # lower edge, within, beyond
-    found = error_distribution(predicted_m, target_m, ("root", "hand"))
-    hand, frames = found["joint_error_mm"]["hand"], found["frame_mpjpe_mm"]
-    assert (hand["counts"][2], hand["beyond"], sum(hand["counts"])) == (2, 1, 2)
-    assert (frames["counts"][1], frames["beyond"]) == (2, 1)  # half of it: the root has none
-    assert hand["quantiles"]["0.5"] == pytest.approx(14.9, abs=1e-3)
-    assert len(hand["counts"]) == len(EDGES_MM) - 1
 
 
 def test_charts_hold_the_data_and_leave_out_what_is_unknown():
