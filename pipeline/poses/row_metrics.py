@@ -32,6 +32,10 @@ class MeanStd(Values):
     std: Finite | None
     runs: tuple[Finite | None, ...]
 
+    def values(self) -> list[float]:
+        """Returns the values of the runs that have one."""
+        return [value for value in self.runs if value is not None]
+
 
 class Metrics(Values):
     """The metrics of some frames. The shares of correct joints are None for datasets that do not define them."""
@@ -152,10 +156,10 @@ class ExampleClips(Values):
 
 def read_row_metrics(path: Path) -> RowMetrics:
     """Reads a row's metrics. Raises UserError naming the file and the first wrong key."""
-    return read_record(RowMetrics, path, "the metrics of a row")
+    return read_json_as(RowMetrics, path, "the metrics of a row")
 
 
-def read_record(kind: type[V], path: Path, content: str) -> V:
+def read_json_as(kind: type[V], path: Path, content: str) -> V:
     """Reads a JSON file of the given kind; `content` says in words what it should hold.
 
     Raises UserError naming the file, and the first key that is missing, unknown or wrong.

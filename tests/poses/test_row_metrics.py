@@ -16,7 +16,7 @@ from pipeline.poses.row_metrics import (
     describe_value,
     mean_over_runs,
     mean_std,
-    read_record,
+    read_json_as,
     read_row_metrics,
     shared_protocol,
 )
@@ -47,7 +47,7 @@ def test_metrics_read_and_written_again_are_the_same_bytes(tmp_path):
 )
 def test_distributions_and_clips_read_and_written_again_are_the_same_bytes(folder, kind, to_text):
     for path in (PROJECT / "reports" / folder).glob("*.json"):
-        assert to_text(read_record(kind, path, "a record")) == path.read_text(encoding="utf-8")
+        assert to_text(read_json_as(kind, path, "a record")) == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("key", RowMetrics.model_fields)
