@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pipeline.config.params import EvaluationConfig
+from pipeline.config.params import Evaluation, EvaluationConfig
 from pipeline.evaluate_5runs.distributions import error_distribution
 from pipeline.evaluate_5runs.example_clips import choose_example_clips
 from pipeline.evaluate_5runs.protocol import describe_protocol
@@ -58,7 +58,7 @@ def score_models(
     runs, distributions = [], []
     example_clips: tuple[ExampleClip, ...] = ()
     for name, (model, card) in models.items():
-        poses_m = _predict_poses(model, card, table, scored, config)
+        poses_m = _predict_poses(model, card, table, scored, config.evaluation)
         predicted_m = poses_m.cpu().numpy()
         runs.append(_score_run(poses_m, clips, table, scored, config, skeleton.joints))
         distributions.append(error_distribution(predicted_m[is_scored], targets_m[is_scored], skeleton.joints))
@@ -73,11 +73,10 @@ def score_models(
 
 
 def _predict_poses(
-    model: nn.Module, card: Card, table: FrameTable, scored: Bool[Tensor, " N"], config: EvaluationConfig
+    model: nn.Module, card: Card, table: FrameTable, scored: Bool[Tensor, " N"], evaluation: Evaluation
 ) -> Float[Tensor, "N J_out 3"]:
     """Returns the model's pose of every frame that is to be scored; those of the other frames mean nothing."""
     in_skeleton, out_skeleton = card.skeletons
-    evaluation = config.evaluation
     poses_m = predict_frames(
         model,
         table,

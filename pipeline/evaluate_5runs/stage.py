@@ -68,6 +68,7 @@ def score_checkpoints(prepared: Path, checkpoints: Sequence[Path], *, seeds: Seq
 
 
 def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, where: Path) -> None:
+    """Raises UserError naming the first thing that the checkpoint expects otherwise than the data have it."""
     in_skeleton, out_skeleton = card.skeletons
     channels = 2 if clips[0].confidence is None else 3
     checks = {
@@ -91,45 +92,46 @@ def _refuse_differences(checks: Mapping[str, tuple[object, object]], *, where: P
 def _write_reports(
     scores: CheckpointScores, seeds: Sequence[int], curves: Sequence[Sequence[object]], reports: Path
 ) -> None:
-    row, config = scores.metrics, scores.config
-    write_text(reports / "per_action" / f"{row.row}.csv", _csv(["action", *METRIC_TITLES], _per_action(row)))
-    write_text(reports / "learning_curves" / f"{row.row}.csv", _csv(["run", *EPOCH_COLUMNS], curves))
-    write_json(reports / "headline" / f"{row.row}.json", _headline(row))
-    write_json(reports / "metrics" / f"{row.row}.json", row.model_dump(exclude_unset=True))
+    metrics, row = scores.metrics, scores.metrics.row
+    write_text(reports / "per_action" / f"{row}.csv", _csv(["action", *METRIC_TITLES], _per_action(metrics)))
+    write_text(reports / "learning_curves" / f"{row}.csv", _csv(["run", *EPOCH_COLUMNS], curves))
+    write_json(reports / "headline" / f"{row}.json", _headline(metrics))
+    write_json(reports / "metrics" / f"{row}.json", metrics.model_dump(exclude_unset=True))
     runs = dict(zip(map(str, seeds), scores.distributions, strict=True))
-    distributions = RowDistributions(row=row.row, edges_mm=EDGES_MM, frames="all scored frames alike", runs=runs)
-    write_json(reports / "distributions" / f"{row.row}.json", distributions.model_dump())
-    clips = ExampleClips(
-        row=row.row, seed=seeds[0], chosen=CHOICE, skeleton=config.out_skeleton, clips=scores.example_clips
-    )
-    write_text(reports / "scenes" / f"{row.row}.json", compact_json(clips))
+    distributions = RowDistributions(row=row, edges_mm=EDGES_MM, frames="all scored frames alike", runs=runs)
+    write_json(reports / "distributions" / f"{row}.json", distributions.model_dump())
+    skeleton, clips = scores.config.out_skeleton, scores.example_clips
+    examples = ExampleClips(row=row, seed=seeds[0], chosen=CHOICE, skeleton=skeleton, clips=clips)
+    write_text(reports / "scenes" / f"{row}.json", compact_json(examples))
 
 
-def _headline(row: RowMetrics) -> dict[str, float | None]:
+def _headline(metrics: RowMetrics) -> dict[str, float | None]:
     """Returns the means of the row's metrics, and the deviation of the MPJPE."""
-    return {name: value.mean for name, value in row.by_name().items()} | {"mpjpe_mm_std": row.mpjpe_mm.std}
+    means = {name: value.mean for name, value in metrics.by_name().items()}
+    return means | {"mpjpe_mm_std": metrics.mpjpe_mm.std}
 
 
-def _per_action(row: RowMetrics) -> list[list[str | float | None]]:
+def _per_action(metrics: RowMetrics) -> list[list[str | float | None]]:
     """Returns a line for each action with the means of the metrics in METRIC_TITLES."""
-    return [[a, *(metrics.by_name()[name].mean for name in METRIC_TITLES)] for a, metrics in row.per_action.items()]
+    means = {action: of_action.by_name() for action, of_action in metrics.per_action.items()}
+    return [[action, *(values[name].mean for name in METRIC_TITLES)] for action, values in means.items()]
 
 
 def _track(scores: CheckpointScores, seeds: Sequence[int], folders: Sequence[Path], wandb_folder: Path) -> None:
     """Sends headline and errors per action to W&B, as a run that used the checkpoints."""
-    row, config = scores.metrics, scores.config
+    row, config = scores.metrics.row, scores.config
     with tracking.start_run(
-        row=row.row,
-        name=f"{row.row}/evaluation",
+        row=row,
+        name=f"{row}/evaluation",
         job_type="evaluate_5runs",
         run_id=f"{scores.cards[0].run_key}-evaluation",
         config=config.model_dump() | {"seeds": list(seeds)},
         folder=wandb_folder,
     ) as run:
         for seed, folder, card in zip(seeds, folders, scores.cards, strict=True):
-            run.used(f"{row.row}-run{seed}", "checkpoint", folder, card.model_dump())
-        run.summarise({f"test/{name}": value for name, value in _headline(row).items()})
-        run.table("test/per_action", ["action", *METRIC_TITLES], _per_action(row))
+            run.used(f"{row}-run{seed}", "checkpoint", folder, card.model_dump())
+        run.summarise({f"test/{name}": value for name, value in _headline(scores.metrics).items()})
+        run.table("test/per_action", ["action", *METRIC_TITLES], _per_action(scores.metrics))
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
