@@ -38,10 +38,11 @@ def choose_example_clips(
     """
     true_m = [np.asarray(clip.joints_camera_m, dtype=np.float64) for clip in clips]
     relative_m = [joints_m - joints_m[:, skeleton.root, None] for joints_m in true_m]
-    errors_mm = [
-        mpjpe_mm(clip_m[is_scored], target_m[is_scored])
-        for clip_m, target_m, is_scored in zip(predicted_m, relative_m, scored, strict=True)
-    ]
+    errors_mm = {
+        number: float(mpjpe_mm(predicted_m[number][is_scored], relative_m[number][is_scored]).mean())
+        for number, is_scored in enumerate(scored)
+        if is_scored.any()
+    }
     examples = []
     for rank, number in _rank_clips(clips, errors_mm):
         clip, clip_scored = clips[number], np.flatnonzero(scored[number])
@@ -54,7 +55,7 @@ def choose_example_clips(
             subject=clip.subject,
             action=_actions(clip),
             camera=clip.camera.name,
-            mpjpe_mm=round(float(errors_mm[number].mean()), 2),
+            mpjpe_mm=round(errors_mm[number], 2),
             scored_frames=len(clip_scored),
             rate_hz=rate_hz,
             rate_known=clip.rate_hz is not None,
@@ -74,18 +75,17 @@ def compact_json(examples: ExampleClips) -> str:
     return f'{heading[:-1]}, "clips": [\n{clips}\n]}}\n'
 
 
-def _rank_clips(clips: Sequence[Clip], errors_mm: Sequence[Float[np.ndarray, " _"]]) -> list[tuple[Rank, int]]:
-    """Returns (rank, number) of the chosen clips, none twice, the best first."""
-    scored = [number for number, clip_errors_mm in enumerate(errors_mm) if len(clip_errors_mm)]
-    long = [n for n in scored if len(clips[n]) > LONGER_THAN_S * (clips[n].rate_hz or ASSUMED_HZ)]
-    means_mm = {number: float(errors_mm[number].mean()) for number in long or scored}
-    median_mm = float(np.median(list(means_mm.values())))
+def _rank_clips(clips: Sequence[Clip], errors_mm: dict[int, float]) -> list[tuple[Rank, int]]:
+    """Returns (rank, number) of the chosen clips, none twice, the best first. `errors_mm` has the clips by number."""
+    long = [n for n in errors_mm if len(clips[n]) > LONGER_THAN_S * (clips[n].rate_hz or ASSUMED_HZ)]
+    candidates_mm = {number: errors_mm[number] for number in long or errors_mm}
+    median_mm = float(np.median(list(candidates_mm.values())))
     distances_mm: dict[Rank, dict[int, float]] = {
-        "best": means_mm,
-        "worst": {number: -mean_mm for number, mean_mm in means_mm.items()},
-        "median": {number: abs(mean_mm - median_mm) for number, mean_mm in means_mm.items()},
+        "best": candidates_mm,
+        "worst": {number: -error_mm for number, error_mm in candidates_mm.items()},
+        "median": {number: abs(error_mm - median_mm) for number, error_mm in candidates_mm.items()},
     }
-    free = set(means_mm)
+    free = set(candidates_mm)
     chosen = {}
     for rank, distance_mm in distances_mm.items():  # the median is last, so that it takes no best or worst clip
         nearest = sorted(free, key=lambda number: (distance_mm[number], number))
