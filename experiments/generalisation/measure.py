@@ -32,6 +32,7 @@ from pipeline.mocap.cameras import Take
 from pipeline.poses import metrics
 from pipeline.poses.checkpoint import Card, load_checkpoint
 from pipeline.poses.clips import Clip
+from pipeline.poses.row_metrics import mean_over_runs
 from pipeline.poses.windows import frame_table, predict_frames
 from pipeline.prepare_data.cmu_mocap import KEYPOINTS, read_takes
 from pipeline.system.device import torch_device
@@ -114,10 +115,12 @@ def score_settings(
     return {"frames": sum(excerpt.scored_frames for excerpt in excerpts), "settings": points}
 
 
-def _mean_over_runs(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    means: dict[str, Any] = {name: metrics.mean_std([run[name] for run in runs]) for name in MEASURES}
-    actions = runs[0]["per_action"]
-    return means | {"per_action": {a: metrics.mean_std([run["per_action"][a] for run in runs]) for a in actions}}
+def _mean_over_runs(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the runs' scores with each number as its mean and deviation over the runs."""
+    means = mean_over_runs([{name: run[name] for name in MEASURES} for run in scores])
+    actions = mean_over_runs([run["per_action"] for run in scores])
+    per_action = {action: error.model_dump(mode="json") for action, error in actions.items()}
+    return {**{name: error.model_dump(mode="json") for name, error in means.items()}, "per_action": per_action}
 
 
 def score_clips(model: nn.Module, card: Card, clips: Sequence[Clip], recipe: CmuRecipe) -> dict[str, Any]:

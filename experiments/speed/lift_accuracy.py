@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from pipeline.lift.model_input import at_times
 
 from experiments.speed.lift_speed import PREPARED
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.lifter import DEPTH_SIGMA_S, SHIPPED, Lifter
-from pipeline.lift.model_input import at_times
 from pipeline.lift.people import Lifted, Recording, Track
 from pipeline.lift.root_path import fit_root_path, rays_from_pixels
 from pipeline.lift.smoothing import FILTERS

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.rows import parse_row
-from pipeline.evaluate_5runs.stage import AVERAGED, evaluated
+from pipeline.evaluate_5runs.scores import AVERAGED_GROUPS
+from pipeline.evaluate_5runs.stage import score_checkpoints
 from pipeline.poses.checkpoint import WEIGHTS, Card
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.system.errors import UserError
@@ -39,7 +40,9 @@ def evaluate(checkpoint: Path, row_or_folder: str, *, prepared: Path, reports: P
         folder = prepared / str(parse_row(row_or_folder))
     if not folder.is_dir():
         raise UserError(f"{folder}: expected prepared data, found none: poselift prepare_data {row_or_folder} {folder}")
-    config, (card,), result, _ = evaluated(folder, [checkpoint], seeds=None)
+    scores = score_checkpoints(folder, [checkpoint], seeds=None)
+    config, (card,) = scores.config, scores.cards
+    result = scores.metrics.model_dump(mode="json", exclude_unset=True)
     description = {"folder": str(checkpoint), "weights_sha256": sha256_of(checkpoint / WEIGHTS), **card.model_dump()}
     protocol = result["protocol"] | {"selection": _selection(card, config.row, result["protocol"]["selection"])}
     protocol["seeds"] = [] if card.seed is None else [card.seed]
@@ -59,7 +62,7 @@ def _selection(card: Card, row: str, of_row: str) -> str:
 
 def _text(result: Mapping[str, Any], averaging: str) -> str:
     metrics = [metric for metric in COLUMNS if metric in METRIC_TITLES or metric in result]
-    groups = result[AVERAGED.get(averaging, "per_action")]
+    groups = result[AVERAGED_GROUPS.get(averaging, "per_action")]
     lines = [["", *(COLUMNS[metric] for metric in metrics)]]
     lines += [[name, *_cells(means, metrics)] for name, means in groups.items()]
     lines += [[f"all ({averaging.replace('_', ' ')})", *_cells(result, metrics)]]

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.poses.checkpoint import WEIGHTS
-from pipeline.report.stage import ROW_NAMES_IT, plain
+from pipeline.poses.row_metrics import Protocol, RowMetrics, describe_value, read_row_metrics, shared_protocol
 from pipeline.system.errors import UserError
 from pipeline.system.files import md5_as_dvc, sha256_of
-from pipeline.system.text_files import BAD_VALUE, read_json, read_yaml, reason
+from pipeline.system.text_files import BAD_VALUE, read_yaml
 
 FOLDER = "data/checkpoints"
 HERE, CHANGED, MISSING, UNKNOWN = "here", "changed since", "dvc pull", "not of DVC"
@@ -34,7 +34,7 @@ class Entry:
     md5: str
     sha256: str | None
     mpjpe_mm: float | None
-    protocol: dict[str, Any] | None
+    protocol: Protocol | None
 
 
 def checkpoint_entries(root: Path) -> list[Entry]:
@@ -66,7 +66,8 @@ def checkpoint_lines(entries: Sequence[Entry]) -> Iterator[str]:
 
 def entries_as_json(entries: Sequence[Entry]) -> str:
     """The entries with whole hashes, as indented JSON."""
-    return json.dumps([asdict(entry) for entry in entries], indent=2, allow_nan=False)
+    content = [asdict(entry) for entry in entries]
+    return json.dumps(content, indent=2, allow_nan=False, default=lambda value: value.model_dump(exclude_unset=True))
 
 
 def _cells(entry: Entry, protocols: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -84,8 +85,8 @@ def _cells(entry: Entry, protocols: Sequence[tuple[str, ...]]) -> tuple[str, ...
 
 def _protocol_in_words(entry: Entry) -> tuple[str, ...]:
     """What a row's name does not say of how it was scored."""
-    own = entry.protocol or {}
-    return tuple(f"  {key.replace('_', ' ')}: {plain(own[key])}" for key in own if key not in ROW_NAMES_IT)
+    shared = {} if entry.protocol is None else shared_protocol(entry.protocol)
+    return tuple(f"  {key.replace('_', ' ')}: {describe_value(value)}" for key, value in shared.items())
 
 
 def _recorded(content: Any, *, where: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -121,7 +122,7 @@ def _run(root: Path, path: str, recorded: dict[str, Any] | None) -> Entry:
 
 def _scores(
     root: Path, row: str, runs: Sequence[Entry], outs: dict[str, Any], scored: dict[str, Any] | None
-) -> dict[int, float]:
+) -> dict[int, float | None]:
     """The test MPJPE by seed where DVC recorded the row's metrics as they are, and of the checkpoints as they are."""
     name = f"reports/metrics/{row}.json"
     own = [run for run in runs if run.row == row]
@@ -134,18 +135,12 @@ def _scores(
     else:
         same = md5_as_dvc(root / FOLDER / row) == scored["md5"].removesuffix(".dir")
     result = _metrics(root, row)
-    return dict(zip(result["protocol"]["seeds"], result["mpjpe_mm"]["runs"], strict=True)) if same else {}
+    return dict(zip(result.protocol.seeds, result.mpjpe_mm.runs, strict=True)) if same else {}
 
 
-def _protocol(root: Path, run: Entry, scores: dict[str, dict[int, float]]) -> dict[str, Any] | None:
-    return _metrics(root, run.row)["protocol"] if run.seed in scores[run.row] else None
+def _protocol(root: Path, run: Entry, scores: dict[str, dict[int, float | None]]) -> Protocol | None:
+    return _metrics(root, run.row).protocol if run.seed in scores[run.row] else None
 
 
-def _metrics(root: Path, row: str) -> dict[str, Any]:
-    path = root / "reports" / "metrics" / f"{row}.json"
-    content: dict[str, Any] = read_json(path, "the metrics of a row")
-    try:
-        content["protocol"]["seeds"], content["mpjpe_mm"]["runs"]
-    except BAD_VALUE as error:
-        raise UserError(f"{path}: expected the metrics of a row, found {reason(error)}") from error
-    return content
+def _metrics(root: Path, row: str) -> RowMetrics:
+    return read_row_metrics(root / "reports" / "metrics" / f"{row}.json")

@@ -1,113 +1,56 @@
 """Stage evaluate_5runs: scores the runs of a row on its test split, which only this stage opens.
 
-Reads data/prepared/<row>/{test,evaluation.json} and data/checkpoints/<row>/run<seed>/. Writes under reports/:
+Reads data/prepared/<row>/{test,evaluation.json} and data/checkpoints/<row>/run<seed>/. Writes under reports/
 metrics/<row>.json, the record of the row; headline/<row>.json, its main figures for `dvc metrics` and `dvc exp show`;
-for plots learning_curves/<row>.csv and per_action/<row>.csv; and to look at distributions/<row>.json, the errors of
-every run in counts, and scenes/<row>.json, poses of the first run's best, median and worst clips.
+learning_curves/<row>.csv and per_action/<row>.csv for plots; distributions/<row>.json, how the errors of every run are
+distributed; and scenes/<row>.json, poses of the first run's best, median and worst clips.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from pipeline.config.params import Evaluation, EvaluationConfig, read_yaml, validated
+from pipeline.config.params import EvaluationConfig, read_yaml, validated
 from pipeline.config.rows import parse_row
-from pipeline.evaluate_5runs.distributions import EDGES_MM, error_distribution
-from pipeline.evaluate_5runs.example_clips import compact_json, shown_clips
+from pipeline.evaluate_5runs.distributions import EDGES_MM
+from pipeline.evaluate_5runs.example_clips import CHOICE, compact_json
+from pipeline.evaluate_5runs.protocol import select_actions
+from pipeline.evaluate_5runs.scores import CheckpointScores, score_models
 from pipeline.mocap.cameras import read_clips
-from pipeline.poses import metrics
 from pipeline.poses.checkpoint import EPOCH_COLUMNS, Card, read_history
 from pipeline.poses.clips import Clip
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.poses.predict import load_trained_model
-from pipeline.poses.scores import score_actions
-from pipeline.poses.windows import FrameTable, every_nth, frame_table
+from pipeline.poses.row_metrics import ExampleClips, RowDistributions, RowMetrics
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
 from pipeline.system.processor import limit_further
 from pipeline.tracking import run as tracking
 
-log = logging.getLogger(__name__)
-
-GROUPINGS: dict[str, Callable[[Clip, str], str]] = {
-    "per_action": lambda clip, action: action,
-    "per_subset": lambda clip, action: clip.subset,
-    "per_subject": lambda clip, action: clip.subject,
-    "per_subject_action": lambda clip, action: f"{clip.subject} {action}",
-}
-AVERAGED = {"actions": "per_action", "subjects": "per_subject", "subject_actions": "per_subject_action"}
-AVERAGING = {
-    "actions": "frames pooled within an action (all subjects and cameras), then unweighted mean over actions",
-    "frames": "all scored frames pooled",
-    "subjects": "frames pooled within a subject or test sequence, then unweighted mean over those",
-    "subject_actions": "frames pooled within an action of a subject (all cameras), then unweighted mean over those",
-}
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Beside the scores: the error distribution of each run, and clips of the first run to look at."""
-
-    distributions: tuple[dict[str, Any], ...]
-    clips: dict[str, Any]
-
 
 def evaluate_5runs(
     prepared: Path, checkpoints: Path, *, seeds: Sequence[int], reports: Path, work_folder: Path
 ) -> None:
-    """Score run<seed> of every seed and write the row's metrics and plot tables under `reports`.
+    """Scores run<seed> of every seed and writes what is known of the row under `reports`.
 
     Raises UserError if a checkpoint is missing, damaged, of another row or of other keypoints than the data, or the
     metrics cannot have a value.
     """
-    config, cards, result, looks = evaluated(prepared, [checkpoints / f"run{seed}" for seed in seeds], seeds=seeds)
-    histories = {seed: read_history(checkpoints / f"run{seed}") for seed in seeds}
-
-    per_action = [
-        [action, *(means[metric]["mean"] for metric in METRIC_TITLES)] for action, means in result["per_action"].items()
-    ]
-    curves = [[seed, *record] for seed, history in histories.items() for record in history]
-    write_text(reports / "per_action" / f"{config.row}.csv", _csv(["action", *METRIC_TITLES], per_action))
-    write_text(reports / "learning_curves" / f"{config.row}.csv", _csv(["run", *EPOCH_COLUMNS], curves))
-    measured = [metric for metric in (*METRIC_TITLES, "pck150", "auc") if metric in result]
-    headline = {metric: result[metric]["mean"] for metric in measured} | {"mpjpe_mm_std": result["mpjpe_mm"]["std"]}
-    write_json(reports / "headline" / f"{config.row}.json", headline)
-    write_json(reports / "metrics" / f"{config.row}.json", result)
-    distributions = {str(seed): own for seed, own in zip(seeds, looks.distributions, strict=True)}
-    content = {"row": config.row, "edges_mm": EDGES_MM, "frames": "all scored frames alike", "runs": distributions}
-    write_json(reports / "distributions" / f"{config.row}.json", content)
-    scenes = {"row": config.row, "seed": seeds[0], **looks.clips}
-    write_text(reports / "scenes" / f"{config.row}.json", compact_json(scenes))
-    with tracking.start_run(
-        row=config.row,
-        name=f"{config.row}/evaluation",
-        job_type="evaluate_5runs",
-        run_id=f"{cards[0].run_key}-evaluation",
-        config=config.model_dump() | {"seeds": list(seeds)},
-        folder=work_folder.parent,
-    ) as run:
-        for seed, card in zip(seeds, cards, strict=True):
-            run.used(f"{config.row}-run{seed}", "checkpoint", checkpoints / f"run{seed}", card.model_dump())
-        run.summarise({f"test/{name}": value for name, value in headline.items()})
-        run.table("test/per_action", ["action", *METRIC_TITLES], per_action)
+    folders = [checkpoints / f"run{seed}" for seed in seeds]
+    scores = score_checkpoints(prepared, folders, seeds=seeds)
+    curves = [[seed, *epoch] for seed, folder in zip(seeds, folders, strict=True) for epoch in read_history(folder)]
+    _write_reports(scores, seeds, curves, reports)
+    _track(scores, seeds, folders, work_folder.parent)
 
 
-def evaluated(
-    prepared: Path, checkpoints: Sequence[Path], *, seeds: Sequence[int] | None
-) -> tuple[EvaluationConfig, list[Card], dict[str, Any], Looks]:
-    """Scores on the prepared data's test split: its configuration, the cards, the result, and looks.
+def score_checkpoints(prepared: Path, checkpoints: Sequence[Path], *, seeds: Sequence[int] | None) -> CheckpointScores:
+    """Scores checkpoints on the test split of prepared data.
 
     With `seeds` the checkpoints must be the row's own runs of those seeds, else they may be any that fit the data.
     Raises UserError if a checkpoint or the data are missing or damaged, they do not fit, or a metric has no value.
@@ -117,44 +60,18 @@ def evaluated(
     limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     device = torch_device(config.device)
-    models = [load_trained_model(folder, device=device) for folder in checkpoints]
-    cards = [model.card for model in models]
+    models = {folder.name: load_trained_model(folder, device=device) for folder in checkpoints}
     clips = read_clips(prepared / "test", detector_level=config.detector_level)
-    for place, (folder, card) in enumerate(zip(checkpoints, cards, strict=True)):
+    for place, (folder, model) in enumerate(zip(checkpoints, models.values(), strict=True)):
+        card = model.card
         if seeds is not None:
             _refuse_differences({"row": (config.row, card.row), "seed": (seeds[place], card.seed)}, where=folder)
         _check_fit(card, clips, config, where=folder)
-    clips = _with_scored_actions(clips, config.evaluation.actions, where=path)
-    table = frame_table(clips, root=cards[0].skeletons[1].root, device=device)
-    wanted = every_nth(table, config.evaluation.frame_step, fraction=config.evaluation.frame_fraction)
-
-    scored, distributions = [], []
-    shown: dict[str, Any] = {}
-    chosen, targets_m = wanted.cpu().numpy(), table.pose_m.cpu().numpy()
-    for folder, model in zip(checkpoints, models, strict=True):
-        poses_m = model.predict(
-            table,
-            flip_averaging=config.evaluation.flip_averaging,
-            stride=config.evaluation.window_stride,
-            wanted=wanted,
-            zero_root=config.evaluation.predicted_root == "zeroed",
-        )
-        scored.append(_score(poses_m, model.card, clips, table, wanted, config))
-        predicted_m, skeleton = poses_m.cpu().numpy(), model.card.skeletons[1]
-        distributions.append(error_distribution(predicted_m[chosen], targets_m[chosen], skeleton.joints))
-        if not shown:
-            ends = table.clip_first.cpu().numpy()[1:]
-            shown = shown_clips(clips, np.split(predicted_m, ends), np.split(chosen, ends), skeleton)
-        log.info("%s %s: MPJPE %.2f mm", config.row, folder.name, scored[-1]["mpjpe_mm"])
-    result = {
-        "row": config.row,
-        "protocol": _protocol(config, clips, seeds or [], scored=int(wanted.sum())),
-        **_over_runs(scored),
-    }
-    return config, cards, result, Looks(tuple(distributions), shown)
+    return score_models(models, select_actions(clips, config.evaluation.actions, where=path), config, seeds or ())
 
 
 def _check_fit(card: Card, clips: Sequence[Clip], config: EvaluationConfig, *, where: Path) -> None:
+    """Raises UserError naming the first thing that the checkpoint expects otherwise than the data have it."""
     in_skeleton, out_skeleton = card.skeletons
     channels = 2 if clips[0].confidence is None else 3
     checks = {
@@ -175,135 +92,52 @@ def _refuse_differences(checks: Mapping[str, tuple[object, object]], *, where: P
             raise UserError(f"{where}: {name}: expected {expected} as in the prepared data, found {found}")
 
 
-def _with_scored_actions(clips: Sequence[Clip], actions: str | Sequence[str], *, where: Path) -> list[Clip]:
-    """The clips that show one of `actions`, their other frames as context alone.
-
-    Raises UserError naming an action that is in no clip: names are compared whole, "Sitting" is not "SittingDown".
-    """
-    if actions == "all":
-        return list(clips)
-    known = sorted({action for clip in clips for action in clip.frames_per_action})
-    for action in actions:
-        if action not in known:
-            raise UserError(f"{where}: actions: expected some of {', '.join(known)}, found '{action}'")
-    chosen = []
-    for clip in clips:
-        shown = [frames for action, frames in clip.frames_per_action.items() if action in actions]
-        if len(shown) == len(clip.frames_per_action):
-            chosen.append(clip)
-        elif shown:
-            scored = np.logical_or.reduce(shown) if clip.scored is None else np.logical_or.reduce(shown) & clip.scored
-            chosen.append(replace(clip, scored=scored))
-    return chosen
+def _write_reports(
+    scores: CheckpointScores, seeds: Sequence[int], curves: Sequence[Sequence[object]], reports: Path
+) -> None:
+    metrics, row = scores.metrics, scores.metrics.row
+    write_text(reports / "per_action" / f"{row}.csv", _csv(["action", *METRIC_TITLES], _per_action(metrics)))
+    write_text(reports / "learning_curves" / f"{row}.csv", _csv(["run", *EPOCH_COLUMNS], curves))
+    write_json(reports / "headline" / f"{row}.json", _headline(metrics))
+    write_json(reports / "metrics" / f"{row}.json", metrics.model_dump(exclude_unset=True))
+    runs = dict(zip(map(str, seeds), scores.distributions, strict=True))
+    distributions = RowDistributions(row=row, edges_mm=EDGES_MM, frames="all scored frames alike", runs=runs)
+    write_json(reports / "distributions" / f"{row}.json", distributions.model_dump())
+    skeleton, clips = scores.config.out_skeleton, scores.example_clips
+    examples = ExampleClips(row=row, seed=seeds[0], chosen=CHOICE, skeleton=skeleton, clips=clips)
+    write_text(reports / "scenes" / f"{row}.json", compact_json(examples))
 
 
-def _score(
-    poses_m: Float[Tensor, "N J_out 3"],
-    card: Card,
-    clips: Sequence[Clip],
-    table: FrameTable,
-    wanted: Bool[Tensor, " N"],
-    config: EvaluationConfig,
-) -> dict[str, Any]:
-    """One run's metrics: the averaged ones, the groups they can be averaged over, and all those averages."""
-    evaluation, out_skeleton = config.evaluation, card.skeletons[1]
-    parts = score_actions(clips, poses_m, table, wanted, pck_joints=config.pck_joints, joint_names=out_skeleton.joints)
-    scores = [{name: own[name] for name in own if not name.startswith(metrics.JOINT)} for *_, own in parts]
-    groups = {name: metrics.pooled(scores, [key(clip, a) for clip, a, _ in parts]) for name, key in GROUPINGS.items()}
-    means = {
-        "over_actions": metrics.average_over_groups(groups["per_action"]),
-        "over_frames": metrics.frame_wise(scores),
-        "over_subjects": metrics.average_over_groups(groups["per_subject"]),
-        "over_subject_actions": metrics.average_over_groups(groups["per_subject_action"]),
-    }
-    result: dict[str, Any] = {**means[f"over_{evaluation.averaging}"], **groups, **means}
-    result["per_joint"] = _per_joint(parts, evaluation.averaging)
-    if evaluation.frame_step > 1 or any(clip.scored is not None for clip in clips):
-        # The scored frames do not follow one another.
-        _leave_out(result, "mpjve_mm")
-    return result
+def _headline(metrics: RowMetrics) -> dict[str, float | None]:
+    """Returns the means of the row's metrics, and the deviation of the MPJPE."""
+    means = {name: value.mean for name, value in metrics.by_name().items()}
+    return means | {"mpjpe_mm_std": metrics.mpjpe_mm.std}
 
 
-def _per_joint(parts: Sequence[tuple[Clip, str, metrics.ClipScores]], averaging: str) -> dict[str, metrics.Means]:
-    """The error of each joint, averaged as the row's other numbers."""
-    scores = [{name: own[name] for name in own if name.startswith(metrics.JOINT)} for *_, own in parts]
-    if averaging == "frames":
-        means = metrics.frame_wise(scores)
-    else:
-        key = GROUPINGS[AVERAGED[averaging]]
-        means = metrics.average_over_groups(metrics.pooled(scores, [key(clip, action) for clip, action, _ in parts]))
-    return {name.removeprefix(metrics.JOINT): {"mpjpe_mm": mean} for name, mean in means.items()}
+def _per_action(metrics: RowMetrics) -> list[list[str | float | None]]:
+    """Returns a line for each action with the means of the metrics in METRIC_TITLES."""
+    means = {action: of_action.by_name() for action, of_action in metrics.per_action.items()}
+    return [[action, *(values[name].mean for name in METRIC_TITLES)] for action, values in means.items()]
 
 
-def _leave_out(result: dict[str, Any], metric: str) -> None:
-    for key, value in result.items():
-        if key == metric:
-            result[key] = None
-        elif isinstance(value, dict):
-            _leave_out(value, metric)
+def _track(scores: CheckpointScores, seeds: Sequence[int], folders: Sequence[Path], wandb_folder: Path) -> None:
+    """Sends headline and errors per action to W&B, as a run that used the checkpoints."""
+    row, config = scores.metrics.row, scores.config
+    with tracking.start_run(
+        row=row,
+        name=f"{row}/evaluation",
+        job_type="evaluate_5runs",
+        run_id=f"{scores.cards[0].run_key}-evaluation",
+        config=config.model_dump() | {"seeds": list(seeds)},
+        folder=wandb_folder,
+    ) as run:
+        for seed, folder, card in zip(seeds, folders, scores.cards, strict=True):
+            run.used(f"{row}-run{seed}", "checkpoint", folder, card.model_dump())
+        run.summarise({f"test/{name}": value for name, value in _headline(scores.metrics).items()})
+        run.table("test/per_action", ["action", *METRIC_TITLES], _per_action(scores.metrics))
 
 
-def _over_runs(scored: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The runs' nested results as one of the same shape, each number replaced by its mean, deviation and runs."""
-    merged: dict[str, Any] = {}
-    for key, value in scored[0].items():
-        values = [result[key] for result in scored]
-        if isinstance(value, dict):
-            merged[key] = _over_runs(values)
-        else:
-            merged[key] = {"mean": None, "std": None, "runs": values} if value is None else metrics.mean_std(values)
-    return merged
-
-
-def _protocol(config: EvaluationConfig, clips: Sequence[Clip], seeds: Sequence[int], *, scored: int) -> dict[str, Any]:
-    """Everything a reader must know before he sets the numbers beside others."""
-    evaluation = config.evaluation
-    actions = sorted({action for clip in clips for action in clip.frames_per_action})
-    if evaluation.actions != "all":
-        actions = sorted(evaluation.actions)
-    return {
-        "dataset": config.dataset,
-        "split": "test",
-        "target": config.target,
-        "joints": clips[0].joints_camera_m.shape[1],
-        "keypoints": config.keypoints,
-        "frames": config.frames,
-        "rate_hz": sorted({clip.rate_hz or "unknown" for clip in clips}, key=str),
-        "root": f"relative to the root joint, which counts in the mean; predicted root {evaluation.predicted_root}",
-        "flip_averaging": evaluation.flip_averaging,
-        "averaging": AVERAGING[evaluation.averaging],
-        "actions": actions if "actions" in evaluation.averaging or evaluation.actions != "all" else "all",
-        **({"pck": _pck_in_words(config.pck_joints)} if config.pck_joints else {}),
-        "scored_frames": _scored_frames_in_words(clips, evaluation),
-        "excluded_takes": list(config.excluded_takes),
-        "not_as_published": list(config.differences),
-        "selection": {
-            "last": "weights of the last epoch",
-            "best_validation": "epoch of the lowest validation MPJPE; validation takes are held out of the train split",
-        }[config.selection],
-        "clips": len(clips),
-        "scored": scored,
-        "seeds": list(seeds),
-        "spread": "sample standard deviation over the runs",
-    }
-
-
-def _scored_frames_in_words(clips: Sequence[Clip], evaluation: Evaluation) -> str:
-    which = "frame" if clips[0].scored is None else "frame marked as valid by the dataset (all are context)"
-    step, fraction = evaluation.frame_step, evaluation.frame_fraction
-    words = f"every {which} once" if step == 1 else f"one {which} in {step}"
-    return words if fraction == 1 else f"{words}, of one stretch of {fraction:g} of each clip"
-
-
-def _pck_in_words(joints: Sequence[int]) -> str:
-    thresholds = metrics.AUC_THRESHOLDS_MM
-    return (
-        f"share of {len(joints)} joints with an error strictly below {metrics.PCK_THRESHOLD_MM:g} mm; AUC: its mean "
-        f"over {len(thresholds)} thresholds from {thresholds[0]:g} to {thresholds[-1]:g} mm"
-    )
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()

@@ -228,14 +228,3 @@ def average_over_actions(clips: Sequence[ClipScores], actions: Sequence[str]) ->
     """
     per_action = pooled(clips, actions)
     return {**average_over_groups(per_action), "per_action": per_action}
-
-
-def mean_std(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation (n - 1) over repeated runs, and the runs; one run has no deviation: None.
-
-    Raises ValueError if there are no runs.
-    """
-    if not len(values):
-        raise ValueError("expected at least one run, found none")
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "std": std, "runs": [float(value) for value in values]}

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.report.board_page import experiments_section, rows_section, runs_section
 from pipeline.report.experiments import experiments, state_of_experiments
 from pipeline.report.page import RowRecord, asset, vega_libraries
-from pipeline.report.stage import groups_of, read_record, rows_of_the_table
+from pipeline.report.stage import group_records, list_table_rows, read_record
 from pipeline.report.training_runs import Parsed, series_of, training_runs
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
@@ -161,7 +161,7 @@ def _results(root: Path) -> str:
     records: list[RowRecord] = []
     complaints = []
     try:
-        rows = rows_of_the_table(params_path=root / "params.yaml", dvc_yaml=root / "dvc.yaml")
+        rows = list_table_rows(params_path=root / "params.yaml", dvc_yaml=root / "dvc.yaml")
     except UserError as error:
         return rows_section([], [str(error)])
     for row in rows:
@@ -169,4 +169,4 @@ def _results(root: Path) -> str:
             records.append(read_record(row, reports=root / "reports", prepared=root / "data" / "prepared"))
         except UserError as error:
             complaints.append(f"{row} is left out: {error}")
-    return rows_section(groups_of(records), complaints)
+    return rows_section(group_records(records), complaints)

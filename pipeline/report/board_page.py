@@ -45,7 +45,7 @@ def rows_section(groups: Sequence[Group], complaints: Sequence[str]) -> str:
     parts = [f"<h2>Results on the test split</h2>{notes}"]
     for number, group in enumerate(groups):
         per_action, per_joint, errors = error_cards(group)
-        scores = {record.row: record.metrics["mpjpe_mm"]["runs"] for record in group.rows}
+        scores = {record.row: record.metrics.mpjpe_mm.values() for record in group.rows}
         note = "A tick for each run, a dot for their mean. Over all actions, as in the table."
         runs = card("The runs' test MPJPE", note, scores_of_runs(scores, title="MPJPE, mm"))
         parts.append(

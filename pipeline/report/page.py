@@ -10,6 +10,10 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from pydantic import ConfigDict
+
+from pipeline.config.params import Values
+from pipeline.poses.row_metrics import ExampleClips, JointError, Metrics, RowDistributions, RowMetrics
 from pipeline.visualization.charts import distribution, group_errors, learning_curves
 from pipeline.visualization.scene import clip_scenes
 from pipeline.visualization.viewer import viewer_asset, viewer_element, viewer_parts
@@ -22,20 +26,48 @@ dvc exp run -S frames=81     # another row
 dvc plots show               # learning curves and errors per action, without a network"""
 
 
+class Counts(Values):
+    """How much of the data a split has."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    takes: int
+    clips: int
+    frames: int
+
+
+class DroppedFrames(Values):
+    """How many frames were left out of the prepared data."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    total: int
+
+
+class Manifest(Values):
+    """What the page shows of the manifest that prepare_data writes."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    splits: dict[str, Counts]
+    dropped_frames: DroppedFrames
+    sha256: dict[str, str]
+
+
 @dataclass(frozen=True)
 class RowRecord:
     """What the page shows of one row: the contents of its files."""
 
-    metrics: dict[str, Any]
-    curves: tuple[dict[str, Any], ...]
-    distributions: dict[str, Any]
-    scenes: dict[str, Any]
-    manifest: dict[str, Any]
+    metrics: RowMetrics
+    curves: tuple[dict[str, float | None], ...]
+    distributions: RowDistributions
+    scenes: ExampleClips
+    manifest: Manifest
 
     @property
     def row(self) -> str:
         """The row's name."""
-        return str(self.metrics["row"])
+        return self.metrics.row
 
 
 @dataclass(frozen=True)
@@ -114,8 +146,8 @@ def _group(group: Group, number: int) -> str:
 def error_cards(group: Group) -> tuple[str, str, str]:
     """Cards of the errors per action, per joint, and of how they are distributed, for all rows of the group."""
     rows = {record.row: record for record in group.rows}
-    per_action = {row: _means(record.metrics["per_action"]) for row, record in rows.items()}
-    per_joint = {row: _means(record.metrics["per_joint"]) for row, record in rows.items()}
+    per_action = {row: _means(record.metrics.per_action) for row, record in rows.items()}
+    per_joint = {row: _means(record.metrics.per_joint) for row, record in rows.items()}
     note = "Test split. Dots: mean over the runs; bars: one standard deviation to either side."
     return (
         card("MPJPE per action", note, group_errors(per_action, title="MPJPE, mm")),
@@ -141,8 +173,8 @@ def _curves_card(group: Group) -> str:
     return card("Learning curves", note, learning_curves(curves, column=column, title="MPJPE, mm"))
 
 
-def _means(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: values["mpjpe_mm"] for name, values in groups.items()}
+def _means(groups: Mapping[str, Metrics] | Mapping[str, JointError]) -> dict[str, Any]:
+    return {name: values.mpjpe_mm.model_dump() for name, values in groups.items()}
 
 
 def card(title: str, note: str, spec: Mapping[str, Any]) -> str:
@@ -154,10 +186,10 @@ def _distribution_card(rows: Mapping[str, RowRecord]) -> str:
     """Runs are pooled, frames count alike: this is not the table's average over actions, and the note says so."""
     counts, beyond = {}, {}
     for row, record in rows.items():
-        runs = [run["frame_mpjpe_mm"] for run in record.distributions["runs"].values()]
-        counts[row] = [sum(bin_counts) for bin_counts in zip(*(run["counts"] for run in runs), strict=True)]
-        beyond[row] = sum(run["beyond"] for run in runs)
-    edges_mm = next(iter(rows.values())).distributions["edges_mm"]
+        runs = [run.frame_mpjpe_mm for run in record.distributions.runs.values()]
+        counts[row] = [sum(bin_counts) for bin_counts in zip(*(run.counts for run in runs), strict=True)]
+        beyond[row] = sum(run.beyond for run in runs)
+    edges_mm = next(iter(rows.values())).distributions.edges_mm
     left = ", ".join(f"{row} {100 * beyond[row] / (sum(counts[row]) + beyond[row]):.2f} %" for row in rows)
     bins = f"in bins of {edges_mm[1] - edges_mm[0]:g} mm. At {edges_mm[-1]:g} mm or more: {left}."
     note = f"All scored frames of all runs alike, {bins}"
@@ -168,7 +200,7 @@ def _clips(record: RowRecord) -> str:
     viewers = "".join(viewer_element(scene) for scene in clip_scenes(record.row, record.scenes))
     return (
         f"<h3>Clips of {html.escape(record.row)}</h3>"
-        f'<p class="note">{html.escape(record.scenes["chosen"])}</p><div class="clips">{viewers}</div>'
+        f'<p class="note">{html.escape(record.scenes.chosen)}</p><div class="clips">{viewers}</div>'
     )
 
 
@@ -186,17 +218,17 @@ def _data(groups: Sequence[Group]) -> str:
 def _manifest(record: RowRecord) -> str:
     manifest = record.manifest
     counts = [
-        (split, *(f"{own[what]:,}" for what in ("takes", "clips", "frames")))
-        for split, own in manifest["splits"].items()
+        (split, *(f"{number:,}" for number in (own.takes, own.clips, own.frames)))
+        for split, own in manifest.splits.items()
     ]
     hashes = "".join(
         f"<tr><td>{html.escape(name)}</td><td><code>{html.escape(digest)}</code></td></tr>"
-        for name, digest in manifest["sha256"].items()
+        for name, digest in manifest.sha256.items()
     )
     return (
         f'<div class="card"><h3>{html.escape(record.row)}</h3>'
         f'<div class="scroll">{table(("split", "takes", "clips", "frames"), counts)}</div>'
-        f"<p>Dropped frames: {manifest['dropped_frames']['total']:,}.</p>"
+        f"<p>Dropped frames: {manifest.dropped_frames.total:,}.</p>"
         '<details><summary>SHA-256 of the prepared files</summary><div class="scroll">'
         f"<table><tbody>{hashes}</tbody></table></div></details></div>"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 
 from pipeline.poses.clips import Clip
 from pipeline.poses.metrics import mpjpe_mm
+from pipeline.poses.row_metrics import ExampleClips, RowDistributions, read_json_as
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.files import md5_as_dvc
 from pipeline.tracking.run import Run, start_run
@@ -70,24 +70,24 @@ def track_evaluation_pictures(row: str, *, reports: Path, folder: Path) -> None:
 
     Histograms pool the runs: MPJPE of a frame, and error of each joint, in mm. Files of wandb go to `folder`.
     """
-    distributions = json.loads((reports / "distributions" / f"{row}.json").read_text(encoding="utf-8"))
+    distributions = read_json_as(RowDistributions, reports / "distributions" / f"{row}.json", "error distributions")
     path = reports / "scenes" / f"{row}.json"
-    scenes = json.loads(path.read_text(encoding="utf-8"))
-    edges_mm, runs = distributions["edges_mm"], list(distributions["runs"].values())
-    counts = {"test/frame_mpjpe_mm": [run["frame_mpjpe_mm"]["counts"] for run in runs]}
-    for joint in runs[0]["joint_error_mm"]:
-        counts[f"test/joint_error_mm/{joint}"] = [run["joint_error_mm"][joint]["counts"] for run in runs]
+    scenes = read_json_as(ExampleClips, path, "example clips")
+    runs = list(distributions.runs.values())
+    counts = {"test/frame_mpjpe_mm": [run.frame_mpjpe_mm.counts for run in runs]}
+    for joint in runs[0].joint_error_mm:
+        counts[f"test/joint_error_mm/{joint}"] = [run.joint_error_mm[joint].counts for run in runs]
     with start_run(
         row=row,
         name=f"{row}/looks",
         job_type="looks",
         run_id=f"{md5_as_dvc(path)[:16]}-looks",
-        config={"row": row, "seed": scenes["seed"]},
+        config={"row": row, "seed": scenes.seed},
         folder=folder,
-        notes=scenes["chosen"],
+        notes=scenes.chosen,
     ) as tracked:
         for name, own in counts.items():
-            tracked.histogram(name, [sum(bin_counts) for bin_counts in zip(*own, strict=True)], edges_mm)
+            tracked.histogram(name, [sum(bin_counts) for bin_counts in zip(*own, strict=True)], distributions.edges_mm)
         for place, scene in enumerate(clip_scenes(row, scenes)):
-            rank = scenes["clips"][place]["rank"]
+            rank = scenes.clips[place].rank
             tracked.page(f"clips/{place}_{rank}", viewer_page([scene], title=scene.title))

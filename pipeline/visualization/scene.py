@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import RigidTransform
 from pipeline.poses.metrics import MM_PER_M
+from pipeline.poses.row_metrics import ExampleClips
 from pipeline.poses.skeleton import SKELETONS, Skeleton
 
 SHOWN_S = 4.0  # length of an example clip
@@ -45,24 +45,23 @@ class Scene:
     error_mm: Float[np.ndarray, " F"] | None = None  # over time, where the truth is known
 
 
-def clip_scenes(row: str, record: dict[str, Any]) -> list[Scene]:
-    """The clips of a record of `shown_clips`, to be played."""
-    skeleton = SKELETONS[record["skeleton"]]
+def clip_scenes(row: str, examples: ExampleClips) -> list[Scene]:
+    """Returns the example clips as scenes to be played."""
+    skeleton = SKELETONS[examples.skeleton]
     scenes = []
-    for entry in record["clips"]:
-        unknown = "" if entry["rate_known"] else f" Rate unknown, taken as {ASSUMED_HZ:g} Hz."
+    for clip in examples.clips:
+        unknown = "" if clip.rate_known else f" Rate unknown, taken as {ASSUMED_HZ:g} Hz."
         bodies = (
-            Body("prediction", skeleton, np.array(entry["predicted_mm"]) / MM_PER_M),
-            Body("truth", skeleton, np.array(entry["true_mm"]) / MM_PER_M, faint=True),
+            Body("prediction", skeleton, np.array(clip.predicted_mm) / MM_PER_M),
+            Body("truth", skeleton, np.array(clip.true_mm) / MM_PER_M, faint=True),
         )
         scenes.append(
             Scene(
-                title=f"{entry['rank'].capitalize()}: {entry['action']}, {entry['mpjpe_mm']:.1f} mm",
-                caption=f"{row}, clip {entry['clip']}. Colour: prediction of run "
-                f"{record['seed']}; grey: truth.{unknown}",
-                rate_hz=entry["rate_hz"],
+                title=f"{clip.rank.capitalize()}: {clip.action}, {clip.mpjpe_mm:.1f} mm",
+                caption=f"{row}, clip {clip.clip}. Colour: prediction of run {examples.seed}; grey: truth.{unknown}",
+                rate_hz=clip.rate_hz,
                 bodies=bodies,
-                error_mm=np.array(entry["error_mm"]),
+                error_mm=np.array(clip.error_mm),
             )
         )
     return scenes

@@ -1,31 +1,36 @@
-"""The results as LaTeX tables for papers; they need the package booktabs."""
+"""Formats results as tables: Markdown for pages and the README, LaTeX for papers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-}
+from tabulate import LATEX_ESCAPE_RULES, tabulate
+
+from pipeline.poses.row_metrics import MeanStd
+
+Cells = Sequence[Sequence[object]]
 
 
-def tex_text(text: str) -> str:
-    """The text as LaTeX sets it, every sign that LaTeX would read as its own escaped."""
-    return "".join(SPECIAL.get(sign, sign) for sign in text)
+def format_mean_std(value: MeanStd | None, *, decimals: int = 2) -> str:
+    """Returns "mean ± deviation", the mean alone where there was one run, and a dash where there is no value."""
+    if value is None or value.mean is None:
+        return "–"
+    deviation = "" if value.std is None else f" ± {value.std:.{decimals}f}"
+    return f"{value.mean:.{decimals}f}{deviation}"
 
 
-def tex_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: int, caption: str) -> str:
-    r"""A `table` with booktabs rules. The first `words` columns are set to the left, the others to the right."""
-    columns = "l" * words + "r" * (len(header) - words)
-    lines = [" & ".join(map(tex_text, line)) + r" \\" for line in (header, *rows)]
-    body = "\n".join(lines[1:])
-    return (
-        "\\begin{table}\n\\centering\n"
-        f"\\caption{{{tex_text(caption)}}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{lines[0]}\n\\midrule\n{body}\n"
-        "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
-    )
+def markdown_table(header: Sequence[str], rows: Cells) -> str:
+    """Returns a table in the Markdown that GitHub shows."""
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+
+
+def latex_table(header: Sequence[str], rows: Cells, *, text_columns: int, caption: str) -> str:
+    """Returns a LaTeX `table` that needs the package booktabs.
+
+    The first `text_columns` columns are set to the left, the others to the right.
+    """
+    alignment = ["left"] * text_columns + ["right"] * (len(header) - text_columns)
+    body = tabulate(rows, header, tablefmt="latex_booktabs", disable_numparse=True, colalign=alignment)
+    escaped = "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in caption)
+    table = f"\\begin{{table}}\n\\centering\n\\caption{{{escaped}}}\n{body}\n\\end{{table}}\n"
+    return table.replace("±", r"$\pm$").replace("–", "--")

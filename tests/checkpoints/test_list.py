@@ -21,6 +21,7 @@ from pipeline.checkpoints.list import (
 )
 from pipeline.system.errors import UserError
 from pipeline.system.files import md5_as_dvc
+from tests.fixtures.row_metrics import make_protocol
 from tests.fixtures.small_repository import ROW, run, write_repository
 
 
@@ -52,7 +53,7 @@ def test_each_run_has_its_own_score_size_and_hashes(made):
     weights = made / "data" / "checkpoints" / ROW / "run1" / "weights.safetensors"
     assert second.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert second.size_bytes == weights.stat().st_size + 2
-    assert second.protocol == {"dataset": "walker", "seeds": [0, 1], "keypoints": "gt"}
+    assert second.protocol == make_protocol(ROW, seeds=(0, 1))
 
 
 def test_what_is_not_here_is_listed_with_its_score_and_can_be_pulled(root):
@@ -89,12 +90,15 @@ def test_the_table_is_aligned_and_spells_each_protocol_out_once(made):
     assert lines[0].split("  ")[0] == "row"
     assert [line.split()[:3] for line in lines[1:3]] == [[ROW, "0", "40.00"], [ROW, "1", "44.00"]]
     assert len({line.index("here") for line in lines[1:3]}) == 1
-    assert lines[3:] == ["\nProtocol 1:", "  dataset: walker"]  # the row's name says the keypoints
+    assert lines[3:5] == ["\nProtocol 1:", "  dataset: walker"]
+    assert "  flip averaging: yes" in lines
+    assert not any("keypoints:" in line for line in lines)  # the row's name says them
 
 
 def test_as_json_the_hashes_are_whole(made):
     content = json.loads(entries_as_json(checkpoint_entries(made)))
     assert [(len(entry["sha256"]), len(entry["md5"])) for entry in content] == [(64, 32), (64, 32)]
+    assert [entry["protocol"]["seeds"] for entry in content] == [[0, 1], [0, 1]]
 
 
 def test_without_anything_the_list_is_empty(tmp_path):

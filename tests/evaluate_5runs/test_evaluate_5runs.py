@@ -37,15 +37,15 @@ Poses = Float[np.ndarray, "F 17 3"]
 
 
 @pytest.fixture(autouse=True)
-def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No run of these tests goes to W&B unless it asks for it."""
+def disable_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the runs of these tests from W&B unless a test asks for it."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.delenv("DVC_ROOT", raising=False)
 
 
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """For each variant a folder with prepared data, two trained runs and their evaluation; to be read, not changed."""
+    """Makes for each variant a folder with prepared data, two trained runs and their evaluation, not to be changed."""
     folder = tmp_path_factory.mktemp("rows")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WANDB_MODE", "disabled")
@@ -54,12 +54,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             for seed in SEEDS:
                 run = folder / name / "checkpoints" / f"run{seed}"
                 train(folder / name / "prepared", run, seed=seed, work_folder=folder / name / ".work")
-            evaluated(folder / name)
+            evaluate_row(folder / name)
     return {name: folder / name for name in VARIANTS}
 
 
-def evaluated(folder: Path, *, seeds: tuple[int, ...] = SEEDS) -> dict[str, bytes]:
-    """The reports of the row in `folder`, made anew."""
+def evaluate_row(folder: Path, *, seeds: tuple[int, ...] = SEEDS) -> dict[str, bytes]:
+    """Evaluates the row in `folder` and returns the bytes of its reports."""
     evaluate_5runs(
         folder / "prepared",
         folder / "checkpoints",
@@ -71,21 +71,21 @@ def evaluated(folder: Path, *, seeds: tuple[int, ...] = SEEDS) -> dict[str, byte
 
 
 @pytest.fixture
-def own_row(rows: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy of a row to damage, without its reports."""
+def row_copy(rows: dict[str, Path], tmp_path: Path) -> Path:
+    """Copies a row, without its reports, for a test to damage."""
     copied = shutil.copytree(rows["every_frame"], tmp_path / "row")
     shutil.rmtree(copied / "reports")
     return copied
 
 
-def result_of(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
     (path,) = (folder / "reports" / "metrics").iterdir()
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @torch.no_grad()
-def lifted_m(model: torch.nn.Module, clip: Clip, frame: int, *, tile: int) -> Float[np.ndarray, "17 3"]:
-    """One frame lifted alone, from the window in whose middle its tile lies."""
+def lift_frame(model: torch.nn.Module, clip: Clip, frame: int, *, tile: int) -> Float[np.ndarray, "17 3"]:
+    """Lifts one frame alone, from the window in whose middle its tile lies."""
     middle, place = frame, 0
     if model.predicts == "every_frame":
         middle = frame // tile * tile + tile // 2
@@ -97,8 +97,8 @@ def lifted_m(model: torch.nn.Module, clip: Clip, frame: int, *, tile: int) -> Fl
     return model(torch.from_numpy(screen)[None])[0, place].double().numpy()
 
 
-def mirrored(values: np.ndarray) -> np.ndarray:
-    """Left for right, one joint at a time."""
+def mirror(values: np.ndarray) -> np.ndarray:
+    """Exchanges left and right, one joint at a time."""
     out = values.copy()
     for left, right in zip(H36M_17.left, H36M_17.right, strict=True):
         out[..., left, :], out[..., right, :] = values[..., right, :], values[..., left, :]
@@ -106,16 +106,16 @@ def mirrored(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def mirrored_clip(clip: Clip) -> Clip:
-    pixels = mirrored(clip.pixels - np.array([500, 0], dtype=np.float32)) + np.array([500, 0], dtype=np.float32)
+def mirror_clip(clip: Clip) -> Clip:
+    pixels = mirror(clip.pixels - np.array([500, 0], dtype=np.float32)) + np.array([500, 0], dtype=np.float32)
     confidence = clip.confidence
     if confidence is not None:
-        confidence = mirrored(np.stack([np.zeros_like(confidence), confidence], -1))[..., 1]
+        confidence = mirror(np.stack([np.zeros_like(confidence), confidence], -1))[..., 1]
     return Clip(**{**vars(clip), "pixels": pixels.astype(np.float32), "confidence": confidence})
 
 
-def aligned_m(pose_m: Float[np.ndarray, "17 3"], true_m: Float[np.ndarray, "17 3"]) -> Float[np.ndarray, "17 3"]:
-    """Similarity alignment of a single pose (Kabsch 1976 with scale)."""
+def align(pose_m: Float[np.ndarray, "17 3"], true_m: Float[np.ndarray, "17 3"]) -> Float[np.ndarray, "17 3"]:
+    """Aligns a single pose by a similarity (Kabsch 1976 with scale)."""
     pose, true = pose_m - pose_m.mean(0), true_m - true_m.mean(0)
     left, stretch, right = np.linalg.svd(pose.T @ true)
     flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
@@ -123,8 +123,8 @@ def aligned_m(pose_m: Float[np.ndarray, "17 3"], true_m: Float[np.ndarray, "17 3
     return scale * pose @ left @ flip @ right + true_m.mean(0)
 
 
-def slow_errors_mm(pose_m: Poses, true_m: Poses) -> dict[str, list[float]]:
-    """Errors of each scored frame of a clip; the velocity's mean stands for every frame of the clip."""
+def clip_errors_mm(pose_m: Poses, true_m: Poses) -> dict[str, list[float]]:
+    """Returns the errors of each scored frame of a clip; the mean velocity error stands for every frame."""
     frames = range(len(true_m))
     scaled = [pose_m[t] * (pose_m[t] * true_m[t]).sum() / (pose_m[t] ** 2).sum() for t in frames]
     drift = [pose_m[t + 1] - pose_m[t] - true_m[t + 1] + true_m[t] for t in frames[:-1]]
@@ -132,15 +132,15 @@ def slow_errors_mm(pose_m: Poses, true_m: Poses) -> dict[str, list[float]]:
     return {
         "mpjpe_mm": [1000 * float(np.linalg.norm(pose_m[t] - true_m[t], axis=-1).mean()) for t in frames],
         "p_mpjpe_mm": [
-            1000 * float(np.linalg.norm(aligned_m(pose_m[t], true_m[t]) - true_m[t], axis=-1).mean()) for t in frames
+            1000 * float(np.linalg.norm(align(pose_m[t], true_m[t]) - true_m[t], axis=-1).mean()) for t in frames
         ],
         "n_mpjpe_mm": [1000 * float(np.linalg.norm(scaled[t] - true_m[t], axis=-1).mean()) for t in frames],
         "mpjve_mm": [mean(velocities)] * len(true_m) if velocities else [],
     }
 
 
-def slow_run(folder: Path, seed: int, options: dict[str, Any]) -> list[tuple[Clip, dict[str, list[float]]]]:
-    """The errors of one run, clip by clip and frame by frame."""
+def score_run_slowly(folder: Path, seed: int, options: dict[str, Any]) -> list[tuple[Clip, dict[str, list[float]]]]:
+    """Returns the errors of one run, clip by clip and frame by frame."""
     evaluation = {"flip_averaging": True, "window_stride": 3, "frame_step": 1, "predicted_root": "zeroed"}
     evaluation |= options.get("evaluation", {})
     model, _ = load_checkpoint(folder / "checkpoints" / f"run{seed}", device=torch.device("cpu"))
@@ -148,22 +148,22 @@ def slow_run(folder: Path, seed: int, options: dict[str, Any]) -> list[tuple[Cli
     scored = []
     for clip in read_split(folder / "prepared" / "test"):
         frames = list(range(0, len(clip), int(evaluation["frame_step"])))
-        pose_m = np.stack([lifted_m(model, clip, frame, tile=tile) for frame in frames])
+        pose_m = np.stack([lift_frame(model, clip, frame, tile=tile) for frame in frames])
         if evaluation["flip_averaging"]:
-            other = mirrored_clip(clip)
-            pose_m = (pose_m + mirrored(np.stack([lifted_m(model, other, frame, tile=tile) for frame in frames]))) / 2
+            other = mirror_clip(clip)
+            pose_m = (pose_m + mirror(np.stack([lift_frame(model, other, frame, tile=tile) for frame in frames]))) / 2
         if evaluation["predicted_root"] == "zeroed":
             pose_m[:, 0] = 0
         true_m = (clip.joints_camera_m - clip.joints_camera_m[:, :1])[frames].astype(np.float64)
-        scored.append((clip, slow_errors_mm(pose_m, true_m)))
+        scored.append((clip, clip_errors_mm(pose_m, true_m)))
     return scored
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_number_is_that_of_a_slow_computation_frame_by_frame(name, rows):
-    result = result_of(rows[name])
-    runs = [slow_run(rows[name], seed, VARIANTS[name]) for seed in SEEDS]
-    without = {"mpjve_mm"} if name == "every_second_frame" else set()
+    result = read_metrics(rows[name])
+    runs = [score_run_slowly(rows[name], seed, VARIANTS[name]) for seed in SEEDS]
+    unmeasured = {"mpjve_mm"} if name == "every_second_frame" else set()
     groups = {
         "per_action": lambda clip: clip.action,
         "per_subset": lambda clip: clip.subset,
@@ -175,7 +175,7 @@ def test_every_number_is_that_of_a_slow_computation_frame_by_frame(name, rows):
             for chosen in {key(clip) for clip, _ in runs[0]}:
                 errors = [[e for c, own in run if key(c) == chosen for e in own[metric]] for run in runs]
                 found = (result[group] if chosen is None else result[group][chosen])[metric]
-                if metric in without or not errors[0]:
+                if metric in unmeasured or not errors[0]:
                     assert found == {"mean": None, "std": None, "runs": [None, None]}
                 else:
                     assert found["runs"] == pytest.approx([mean(own) for own in errors], rel=2e-4)
@@ -183,7 +183,7 @@ def test_every_number_is_that_of_a_slow_computation_frame_by_frame(name, rows):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_headline_is_the_unweighted_mean_over_actions(name, rows):
-    result = result_of(rows[name])
+    result = read_metrics(rows[name])
     assert set(result["per_action"]) == {"walking", "running"}
     for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm"):
         per_run = zip(*(means[metric]["runs"] for means in result["per_action"].values()), strict=True)
@@ -192,7 +192,7 @@ def test_the_headline_is_the_unweighted_mean_over_actions(name, rows):
 
 
 def test_the_spread_is_the_sample_standard_deviation_over_the_runs(rows):
-    result = result_of(rows["every_frame"])
+    result = read_metrics(rows["every_frame"])
     for values in (
         result["mpjpe_mm"],
         result["per_action"]["walking"]["p_mpjpe_mm"],
@@ -204,9 +204,9 @@ def test_the_spread_is_the_sample_standard_deviation_over_the_runs(rows):
         assert values["std"] > 0
 
 
-def test_one_run_has_no_spread(own_row):
-    evaluated(own_row, seeds=(3,))
-    result = result_of(own_row)
+def test_one_run_has_no_spread(row_copy):
+    evaluate_row(row_copy, seeds=(3,))
+    result = read_metrics(row_copy)
     assert result["mpjpe_mm"]["std"] is None
     assert result["protocol"]["seeds"] == [3]
 
@@ -214,11 +214,11 @@ def test_one_run_has_no_spread(own_row):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_second_evaluation_gives_the_same_bytes(name, rows):
     before = contents(rows[name] / "reports")
-    assert evaluated(rows[name]) == before
+    assert evaluate_row(rows[name]) == before
 
 
 def test_without_every_frame_there_is_no_velocity(rows):
-    result = result_of(rows["every_second_frame"])
+    result = read_metrics(rows["every_second_frame"])
     text = json.dumps({key: value for key, value in result.items() if key != "protocol"})
     nothing = '"mpjve_mm": {"mean": null, "std": null, "runs": [null, null]}'
     assert text.count('"mpjve_mm"') == text.count(nothing) > 5
@@ -227,7 +227,7 @@ def test_without_every_frame_there_is_no_velocity(rows):
 
 @pytest.mark.parametrize(("name", "scored"), [("every_frame", 25 + 7 + 1 + 12), ("every_second_frame", 13 + 4 + 1 + 6)])
 def test_the_protocol_says_how_the_row_was_scored(name, scored, rows):
-    protocol = result_of(rows[name])["protocol"]
+    protocol = read_metrics(rows[name])["protocol"]
     assert protocol["split"] == "test"
     assert protocol["dataset"] == "walker"
     assert protocol["target"] == "joints of a walker in closed form"
@@ -242,7 +242,7 @@ def test_the_protocol_says_how_the_row_was_scored(name, scored, rows):
 
 @pytest.mark.parametrize("name", ["every_frame", "every_second_frame"])
 def test_the_tables_for_plots_equal_the_record(name, rows):
-    result, reports = result_of(rows[name]), rows[name] / "reports"
+    result, reports = read_metrics(rows[name]), rows[name] / "reports"
     (path,) = (reports / "per_action").iterdir()
     with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
@@ -259,7 +259,7 @@ def test_the_tables_for_plots_equal_the_record(name, rows):
 
 
 def test_the_headline_file_equals_the_record(rows):
-    result = result_of(rows["every_frame"])
+    result = read_metrics(rows["every_frame"])
     (path,) = (rows["every_frame"] / "reports" / "headline").iterdir()
     headline = json.loads(path.read_text(encoding="utf-8"))
     expected = {metric: result[metric]["mean"] for metric in METRIC_TITLES} | {
@@ -268,20 +268,20 @@ def test_the_headline_file_equals_the_record(rows):
     assert headline == expected
 
 
-def test_only_the_test_split_is_opened(own_row, rows):
+def test_only_the_test_split_is_opened(row_copy, rows):
     for part in ("train", "validation"):
-        shutil.rmtree(own_row / "prepared" / part)
-    (own_row / "prepared" / "training.json").unlink()
-    assert evaluated(own_row) == contents(rows["every_frame"] / "reports")
+        shutil.rmtree(row_copy / "prepared" / part)
+    (row_copy / "prepared" / "training.json").unlink()
+    assert evaluate_row(row_copy) == contents(rows["every_frame"] / "reports")
 
 
-def test_the_tracked_summary_and_table_equal_the_record(own_row, monkeypatch):
-    for variable, value in {"MODE": "offline", "DIR": str(own_row), "FINISH_TIMEOUT": "20"}.items():
+def test_the_tracked_summary_and_table_equal_the_record(row_copy, monkeypatch):
+    for variable, value in {"MODE": "offline", "DIR": str(row_copy), "FINISH_TIMEOUT": "20"}.items():
         monkeypatch.setenv(f"WANDB_{variable}", value)
-    monkeypatch.setenv("HOME", str(own_row))
-    evaluated(own_row)
-    result = result_of(own_row)
-    (file,) = (own_row / "wandb").glob("offline-run-*/*.wandb")
+    monkeypatch.setenv("HOME", str(row_copy))
+    evaluate_row(row_copy)
+    result = read_metrics(row_copy)
+    (file,) = (row_copy / "wandb").glob("offline-run-*/*.wandb")
     summary = read_summary(file)
     for metric in METRIC_TITLES:
         assert summary[f"test/{metric}"] == result[metric]["mean"]
@@ -380,8 +380,8 @@ WEIGHTS = "checkpoints/run3/weights.safetensors"
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(damage, complaint, own_row):
-    damage(own_row)
+def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(damage, complaint, row_copy):
+    damage(row_copy)
     with pytest.raises(UserError, match=complaint):
-        evaluated(own_row)
-    assert not (own_row / "reports").exists()
+        evaluate_row(row_copy)
+    assert not (row_copy / "reports").exists()

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from pipeline.config.params import Evaluation, load_params
-from pipeline.evaluate_5runs.stage import _with_scored_actions, evaluate_5runs
+from pipeline.evaluate_5runs.protocol import select_actions
+from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.poses import metrics
 from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import Camera
@@ -44,16 +45,16 @@ def clip(action: str, frames: int, **changes: object) -> Clip:
 
 def test_actions_are_chosen_by_their_whole_names() -> None:
     clips = [clip("Sitting", 3), clip("SittingDown", 4), clip("Walking", 5)]
-    assert _with_scored_actions(clips, "all", where=Path("x")) == clips
-    chosen = _with_scored_actions(clips, ("Sitting", "Walking"), where=Path("x"))
+    assert select_actions(clips, "all", where=Path("x")) == clips
+    chosen = select_actions(clips, ("Sitting", "Walking"), where=Path("x"))
     assert [own.action for own in chosen] == ["Sitting", "Walking"]
     with pytest.raises(UserError, match="x: actions: expected some of Sitting, SittingDown, Walking, found 'Walk'"):
-        _with_scored_actions(clips, ("Sitting", "Walk"), where=Path("x"))
+        select_actions(clips, ("Sitting", "Walk"), where=Path("x"))
 
 
 def test_frames_of_other_actions_in_a_chosen_clip_stay_as_context() -> None:
     mixed = clip("Sports", 6, activities=((0, "Sports"), (4, "Sitting")), scored=np.array([0, 1, 1, 1, 1, 0], bool))
-    (chosen,) = _with_scored_actions([mixed], ("Sports",), where=Path("x"))
+    (chosen,) = select_actions([mixed], ("Sports",), where=Path("x"))
     assert len(chosen) == 6
     assert chosen.scored is not None
     assert chosen.scored.tolist() == [False, True, True, True, False, False]
@@ -89,9 +90,9 @@ def test_every_evaluation_option_is_in_params_yaml_for_every_dataset() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a row went through all stages."""
-    folder = tmp_path_factory.mktemp("whole")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Makes a folder in which a row has gone through all stages."""
+    folder = tmp_path_factory.mktemp("project")
     fixtures.write_cdf(folder / "raw" / "h36m")
     four_stages(ROW, folder, raw_folder=folder / "raw")
     return folder
@@ -101,43 +102,43 @@ def read(folder: Path, row: str = ROW) -> dict:
     return json.loads((folder / "reports" / "metrics" / f"{row}.json").read_text(encoding="utf-8"))
 
 
-def evaluated_with(whole: Path, folder: Path, **options: object) -> dict:
-    """The metrics of the same runs under other options."""
+def evaluate_with(project: Path, folder: Path, **options: object) -> dict:
+    """Returns the metrics of the same runs, evaluated with other options."""
     prepared = folder / "prepared"
     prepared.mkdir()
-    (prepared / "test").symlink_to(whole / "prepared" / ROW / "test")
-    config = json.loads((whole / "prepared" / ROW / "evaluation.json").read_text(encoding="utf-8"))
+    (prepared / "test").symlink_to(project / "prepared" / ROW / "test")
+    config = json.loads((project / "prepared" / ROW / "evaluation.json").read_text(encoding="utf-8"))
     config["evaluation"] |= options
     (prepared / "evaluation.json").write_text(json.dumps(config), encoding="utf-8")
-    checkpoints = whole / "checkpoints" / ROW
+    checkpoints = project / "checkpoints" / ROW
     evaluate_5runs(prepared, checkpoints, seeds=(0, 1), reports=folder / "reports", work_folder=folder / ".work")
     return read(folder)
 
 
-def test_the_metrics_file_names_the_whole_protocol(whole: Path) -> None:
-    result = read(whole)
+def test_the_metrics_file_names_the_whole_protocol(project: Path) -> None:
+    result = read(project)
     assert set(result["protocol"]) == PROTOCOL
     assert result["protocol"]["target"].startswith("17 of the 32 joints of the motion capture")
     assert result["protocol"]["actions"] == sorted(result["per_action"])
     assert set(result["per_subject"]) == {"S9", "S11"}
 
 
-def test_errors_per_joint_are_averaged_as_the_headline(whole: Path) -> None:
-    result = read(whole)
+def test_errors_per_joint_are_averaged_as_the_headline(project: Path) -> None:
+    result = read(project)
     joints = [joint["mpjpe_mm"]["mean"] for joint in result["per_joint"].values()]
     assert len(joints) == 17
     assert np.mean(joints) == pytest.approx(result["mpjpe_mm"]["mean"])
 
 
 @pytest.mark.parametrize("averaging", ["frames", "subjects", "subject_actions"])
-def test_errors_per_joint_follow_the_averaging(averaging: str, whole: Path, tmp_path: Path) -> None:
-    result = evaluated_with(whole, tmp_path, averaging=averaging)
+def test_errors_per_joint_follow_the_averaging(averaging: str, project: Path, tmp_path: Path) -> None:
+    result = evaluate_with(project, tmp_path, averaging=averaging)
     joints = [joint["mpjpe_mm"]["mean"] for joint in result["per_joint"].values()]
     assert np.mean(joints) == pytest.approx(result["mpjpe_mm"]["mean"])
 
 
-def test_chosen_actions_alone_are_scored_and_stated(whole: Path, tmp_path: Path) -> None:
-    result, everything = evaluated_with(whole, tmp_path, actions=["Sitting"]), read(whole)
+def test_chosen_actions_alone_are_scored_and_stated(project: Path, tmp_path: Path) -> None:
+    result, everything = evaluate_with(project, tmp_path, actions=["Sitting"]), read(project)
     assert set(result["per_action"]) == {"Sitting"}
     assert result["per_action"]["Sitting"] == everything["per_action"]["Sitting"]
     assert result["mpjpe_mm"] == everything["per_action"]["Sitting"]["mpjpe_mm"]
@@ -145,8 +146,8 @@ def test_chosen_actions_alone_are_scored_and_stated(whole: Path, tmp_path: Path)
     assert result["protocol"]["scored"] == 4 * 15
 
 
-def test_a_quick_evaluation_says_so(whole: Path, tmp_path: Path) -> None:
-    result = evaluated_with(whole, tmp_path, frame_fraction=0.5, frame_step=2)
+def test_a_quick_evaluation_says_so(project: Path, tmp_path: Path) -> None:
+    result = evaluate_with(project, tmp_path, frame_fraction=0.5, frame_step=2)
     assert result["protocol"]["scored_frames"] == "one frame in 2, of one stretch of 0.5 of each clip"
     assert 0 < result["protocol"]["scored"] < 0.3 * fixtures.TEST_FRAMES
     assert result["mpjve_mm"]["mean"] is None
@@ -158,17 +159,17 @@ def test_a_quick_evaluation_says_so(whole: Path, tmp_path: Path) -> None:
      {"predicted_root": "zeroed"}, {"averaging": "frames"}],
     ids=lambda options: next(iter(options)),
 )  # fmt: skip
-def test_rows_evaluated_in_different_ways_share_no_table(options: dict, whole: Path, tmp_path: Path) -> None:
+def test_rows_evaluated_in_different_ways_share_no_table(options: dict, project: Path, tmp_path: Path) -> None:
     other = "h36m-gt-f9-poseformer"
-    changed = evaluated_with(whole, tmp_path, **options) | {"row": other}
+    changed = evaluate_with(project, tmp_path, **options) | {"row": other}
     reports = tmp_path / "reports"
     for path in list(reports.glob("*/*")):
         shutil.copy(path, path.with_name(other + path.suffix))
-    shutil.copytree(whole / "reports", reports, dirs_exist_ok=True)
+    shutil.copytree(project / "reports", reports, dirs_exist_ok=True)
     (reports / "metrics" / f"{other}.json").write_text(json.dumps(changed), encoding="utf-8")
     for row in (ROW, other):
         (tmp_path / "of_rows" / row).mkdir(parents=True)
-        shutil.copy(whole / "prepared" / ROW / "manifest.json", tmp_path / "of_rows" / row)
+        shutil.copy(project / "prepared" / ROW / "manifest.json", tmp_path / "of_rows" / row)
     rows = {"stages": {"evaluate_5runs": {"matrix": {"row": [ROW, other]}}}}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(rows), encoding="utf-8")
     (reports / "published.csv").write_bytes((PROJECT / "reports" / "published.csv").read_bytes())

@@ -16,7 +16,7 @@ from experiments.generalisation.measure import generalise, score_clips, score_se
 from experiments.generalisation.report import generalisation_report, settings_in_order
 from pipeline.config.params import load_params, recipe_for
 from pipeline.config.rows import parse_row
-from pipeline.evaluate_5runs.stage import evaluated
+from pipeline.evaluate_5runs.stage import score_checkpoints
 from pipeline.poses.checkpoint import load_checkpoint
 from pipeline.poses.clips import write_split
 from pipeline.prepare_data.cmu_mocap import read_takes
@@ -58,13 +58,13 @@ def test_a_setting_scores_its_clips_as_evaluate_5runs_does(trained, tiny_raw, tm
     write_split(tmp_path / "test", clips)
     shutil.copy(trained / "prepared" / row / "evaluation.json", tmp_path)
     folder = trained / "checkpoints" / row / "run0"
-    _, _, expected, _ = evaluated(tmp_path, [folder], seeds=None)
+    expected = score_checkpoints(tmp_path, [folder], seeds=None).metrics
     recipe = recipe_for(parse_row(row), load_params(trained / "params.yaml"), where="params.yaml")
     found = score_clips(*load_checkpoint(folder, device=torch.device("cpu")), clips, recipe)
     for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm"):
-        assert found[metric] == pytest.approx(expected[metric]["mean"], rel=1e-6)
+        assert found[metric] == pytest.approx(expected.by_name()[metric].mean, rel=1e-6)
     for action, error_mm in found["per_action"].items():
-        assert error_mm == pytest.approx(expected["per_action"][action]["mpjpe_mm"]["mean"], rel=1e-6)
+        assert error_mm == pytest.approx(expected.per_action[action].mpjpe_mm.mean, rel=1e-6)
 
 
 @pytest.mark.parametrize("row", ROWS)

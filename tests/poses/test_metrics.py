@@ -343,17 +343,3 @@ def test_pooling_refuses_clips_with_different_metrics():
 def test_an_average_needs_a_group():
     with pytest.raises(ValueError, match="at least one group, found none"):
         metrics.average_over_groups({})
-
-
-def test_runs_have_a_sample_deviation():
-    assert metrics.mean_std([1.0, 2.0, 6.0]) == {"mean": 3.0, "std": pytest.approx(7.0**0.5), "runs": [1.0, 2.0, 6.0]}
-
-
-def test_one_run_has_no_deviation_and_two_have():
-    assert metrics.mean_std([4.5]) == {"mean": 4.5, "std": None, "runs": [4.5]}
-    assert metrics.mean_std([1.0, 3.0])["std"] == pytest.approx(2.0**0.5)
-
-
-def test_a_mean_over_runs_needs_a_run():
-    with pytest.raises(ValueError, match="at least one run, found none"):
-        metrics.mean_std([])

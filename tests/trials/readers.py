@@ -431,7 +431,7 @@ def _record_reader(kind: str) -> Reader:
         (folder / "reports" / "learning_curves").mkdir()
         shutil.copy(REPOSITORY / RECORDS["curves"], folder / RECORDS["curves"])
         (folder / "prepared" / ROW).mkdir(parents=True)
-        manifest = {"splits": {}, "dropped_frames": {}, "sha256": {}}
+        manifest = {"splits": {}, "dropped_frames": {"total": 0}, "sha256": {}}
         (folder / "prepared" / ROW / "manifest.json").write_text(json.dumps(manifest))
 
     def read(folder: Path, content: bytes) -> None:
