@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 
 from pipeline.poses.checkpoint import CARD, HISTORY
 from pipeline.report.experiments import flat
-from pipeline.report.wandb_files import read_items, records_by_kind
 from pipeline.system.errors import UserError
 from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
+from pipeline.tracking.wandb_files import read_items, records_by_kind
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from pipeline.__main__ import main
 from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.report.board import board_server, write_board
 from pipeline.report.experiments import differences, experiments
-from pipeline.report.wandb_files import of_kind, read_config, read_history, read_summary
 from pipeline.tracking.pictures import track_evaluation_pictures
 from pipeline.tracking.run import start_run
+from pipeline.tracking.wandb_files import of_kind, read_config, read_history, read_summary
 from pipeline.train.stage import train
 from tests.fixtures.browser import PHONE, opened
 from tests.fixtures.small_repository import run, write_repository

@@ -15,8 +15,8 @@ import pytest
 from filelock import FileLock
 
 from pipeline.report.training_runs import TrainingRun, series_of, training_runs
-from pipeline.report.wandb_files import read_records, read_summary
 from pipeline.tracking.run import start_run
+from pipeline.tracking.wandb_files import read_records, read_summary
 from tests.tracking.test_tracking import clean_environment, wandb_files
 
 ROW = "cmu-gt-f27-rayformer"
