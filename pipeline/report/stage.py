@@ -101,7 +101,7 @@ def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_curves(path: Path) -> tuple[dict[str, Any], ...]:
-    columns = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm")
+    columns = ("run", "epoch", "train_mpjpe_mm", "val_mpjpe_mm")
     _, lines = csv_lines(path, "learning curves")
     try:
         return tuple({name: float(line[name]) if line[name] else None for name in columns} for line in lines)

@@ -169,7 +169,7 @@ def test_a_live_board_follows_a_run_to_its_end(project):
                 tracked.log({"epoch": 1, **values})
                 shown.wait_for_selector(".run", timeout=20000)
                 assert "81.2 mm validation" in shown.locator(".run").inner_text()
-                assert shown.locator(".run [role=progressbar]").get_attribute("aria-valuenow") == "1"
+                assert shown.get_by_role("progressbar").get_attribute("value") == "1"
             shown.wait_for_function("document.querySelector('.tile.finished b').textContent === '3'", timeout=20000)
             assert shown.locator(".run").count() == 0
         server.shutdown()
