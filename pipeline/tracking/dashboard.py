@@ -12,16 +12,9 @@ import wandb_workspaces.workspaces as ws
 
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.system.errors import UserError
-from pipeline.tracking.run import EPOCH_METRICS
+from pipeline.tracking.run import CURVE_TITLES, EPOCH_METRICS
 
 TITLE = "Poselift"
-RUN_CURVES = {
-    "val_mpjpe_mm": "validation MPJPE, mm",
-    "val_p_mpjpe_mm": "validation P-MPJPE, mm",
-    "train_mpjpe_mm": "train MPJPE, mm",
-    "lr": "learning rate",
-    "grad_norm": "gradient norm",
-}
 PINNED = ("run:displayName", "run:group", "tags:__ALL__")  # columns of the table of runs
 TRAINING_COLUMNS = ("summary:val/mpjpe_mm.min", "summary:val/mpjpe_mm_of_weights", "summary:epoch_of_weights")
 HALF = 12  # of the 24 columns of a panel's grid
@@ -93,7 +86,7 @@ def curve_panels() -> list[Any]:
             groupby_rangefunc="minmax",
             layout=wr.Layout(x=(place % 2) * HALF, y=place // 2 * HEIGHT, w=HALF, h=HEIGHT),
         )
-        for place, (column, title) in enumerate(RUN_CURVES.items())
+        for place, (column, title) in enumerate(CURVE_TITLES.items())
     ]
 
 

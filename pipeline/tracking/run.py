@@ -30,6 +30,13 @@ EPOCH_METRICS = {  # column of history.csv -> the name of its chart in W&B
     "lr": "lr",
     "grad_norm": "grad_norm",
 }
+CURVE_TITLES = {  # column of history.csv -> the title of its curve, in the order in which curves are shown
+    "val_mpjpe_mm": "validation MPJPE, mm",
+    "val_p_mpjpe_mm": "validation P-MPJPE, mm",
+    "train_mpjpe_mm": "train MPJPE, mm",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+}
 USE_S = 10.0  # how long the server has to record that a run used something
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
-from imageio_ffmpeg import get_ffmpeg_exe
+from imageio_ffmpeg import count_frames_and_secs, write_frames
 from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -22,21 +21,15 @@ from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
 from pipeline.visualization.framing import Framing, framing
+from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours
 from pipeline.visualization.scene import Body, Scene
 
 WIDTH_PX, HEIGHT_PX, DPI = 1280, 720, 100
-SLOWEST_GIF_HZ = 50  # what browsers play of a GIF; faster films are thinned out to it
+FASTEST_GIF_HZ = 50  # the fastest that browsers play a GIF; faster films are thinned out to it
+LENGTH_TOLERANCE_S = 0.1  # a GIF holds its frames for whole hundredths of a second
 PITCH, LENS, ROOM = 0.16, 0.5, 1.12  # camera above the horizon; half the picture's height at distance 1; air around
 LIMB_M, TRUNK_M, FAINT_M, HEAD_M = 0.055, 0.07, 0.025, 0.17
-TEXT, MUTED, PANEL, GRID, FAINT, SHADOW = "#171b22", "#667085", "#f1f4f8", "#c3cad5", "#a3abb8", "#dde2ea"
-# (left, right, middle): somebody alone is blue on the left and orange on the right; of several people each has a colour
-# of his own, dark on the left and light on the right.
-ALONE = ("#2a6be0", "#ea6a24", "#454f60")
-PEOPLE = (
-    ("#174fb8", "#86b1f7", "#2f6fe0"), ("#b3470c", "#f7ac7c", "#e8681f"), ("#08705f", "#7cd3c2", "#13a089"),
-    ("#97146b", "#f08fca", "#cf2f98"), ("#7a5c00", "#e5c357", "#b98d0a"), ("#5220b0", "#b99af5", "#7c46e0"),
-    ("#2d6a10", "#9ed274", "#4c9a20"), ("#a3122a", "#f592a0", "#dc3049"),
-)  # fmt: skip
+TEXT, MUTED, PANEL, GRID, SHADOW = "#171b22", "#667085", "#f1f4f8", "#c3cad5", "#dde2ea"
 Box = tuple[float, float, float, float]  # left, bottom, width, height as parts of the figure
 Draw = Callable[[int], list[Artist]]  # changes a part of the picture to a frame; returns what it is made of
 
@@ -48,28 +41,29 @@ def write_movie(path: Path, scene: Scene) -> None:
     """
     if path.suffix not in (".mp4", ".gif"):
         raise UserError(f"{path}: expected a film's name to end in .mp4 or .gif, found '{path.suffix}'")
-    rate = Fraction(scene.rate_hz).limit_denominator(1001)
-    source = f"-f rawvideo -pix_fmt rgba -s {WIDTH_PX}x{HEIGHT_PX} -r {rate} -i -".split()
+    rate = Fraction(scene.rate_hz).limit_denominator(1001)  # 30000/1001 is the rate of NTSC
+    how: dict[str, Any]
     if path.suffix == ".mp4":
-        how = ["-c:v", "libx264", "-threads", "1", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+        how = {"codec": "libx264", "output_params": ["-threads", "1", "-crf", "20", "-movflags", "+faststart"]}
     else:
-        thinned = f"fps={SLOWEST_GIF_HZ}," if rate > SLOWEST_GIF_HZ else ""
+        thinned = f"fps={FASTEST_GIF_HZ}," if rate > FASTEST_GIF_HZ else ""
         colours = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none"
-        how = ["-vf", f"{thinned}scale={WIDTH_PX // 2}:-1:flags=area,{colours}"]
-    with new_file(path) as partial, TemporaryFile() as complaints:
-        call = [get_ffmpeg_exe(), "-y", "-loglevel", "error", *source, *how, str(partial)]
-        with subprocess.Popen(call, stdin=subprocess.PIPE, stderr=complaints) as encoder:
-            assert encoder.stdin is not None
-            try:
+        filters = f"{thinned}scale={WIDTH_PX // 2}:-1:flags=area,{colours}"
+        how = {"codec": "gif", "pix_fmt_out": "pal8", "output_params": ["-vf", filters]}
+    # The writer itself would round the rate to 0.01 Hz, choose a quality, and let the encoder talk to the terminal.
+    how |= {"pix_fmt_in": "rgba", "input_params": ["-r", str(rate)], "quality": None, "ffmpeg_log_level": "quiet"}
+    with new_file(path) as partial:
+        try:
+            with closing(write_frames(partial, (WIDTH_PX, HEIGHT_PX), **how)) as encoder:
+                encoder.send(None)  # starts it
                 for picture in _pictures(scene):
-                    encoder.stdin.write(picture)
-                encoder.stdin.close()
-            except BrokenPipeError:  # it says why below
-                pass
-        if encoder.returncode != 0:
-            complaints.seek(0)
-            reason = " ".join(complaints.read().decode(errors="replace").split())
-            raise UserError(f"{path}: expected the film to be encoded, found: {reason}")
+                    encoder.send(picture)
+            _, seconds = count_frames_and_secs(str(partial))
+        except (OSError, RuntimeError) as error:  # the encoder has ended early, or left nothing that can be read
+            raise UserError(f"{path}: expected the film to be encoded, found: {str(error).splitlines()[0]}") from error
+        expected_s = _frames(scene) / scene.rate_hz
+        if abs(seconds - expected_s) > LENGTH_TOLERANCE_S:  # a full disk, for example
+            raise UserError(f"{path}: expected a film of {expected_s:.2f} s, the encoder wrote {seconds:.2f} s")
 
 
 def write_strip(path: Path, scene: Scene, *, pictures: int = 8) -> None:
@@ -161,11 +155,11 @@ def _heading(figure: Figure, scene: Scene) -> None:
     figure.text(20 / width, 1 - 52 / height, caption, va="center", size=9, color=MUTED)
 
 
-def _colours(scene: Scene, body: Body) -> tuple[str, str, str]:
+def _colours(scene: Scene, body: Body) -> Colours:
     if body.faint:
-        return FAINT, FAINT, FAINT
+        return Colours(TRUTH[0], TRUTH[0], TRUTH[0])
     people = [other for other in scene.bodies if not other.faint]
-    return ALONE if len(people) == 1 else PEOPLE[[other is body for other in people].index(True) % len(PEOPLE)]
+    return body_colours([other is body for other in people].index(True), people=len(people))
 
 
 def _side(skeleton: Skeleton, joint: int) -> int:
@@ -282,7 +276,7 @@ def _error(axes: Axes, scene: Scene, error_mm: Float[np.ndarray, " F"]) -> Draw:
     axes.set_ylabel("MPJPE mm", size=8, color=MUTED)
     axes.tick_params(labelsize=8, colors=MUTED, length=2)
     axes.spines[:].set_visible(False)
-    now = axes.axvline(0, color=ALONE[0], linewidth=1.5)
+    now = axes.axvline(0, color=SINGLE[0].left, linewidth=1.5)
 
     def draw(frame: int) -> list[Artist]:
         now.set_xdata([time_s[frame]] * 2)

@@ -12,8 +12,8 @@ import yaml
 
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.report.experiments import flat
-from pipeline.report.wandb_files import of_kind
 from pipeline.tracking.run import start_run
+from pipeline.tracking.wandb_files import of_kind
 from tests.tracking.test_tracking import clean_environment, wandb_files
 
 REPOSITORY = Path(__file__).parents[2]

@@ -20,9 +20,9 @@ import pytest
 import wandb
 from matplotlib.figure import Figure
 
-from pipeline.report.wandb_files import of_kind, read_config, read_history, read_records, read_summary
 from pipeline.tracking import service as wandb_service
 from pipeline.tracking.run import Run, start_run
+from pipeline.tracking.wandb_files import of_kind, read_config, read_history, read_records, read_summary
 from tests.fixtures.wandb_stand_in import API_KEY, StandIn, stand_in
 
 RUN = {"row": "cmu-gt-f27", "name": "cmu-gt-f27/seed0", "job_type": "train", "run_id": "0f1e2d"}
