@@ -7,7 +7,6 @@ include_patterns = [
     "README.md",
     "experiments/generalisation/README.md",
     "experiments/comparisons/README.md",
-    "experiments/comparisons/large/README.md",
     "reports/results.md",
 ]
 exclude_patterns = ["docs/site"]

@@ -18,78 +18,78 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Folder = Annotated[Path, typer.Argument(file_okay=False)]
-Params = Annotated[Path, typer.Option("--params", help="The parameters file.")]
-Rows = Annotated[list[str], typer.Argument(help="Rows, as in the group's dvc.yaml.")]
+COMPARISONS, GENERALISATION = Path("experiments/comparisons"), Path("experiments/generalisation")
+PARAMS, RAW = Path("params.yaml"), Path("data/raw")
+
+
+@app.command("compare")
+def compare(row: Annotated[str, typer.Argument(help="A row of experiments/comparisons/rows.yaml.")]) -> None:
+    """Prepares a row of the comparisons, trains its runs and scores them."""
+    from experiments.comparisons.compare import Paths, compare, new_workers
+
+    paths = Paths(COMPARISONS / "rows.yaml", PARAMS, RAW, work=Path(".work"))
+    with new_workers() as workers:
+        compare(row, paths, workers, out=COMPARISONS / "results" / f"{row}.json")
+
+
+@app.command("training_cost")
+def training_cost() -> None:
+    """Measures the CPU seconds of a run of each row of the comparisons."""
+    from experiments.comparisons.compare import Paths, new_workers
+    from experiments.comparisons.cost import training_cost
+
+    paths = Paths(COMPARISONS / "rows.yaml", PARAMS, RAW, work=Path(".work"))
+    with new_workers() as workers:
+        training_cost(paths, workers, out=COMPARISONS / "cost.json")
+
+
+@app.command("comparisons_report")
+def comparisons_report() -> None:
+    """Writes the page of the comparisons and its figure."""
+    from experiments.comparisons.report import comparisons_report
+
+    comparisons_report(COMPARISONS)
 
 
 @app.command("generalise")
 def generalise(
     row: Annotated[str, typer.Argument(help="A row of the embedded motion capture, such as cmu-det-f27-rayformer.")],
-    params: Params = Path("params.yaml"),
-    raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
-    checkpoints: Annotated[Path, typer.Option(help="Where the runs of the rows lie.")] = Path("data/checkpoints"),
-    out: Annotated[Path, typer.Option(help="Folder for the record.")] = Path("experiments/generalisation/results"),
 ) -> None:
-    """A row's runs on test takes filmed under conditions that training did not have -> their errors."""
+    """Scores a row's runs on test takes filmed under conditions that training did not have."""
     from experiments.generalisation.measure import generalise
 
-    generalise(row, raw=raw, checkpoints=checkpoints, params_path=params, out=out)
+    generalise(row, raw=RAW, checkpoints=Path("data/checkpoints"), params_path=PARAMS, out=GENERALISATION / "results")
 
 
 @app.command("generalisation_report")
 def generalisation_report(
     rows: Annotated[list[str], typer.Argument(help="The rows to show beside each other.")],
-    reports: Path = Path("reports"),
-    out: Annotated[Path, typer.Option(help="Folder of the page; results/ lies in it.")] = Path(
-        "experiments/generalisation"
-    ),
 ) -> None:
-    """What was measured under other conditions -> figures and a page."""
+    """Writes the page of what was measured under other conditions, and its figures."""
     from experiments.generalisation.report import generalisation_report
 
-    generalisation_report(rows, results=out / "results", reports=reports, out=out)
+    generalisation_report(rows, results=GENERALISATION / "results", reports=Path("reports"), out=GENERALISATION)
 
 
 @app.command("bench")
 def bench(
     out: Annotated[Path, typer.Option(help="Folder for <machine>.json and <machine>.md.")] = Path("reports/benchmarks"),
-    params: Params = Path("params.yaml"),
+    params: Annotated[Path, typer.Option("--params", help="The parameters file.")] = PARAMS,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, tf32 or bf16")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
-    turns: Annotated[int, typer.Option(help="In which what is compared is measured.", min=1)] = 3,
+    turns: Annotated[int, typer.Option(help="How often what is compared is measured.", min=1)] = 3,
+    only: Annotated[str | None, typer.Option(help="models, lift_speed or lift_accuracy, not all three")] = None,
 ) -> None:
-    """What training and evaluation cost on this machine, beside the published loop and the machine's own limits."""
+    """Measures what training, evaluation and lifting cost on this machine, and how well lifting does."""
     from experiments.speed.bench import bench
+    from experiments.speed.networks import Settings
+    from pipeline.config.params import load_params
+    from pipeline.system.device import torch_device
 
-    print(bench(out, params_path=params, device_name=device, precision=precision, compiled=compiled, turns=turns))
-
-
-@app.command("training_cost")
-def training_cost(prepared: Folder, out: Path, rows: Rows) -> None:
-    """Prepared rows -> CPU seconds of a run of each, measured in turns."""
-    from experiments.comparisons.cost import training_cost
-
-    training_cost(rows, prepared=prepared, out=out)
-
-
-@app.command("comparisons_report")
-def comparisons_report(rows: Rows, folder: Path = Path("experiments/comparisons")) -> None:
-    """Metrics of short runs -> tables of comparisons, and a figure."""
-    from experiments.comparisons.report import comparisons_report
-
-    comparisons_report(rows, results=folder / "results", cost=folder / "cost.json", out=folder)
-
-
-@app.command("large_report")
-def large_report(
-    rows: Rows, folder: Path = Path("experiments/comparisons/large"), reports: Path = Path("reports")
-) -> None:
-    """Metrics of long runs -> a table."""
-    from experiments.comparisons.report import large_report
-
-    large_report(rows, results=folder / "results", reports=reports, out=folder)
+    settings = Settings(load_params(params), torch_device(device), precision, compiled)
+    for path in bench(out, settings, turns=turns, only=only):
+        print(path)
 
 
 def main() -> None:

@@ -1,20 +1,25 @@
 """Stage training_cost: CPU seconds of training runs, measured in turns, so that runs of equal cost can be compared.
 
-Reads <prepared>/<row>/ and writes for each row the seconds of a step (the median over the rounds), the steps of a run,
-and their product. Starting, reading and validating are not in it. Times differ from machine to machine and from hour to
-hour; the ratios of rows measured in turns do much less.
+Prepares every row of rows.yaml and writes for each the seconds of a step (the median over the rounds), the steps of a
+run, and their product. Starting, reading and validating are not in it. Times differ from machine to machine and from
+hour to hour; the ratios of rows measured in turns do much less.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from experiments.comparisons.compare import Paths, prepare_row
+from experiments.comparisons.rows import read_comparisons
 from models import build
 from pipeline.config.params import TrainingConfig, read_yaml, validated
 from pipeline.system.files import write_json
@@ -25,52 +30,53 @@ from pipeline.train.optimization import optimizers_of, take_step
 ROUNDS, STEPS = 4, 4  # the first round warms up and is not counted
 
 
-def training_cost(rows: Sequence[str], *, prepared: Path, out: Path) -> None:
-    """Measure the rows, each a folder below `prepared`, and write the file `out`.
+def training_cost(paths: Paths, workers: Executor, *, out: Path) -> None:
+    """Prepares all rows of rows.yaml with the workers, measures one row after the other and writes the file `out`.
 
-    Raises UserError if a row is not prepared or damaged.
+    Raises UserError if a parameter or a raw file is bad.
     """
-    known: dict[tuple[object, ...], Data] = {}  # rows that learn from the same data share them
-    runs = {row: _run_of(prepared / row, known) for row in rows}
+    rows = list(read_comparisons(paths.rows).rows)
+    folders = dict(zip(rows, workers.map(partial(prepare_row, paths=paths), rows), strict=True))
+    write_json(out, measure_costs({row: folder / "prepared" for row, folder in folders.items()}))
+    for folder in folders.values():
+        shutil.rmtree(folder)
+
+
+def measure_costs(prepared: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+    """Returns what a run costs for each row, given the folders of prepared data."""
     torch.set_num_threads(1)
-    seconds: dict[str, list[float]] = {row: [] for row in rows}
+    known: dict[tuple[object, ...], Data] = {}  # rows that learn from the same data share them
+    runs = {row: _read_run(folder, known) for row, folder in prepared.items()}
+    step_s: dict[str, list[float]] = {row: [] for row in runs}
     steps: dict[str, int] = {}
     for number in range(ROUNDS):
         for row, (config, data) in runs.items():
-            steps_of_epoch, seconds_of_steps = _steps(config, data, number)
-            steps[row] = steps_of_epoch * config.training.epochs
-            if number > 0:
-                seconds[row] += seconds_of_steps
-    write_json(
-        out,
-        {
-            row: {
-                "cpu_s_per_step": round(median(seconds[row]), 4),
-                "steps": steps[row],
-                "windows": steps[row] * runs[row][0].training.batch_windows,
-                "cpu_s_per_run": round(median(seconds[row]) * steps[row], 1),
-            }
-            for row in rows
-        },
-    )
+            steps_per_epoch, seconds = _time_steps(config, data, number)
+            steps[row] = steps_per_epoch * config.training.epochs
+            step_s[row] += seconds if number > 0 else []
+    return {
+        row: {
+            "cpu_s_per_step": round(median(step_s[row]), 4),
+            "steps": steps[row],
+            "windows": steps[row] * config.training.batch_windows,
+            "cpu_s_per_run": round(median(step_s[row]) * steps[row], 1),
+        }
+        for row, (config, _) in runs.items()
+    }
 
 
-def _shared(config: TrainingConfig) -> tuple[object, ...]:
-    """What the data of a run depend on, of one dataset."""
-    refilmed = config.refilming is not None and config.refilming.active
-    return config.in_channels, config.training.action_balance, refilmed
-
-
-def _run_of(folder: Path, known: dict[tuple[object, ...], Data]) -> tuple[TrainingConfig, Data]:
+def _read_run(folder: Path, known: dict[tuple[object, ...], Data]) -> tuple[TrainingConfig, Data]:
     path = folder / "training.json"
     config = validated(TrainingConfig, read_yaml(path), where=str(path))
-    if _shared(config) not in known:
-        known[_shared(config)] = read_data(folder, config, torch.device("cpu"), mapped_in=folder)
-    return config, known[_shared(config)]
+    refilmed = config.refilming is not None and config.refilming.active
+    key = (config.in_channels, config.training.action_balance, refilmed)  # what the data of a run depend on
+    if key not in known:
+        known[key] = read_data(folder, config, torch.device("cpu"), mapped_in=folder)
+    return config, known[key]
 
 
-def _steps(config: TrainingConfig, data: Data, number: int) -> tuple[int, list[float]]:
-    """Steps of an epoch, and the CPU seconds of a few of them with an untrained model."""
+def _time_steps(config: TrainingConfig, data: Data, number: int) -> tuple[int, list[float]]:
+    """Returns the steps of an epoch, and the CPU seconds of a few of them with an untrained model."""
     model = build(
         config.model,
         frames=config.frames,

@@ -1,7 +1,7 @@
 """Motion capture filmed under conditions that training did not have: other cameras, bodies, rates and detectors.
 
-Cameras stand where virtual_cameras.py puts them and look at the same point, but for what a `View` changes. Several
-conditions are compared on the same instants of the same takes: those that every one of them sees.
+Cameras stand where pipeline/mocap/cameras.py puts them and look at the same point, but for what a `View` changes.
+Several conditions are compared on the same instants of the same takes: those that every one of them sees.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from pipeline.poses.geometry import Camera, RigidTransform, camera_from_world_lo
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
 
-CAPTURE_HZ = 60.0  # at which excerpts are cut
-GRID = 12  # of these frames one is scored
-SCORED_HZ = CAPTURE_HZ / GRID  # whose instants all rates share
-SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: scored, and seen before and after it
+CAPTURE_HZ = 60.0  # rate of the frames that excerpts are cut from
+GRID = 12  # one frame in so many is scored
+SCORED_HZ = CAPTURE_HZ / GRID  # all rates of video have a frame at these instants
+SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: what is scored, and what is seen before and after it
 MISSING_S = 0.17  # mean length of a gap: as long as ten frames of a video at 60 Hz
-LEGS = (2, 3, 5, 6)  # joints whose bone to the parent is a thigh or a shin
+LEGS, ARMS = (2, 3, 5, 6), (12, 13, 15, 16)  # joints whose bone to the parent is a thigh or shin, an upper or forearm
 MissingShown = Literal["interpolated", "middle"]
-ARMS = (12, 13, 15, 16)  # upper arms and forearms
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ class View:
 class Condition:
     """How a take is filmed and shown to the model.
 
-    `level` is the simulated detector's; None gives exact projections. Of `missing` keypoints (a share) nothing is
-    known: shown "interpolated" between the frames around the gap, or in the "middle" of the frame's other joints, with
-    confidence 0. The video has `rate_hz`, its keypoints are resampled to `shown_hz`. `frames` is the length of the
-    clips, None for all there is.
+    `level` is the simulated detector's; None gives exact projections. `missing` is the share of keypoints of which
+    nothing is known: they are shown "interpolated" between the frames around the gap, or in the "middle" of the frame's
+    other joints, with confidence 0. The video has `rate_hz`, its keypoints are resampled to `shown_hz`. `frames` is the
+    length of the clips, None for all there is.
     """
 
     rate_hz: float
@@ -71,7 +70,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Frames of a take in one of its cameras, at CAPTURE_HZ: `first` to `last`, scored `scored` to `scored_last`."""
+    """Frames `first` to `last` of a take in one of its cameras, at CAPTURE_HZ; `scored` to `scored_last` are scored."""
 
     take: Take
     camera: int
@@ -82,12 +81,12 @@ class Excerpt:
 
     @property
     def scored_frames(self) -> int:
-        """How many instants of SCORED_HZ are scored."""
+        """The number of instants of SCORED_HZ that are scored."""
         return (self.scored_last - self.scored) // GRID + 1
 
 
-def body_of(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Float[np.ndarray, "F 17 3"]:
-    """The same motion by another body: bones rescaled, then all of it about the floor under its root.
+def change_body(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Float[np.ndarray, "F 17 3"]:
+    """Returns the same motion by another body: bones are scaled, then all of it about the floor under its root.
 
     The lowest point of the whole motion keeps its height, whatever the length of the legs.
     """
@@ -99,15 +98,15 @@ def body_of(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Float[np
     return floor_m + view.body * (joints_m - floor_m)
 
 
-def cameras_of(take: Take, view: View, *, rate_hz: float) -> list[Camera]:
-    """The four cameras of the take filmed at `rate_hz`, changed as `view` says."""
+def place_changed_cameras(take: Take, view: View, *, rate_hz: float) -> list[Camera]:
+    """Returns the four cameras of the take filmed at `rate_hz`, changed as `view` says."""
     joints_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=rate_hz)
     path_m = joints_m[:, 0, :2]
     target_m = np.append((path_m.min(0) + path_m.max(0)) / 2, AIM_HEIGHT_M)
-    return [_changed(camera, target_m, view) for camera in place_cameras(take.name, joints_m)]
+    return [_change_camera(camera, target_m, view) for camera in place_cameras(take.name, joints_m)]
 
 
-def _changed(camera: Camera, target_m: Float[np.ndarray, "3"], view: View) -> Camera:
+def _change_camera(camera: Camera, target_m: Float[np.ndarray, "3"], view: View) -> Camera:
     position_m = camera.camera_from_world.inverse().translation_m
     across_m = position_m[:2] - target_m[:2]
     if view.distance_m is not None:
@@ -125,34 +124,34 @@ def _changed(camera: Camera, target_m: Float[np.ndarray, "3"], view: View) -> Ca
 
 
 def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: float, per_action: int) -> list[Excerpt]:
-    """At most `per_action` excerpts of each action, spread evenly over its takes, cameras and time.
+    """Returns at most `per_action` excerpts of each action, spread evenly over its takes, cameras and time.
 
     In all frames of an excerpt every one of `views` has the whole body in the image. Excerpts start, end and are scored
     at instants of SCORED_HZ. Raises UserError if an action has none.
     """
     found: dict[str, list[Excerpt]] = {}
     for take in takes:
-        own = found.setdefault(take.action, [])
-        for camera, seen in enumerate(_seen_by_all(take, views, rate_hz=rate_hz)):
-            own.extend(Excerpt(take, camera, *frames) for frames in _cut(seen))
-    for action, own in found.items():
-        if not own:
+        excerpts = found.setdefault(take.action, [])
+        for camera, seen in enumerate(_frames_all_views_see(take, views, rate_hz=rate_hz)):
+            excerpts.extend(Excerpt(take, camera, *frames) for frames in _cut(seen))
+    for action, excerpts in found.items():
+        if not excerpts:
             raise UserError(f"test takes: expected frames of action {action} that all views see, found none")
-    return [own[place] for own in found.values() for place in _spread(len(own), per_action)]
+    return [excerpt for excerpts in found.values() for excerpt in _spread_evenly(excerpts, per_action)]
 
 
-def _spread(count: int, at_most: int) -> Iterator[int]:
-    kept = min(count, at_most)
-    return (place * count // kept for place in range(kept))
+def _spread_evenly(excerpts: Sequence[Excerpt], at_most: int) -> Iterator[Excerpt]:
+    kept = min(len(excerpts), at_most)
+    return (excerpts[place * len(excerpts) // kept] for place in range(kept))
 
 
-def _seen_by_all(take: Take, views: Collection[View], *, rate_hz: float) -> list[Bool[np.ndarray, " F"]]:
-    """For each camera which frames at CAPTURE_HZ all views see whole."""
-    captured_m = _captured_m(take)
+def _frames_all_views_see(take: Take, views: Collection[View], *, rate_hz: float) -> list[Bool[np.ndarray, " F"]]:
+    """Returns for each camera which frames at CAPTURE_HZ all views see whole."""
+    captured_m = _joints_at_capture_rate_m(take)
     seen = [np.ones(len(captured_m), dtype=bool) for _ in range(4)]
     for view in views:
-        joints_m = body_of(captured_m, view)
-        for number, camera in enumerate(cameras_of(take, view, rate_hz=rate_hz)):
+        joints_m = change_body(captured_m, view)
+        for number, camera in enumerate(place_changed_cameras(take, view, rate_hz=rate_hz)):
             seen[number] &= frames_in_view(camera.camera_from_world.apply(joints_m), camera)
     return seen
 
@@ -169,23 +168,23 @@ def _cut(seen: Bool[np.ndarray, " F"]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def film_excerpts(chosen: Sequence[Excerpt], condition: Condition, *, trained_hz: float) -> list[Clip]:
-    """What a model sees of the excerpts under a condition; where clips are short, one clip for each scored instant.
+    """Returns what a model sees of the excerpts under a condition; where clips are short, one for each scored instant.
 
     `trained_hz` is the rate of the prepared data, whose cameras are used.
     """
     clips: list[Clip] = []
-    for _, own in groupby(chosen, key=lambda excerpt: excerpt.take.name):
-        of_take = list(own)
-        cameras = cameras_of(of_take[0].take, condition.view, rate_hz=trained_hz)
-        joints_m = body_of(_captured_m(of_take[0].take), condition.view)
-        for excerpt in of_take:
+    for _, excerpts in groupby(chosen, key=lambda excerpt: excerpt.take.name):
+        first, *others = excerpts
+        cameras = place_changed_cameras(first.take, condition.view, rate_hz=trained_hz)
+        joints_m = change_body(_joints_at_capture_rate_m(first.take), condition.view)
+        for excerpt in (first, *others):
             camera = cameras[excerpt.camera]
             joints_camera_m = camera.camera_from_world.apply(joints_m[excerpt.first : excerpt.last + 1])
             clips.extend(_film(excerpt, joints_camera_m, camera, condition))
     return clips
 
 
-def _captured_m(take: Take) -> Float[np.ndarray, "F 17 3"]:
+def _joints_at_capture_rate_m(take: Take) -> Float[np.ndarray, "F 17 3"]:
     return resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=CAPTURE_HZ)
 
 
@@ -205,7 +204,7 @@ def _film(
             random=random,
         )
     if condition.missing > 0:
-        hidden = missing_joints(len(pixels), share=condition.missing, rate_hz=condition.rate_hz, random=random)
+        hidden = draw_missing_joints(len(pixels), share=condition.missing, rate_hz=condition.rate_hz, random=random)
         pixels, confidence = without(pixels, confidence, hidden, shown=condition.missing_shown)
     seen = np.concatenate([pixels, confidence[..., None]], axis=-1)
     seen = resample(seen, rate_hz=condition.rate_hz, wanted_hz=condition.shown_hz)
@@ -229,14 +228,14 @@ def _film(
     yield from [clip] if condition.frames is None else _short_clips(clip, condition.frames)
 
 
-def missing_joints(
+def draw_missing_joints(
     frames: int, *, share: float, rate_hz: float, random: np.random.Generator
 ) -> Bool[np.ndarray, "F 17"]:
-    """Which keypoints are missing: in the mean `share` of them, in gaps of MISSING_S on average."""
-    stop = 1 / max(MISSING_S * rate_hz, 1.0)
+    """Returns which keypoints are missing: in the mean `share` of them, in gaps of MISSING_S on average."""
+    stop = 1 / max(MISSING_S * rate_hz, 1.0)  # probabilities of a chain with two states, in each frame
     start = stop * share / (1 - share)
     draws = random.uniform(size=(frames, len(H36M_17.joints)))
-    hidden = draws < share  # of which the first frame is kept
+    hidden = draws < share  # right for the first frame alone; the loop writes the others
     for frame in range(1, frames):
         hidden[frame] = np.where(hidden[frame - 1], draws[frame] >= stop, draws[frame] < start)
     return hidden
@@ -269,7 +268,7 @@ def without(
 
 
 def _short_clips(clip: Clip, frames: int) -> Iterator[Clip]:
-    """For each scored frame a clip of `frames` frames around it, as far as there are so many."""
+    """Yields for each scored frame a clip of `frames` frames around it, as far as there are so many."""
     assert clip.scored is not None
     for place in np.flatnonzero(clip.scored):
         first = int(np.clip(place - frames // 2, 0, max(len(clip) - frames, 0)))

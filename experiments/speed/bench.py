@@ -1,82 +1,105 @@
-"""What training and evaluation cost on this machine: measured, held against what the machine can do, and written down.
+"""What training, evaluating and lifting cost on this machine, and how well lifting does: measured and written down.
 
-`machine` measures the machine, `workload` makes data and steps, `training` and `scaling` measure, `report` lays out.
-The yardstick is `literal_poseformer`, which runs in the same process and in turns with what it is compared to.
+`networks` measures the models beside `literal_poseformer`, in the same process and in turns; `lift_speed` and
+`lift_accuracy` measure the shipped model as `poselift lift` uses it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.speed import machine, scaling, training
-from experiments.speed.report import page
-from experiments.speed.workload import settings_of
-from pipeline.system.device import torch_device
+from experiments.pages import markdown_table
+from experiments.speed.lift_accuracy import measure_lift_accuracy
+from experiments.speed.lift_speed import measure_lift_speed
+from experiments.speed.machine import describe_machine, file_name
+from experiments.speed.networks import IN_CACHE, LITERAL, Settings, measure_evaluation, measure_steps, new_job
+from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
 
 log = logging.getLogger(__name__)
 
-MODELS = ("poseformer", "rayformer", "rayformer_large")
-FRAMES = (27, 81)
+PARTS = ("lift_accuracy", "lift_speed", "models")
+MODELS = ("mixste", "stcformer", "rayformer", "rayformer_large")  # beside poseformer
+PUBLISHED_BATCH = {27: 512, 81: 256}  # windows; at 81 frames half of the published 512, for a machine's memory
+STEP_TURNS = 12  # for models whose step takes a fraction of a second
 
 
-def bench(
-    out: Path,
-    *,
-    params_path: Path,
-    device_name: str,
-    precision: str = "float32",
-    compiled: bool = False,
-    turns: int,
-) -> Path:
-    """Measure everything and write <machine>.json and <machine>.md into the folder `out`; returns the page's path."""
-    device = torch_device(device_name)
-    settings = settings_of(params_path, device, precision=precision, compiled=compiled)
-    torch.set_num_threads(settings.params.threads)
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    about = machine.described(device)
-    peak, bandwidth = machine.matmul_peak(device, precision), machine.copy_bandwidth(device)
-    log.info("%.0f GFLOP/s, %.1f GB/s, load %.1f", peak / 1e9, bandwidth / 1e9, about["load"])
-    found: dict[str, Any] = {
-        "machine": about,
-        "precision": precision,
-        "compiled": compiled,
-        "peak_gflop_per_s": peak / 1e9,
-        "bandwidth_gb_per_s": bandwidth / 1e9,
-    }
-    steps = []
-    for name in MODELS:
-        for frames in FRAMES:
-            log.info("training step: %s, %d frames", name, frames)
-            steps.append(training.training_step(name, settings, frames=frames, bandwidth=bandwidth))
-    found["training"] = steps
-    found["published_step"], found["published_evaluation"] = [], []
-    for frames in FRAMES:
-        log.info("against the published loop: %d frames", frames)
-        compared = training.against_the_published_step(settings, frames=frames, turns=turns)
-        evaluated = training.against_the_published_evaluation(settings, frames=frames, turns=turns)
-        default = next(one for one in steps if one["model"] == "rayformer" and one["frames"] == frames)
-        literal = max(one["batch_windows"] / one["literal_ms"] * 1000 for one in compared)
-        evaluated["default_training_ratio"] = default["output_frames_per_s"] / literal
-        found["published_step"] += compared
-        found["published_evaluation"].append(evaluated)
-    log.info("growth, memory, tracking")
-    found["growth_with_frames"] = [
-        one for name in ("poseformer", "rayformer") for one in scaling.growth_with_frames(name, settings, turns=turns)
-    ]
-    found["memory"] = scaling.memory_over_epochs(settings)
-    found["growth_with_data"] = scaling.growth_with_data(settings)
-    step_s = next(one["step_ms"] for one in steps if one["model"] == "rayformer") / 1000
-    found["tracking"] = scaling.cost_of_tracking(settings, step_s=step_s)
-    log.info("an epoch of Human3.6M's size")
-    found["human36m"] = [scaling.human36m_epoch(name, settings, frames=81) for name in ("rayformer", "poseformer")]
-    found["load_at_end"] = machine.load()
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{machine.file_name(about)}.md"
-    write_json(path.with_suffix(".json"), found)
-    write_text(path, page(found))
+def bench(out: Path, settings: Settings, *, turns: int, only: str | None = None) -> Iterator[Path]:
+    """Measures all parts, or one of them, and yields each file of the folder `out` when it is written.
+
+    Raises UserError if there is no such part, or the row of the shipped checkpoint is not prepared.
+    """
+    if only not in (None, *PARTS):
+        raise UserError(f"only: expected one of {', '.join(PARTS)}, found '{only}'")
+    if only in (None, "lift_accuracy"):
+        yield _write(out / "lift_accuracy.json", measure_lift_accuracy())
+    if only in (None, "lift_speed"):
+        yield _write(out / "lift.json", measure_lift_speed())
+    if only in (None, "models"):
+        found = measure_models(settings, turns=turns)
+        path = _write(out / f"{file_name(found['machine'])}.json", found)
+        write_text(path.with_suffix(".md"), page(found))
+        yield path.with_suffix(".md")
+
+
+def _write(path: Path, found: dict[str, Any]) -> Path:
+    write_json(path, found)
     return path
+
+
+def measure_models(settings: Settings, *, turns: int) -> dict[str, Any]:
+    """Returns the speed of training steps and of evaluation, beside the literal PoseFormer."""
+    torch.set_num_threads(settings.params.threads)
+    torch.set_float32_matmul_precision("high" if settings.precision == "tf32" else "highest")
+    machine = describe_machine(settings.device)
+    steps: list[dict[str, Any]] = []
+    clips: list[dict[str, Any]] = []
+    for frames, published in PUBLISHED_BATCH.items():
+        log.info("training and evaluation with windows of %d frames", frames)
+        for batch in (IN_CACHE, published):
+            pair = (LITERAL, "poseformer")
+            jobs = {name: new_job(name, settings, frames=frames, batch_windows=batch) for name in pair}
+            steps += measure_steps(jobs, turns=turns)
+        steps += measure_steps({name: new_job(name, settings, frames=frames) for name in MODELS}, turns=STEP_TURNS)
+        clips += measure_evaluation(("poseformer", *MODELS), settings, frames=frames, turns=turns)
+    measured = {"training": steps, "evaluation": clips}
+    return {"machine": machine, "precision": settings.precision, "compiled": settings.compiled, **measured}
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """Returns Markdown of what was measured of the models."""
+    machine = found["machine"]
+    name = machine["card"] or machine["processor"]
+    compiled = ", compiled" if found["compiled"] else ""
+    parts = [
+        f"# {name}",
+        f"Written by `python -m experiments bench` on {machine['date']}. {machine['cores']} cores, "
+        f"{machine['memory_gb']} GB; torch {machine['torch']}, {machine['threads']} threads, {found['precision']}"
+        f"{compiled}; load {machine['load']} at the start. Times are the fastest of several turns, in which what is "
+        "compared was measured one after the other.",
+        "## Training",
+        _records_table(found["training"]),
+        "The peak is that of a product of large matrices, measured in the same turns. Floor: what the operations of "
+        "the forward and backward pass take at the peak. With optimizer: the operations of Muon counted too.",
+        "## Evaluation",
+        _records_table(found["evaluation"]),
+        "Every frame of a clip, plain and mirrored. The published way is all windows of a clip at once.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _records_table(records: list[dict[str, Any]]) -> str:
+    header = [name.replace("_per_s", "/s").replace("percent", "%").replace("_", " ") for name in records[0]]
+    return markdown_table(header, [[_rounded(value) for value in record.values()] for record in records])
+
+
+def _rounded(value: object) -> str:
+    """Returns a number to three figures, or to the whole number if it is larger."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

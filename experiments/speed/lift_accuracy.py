@@ -1,20 +1,19 @@
 """How well lifting does on held-out clips of the embedded data: poses, the root's path, the upright fit, each layout.
 
-Writes reports/benchmarks/lift_accuracy.json and prints it: `python -m experiments.speed.lift_accuracy`. Every fifth
-test clip of the row of the shipped checkpoint is lifted as a user would: keypoints with confidence, the lens known or
-assumed.
+Every fifth test clip of the row of the shipped checkpoint is lifted as a user would: keypoints with confidence, the
+lens known or assumed.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from experiments.speed.lift_speed import PREPARED
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.lifter import DEPTH_SIGMA_S, SHIPPED, Lifter
 from pipeline.lift.model_input import at_times
@@ -24,179 +23,27 @@ from pipeline.lift.smoothing import FILTERS
 from pipeline.poses.clips import Clip, read_split
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
-from pipeline.system.files import write_json
 
-PREPARED = Path("data/prepared") / SHIPPED.parent.name
-REPORT = Path("reports/benchmarks/lift_accuracy.json")
-SHORTEST, EACH, FIRST = (
-    41,
-    5,
-    1,
-)  # the constants of pipeline.lift.upright were chosen on every fifth clip from another first
+SHORTEST_CLIP = 41  # frames
+EVERY, FIRST = 5, 1  # the constants of pipeline.lift.upright were chosen on every fifth clip from clip 0
 RATES_HZ = (15.0, 25.0, 60.0)
 LATENCIES = (0, 1, 3, 6, 13)
 STREAMED_FRAMES = 150
 EAR_M, NOSE_M = 0.075, 0.1  # from the middle between the ears: half a head's width, and the nose before it
+HEAD_BEYOND_EARS = 1.2  # the head joint lies so far from the chest, as a multiple of the ears' distance
 SAME = {"Pelvis": "Hip", "MidHip": "Hip", "Neck": "Thorax", "HeadTop": "Head"}  # names of other layouts
-ARRAYS = ("pixels", "confidence", "joints_camera_m")
+Errors = dict[str, float]
 
 
-def recording_of(clip: Clip, *, layout: str = "h36m17", known_lens: bool = True, rate_hz: float = 30.0) -> Recording:
-    """The clip as a keypoint file would hold it; points of `layout` that are not of its body are not seen."""
-    points = points_of(clip)
-    unseen = np.tile([np.nan, np.nan, 0.0], (len(clip), 1))
-    chosen = np.stack([points.get(name, unseen) for name in LAYOUTS[layout].joints], axis=1)
-    if rate_hz != 30.0:
-        chosen = at_times(chosen, np.arange(int((len(clip) - 1) * rate_hz / 30) + 1) * 30 / rate_hz)
-    track = Track("0", layout, 0, chosen[..., :2], chosen[..., 2])
-    size = (clip.camera.width_px, clip.camera.height_px)
-    return Recording(clip.name, len(chosen), (track,), rate_hz, size, clip.camera if known_lens else None)
-
-
-def points_of(clip: Clip) -> dict[str, Float[np.ndarray, "F 3"]]:
-    """Pixels and confidence by the name that layouts have for the point of the body.
-
-    The capture has no face: nose and ears are placed on its head by the proportions of pipeline.lift.layouts, with
-    the error and confidence of the detected head.
-    """
-    assert clip.confidence is not None
-    keypoints = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
-    points = dict(zip(H36M_17.joints, np.moveaxis(keypoints, 1, 0), strict=True))
-    points |= {name: points[own] for name, own in SAME.items()}
-    joints_m = dict(zip(H36M_17.joints, np.moveaxis(clip.joints_camera_m.astype(float), 1, 0), strict=True))
-    across = joints_m["LShoulder"] - joints_m["RShoulder"]
-    across /= np.linalg.norm(across, axis=-1, keepdims=True)
-    chest_m = (joints_m["LShoulder"] + joints_m["RShoulder"]) / 2
-    between_ears_m = chest_m + (joints_m["Head"] - chest_m) / 1.2
-    forward = np.cross(across, joints_m["Head"] - chest_m)
-    forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
-    face_m = {"LEar": EAR_M * across, "REar": -EAR_M * across, "Nose": NOSE_M * forward}
-    error_px = points["Head"][:, :2] - project(joints_m["Head"], clip.camera)
-    for name, offset_m in face_m.items():
-        pixels = project(between_ears_m + offset_m, clip.camera) + error_px
-        points[name] = np.concatenate([pixels, points["Head"][:, 2:]], axis=-1)
-    return points
-
-
-def truth_m(clip: Clip) -> Float[np.ndarray, "F 17 3"]:
-    """The true joints relative to the root."""
-    return np.asarray(clip.joints_camera_m - clip.joints_camera_m[:, :1], dtype=float)
-
-
-def pose_errors(lifted: list[Lifted], clips: list[Clip]) -> dict[str, float]:
-    """Mean joint error, and that of joints' motion from frame to frame, in mm, over the frames of all clips."""
-    off = [one.people[0].joints_camera_m - truth_m(clip) for one, clip in zip(lifted, clips, strict=True)]
-    position = np.concatenate([np.linalg.norm(values, axis=-1).mean(1) for values in off])
-    motion = np.concatenate([np.linalg.norm(np.diff(values, axis=0), axis=-1).mean(1) for values in off])
-    return {"mpjpe_mm": mm(position.mean()), "mpjve_mm_per_frame": mm(motion.mean())}
-
-
-def path_errors(lifted: list[Lifted], clips: list[Clip]) -> dict[str, float]:
-    """Of the root's path in the camera frame."""
-    paths = [(one.people[0].root_camera_m, clip.joints_camera_m[:, 0]) for one, clip in zip(lifted, clips, strict=True)]
-    off_m = np.concatenate([found - true for found, true in paths])
-    share = np.concatenate([np.abs(found[:, 2] / true[:, 2] - 1) for found, true in paths])
-    motion_m = np.concatenate([np.linalg.norm(np.diff(found - true, axis=0), axis=1) for found, true in paths])
-    return {
-        "mean_error_mm": mm(np.linalg.norm(off_m, axis=1).mean()),
-        "mean_error_across_mm": mm(np.linalg.norm(off_m[:, :2], axis=1).mean()),
-        "mean_error_depth_mm": mm(np.abs(off_m[:, 2]).mean()),
-        "median_depth_error_percent": round(float(100 * np.median(share)), 2),
-        "motion_error_mm_per_frame": mm(motion_m.mean()),
-    }
-
-
-def without_depth_filter(lifted: Lifted) -> Lifted:
-    """The same with the root's path as it was fitted, frame by frame."""
-    person = lifted.people[0]
-    rays = rays_from_pixels(person.pixels, lifted.camera)
-    root_m = fit_root_path(person.joints_camera_m, rays, person.confidence)
-    return replace(lifted, people=(replace(person, root_camera_m=root_m),))
-
-
-def upright_errors(lifted: list[Lifted], clips: list[Clip]) -> dict[str, Any]:
-    """Angle between the true up and the fitted, and between it and a level camera's, in degrees."""
-    ups = [clip.camera.camera_from_world.rotation[:, 2] for clip in clips]
-    fitted = [angle_deg(one.world_from_camera.rotation[2], up) for one, up in zip(lifted, ups, strict=True)]
-    level = [angle_deg(np.array([0.0, -1.0, 0.0]), up) for up in ups]
-    return {
-        name: {"mean_deg": round(np.mean(v), 2), "median_deg": round(np.median(v), 2), "max_deg": round(np.max(v), 2)}
-        for name, v in (("fitted", fitted), ("level_camera", level))
-    }
-
-
-def layout_differences(lifter: Lifter, clips: list[Clip], lifted: list[Lifted]) -> dict[str, dict[str, Any]]:
-    """For each layout: mean distance to the poses lifted from Human3.6M's, over all joints, and the error to the truth.
-
-    Points of the layout that the clips do not have and nothing is derived from (eyes, hands, toes) are not seen.
-    """
-    table = {}
-    for layout in LAYOUTS:
-        others = [lifter.lift(recording_of(clip, layout=layout)) for clip in clips]
-        pairs = [
-            (a.people[0].joints_camera_m, b.people[0].joints_camera_m) for a, b in zip(others, lifted, strict=True)
-        ]
-        distance = np.concatenate([np.linalg.norm(a - b, axis=-1) for a, b in pairs])
-        names = set(LAYOUTS[layout].joints)
-        table[layout] = {
-            "from_h36m17_mm": mm(np.nanmean(distance)),
-            "mpjpe_mm": pose_errors(others, clips)["mpjpe_mm"],
-            "lifted_percent": round(float(100 * np.isfinite(distance).mean()), 1),
-            "not_in_layout": [name for name in H36M_17.joints if name not in names],
-        }
-    return table
-
-
-def streaming_errors(lifter: Lifter, clips: list[Clip]) -> dict[str, dict[str, float]]:
-    """For each latency the mean joint error of streamed poses, beside that of the same frames lifted whole."""
-    pieces = [replace(clip, **{n: getattr(clip, n)[:STREAMED_FRAMES] for n in ARRAYS}) for clip in clips]
-    whole = pose_errors([lifter.lift(recording_of(piece)) for piece in pieces], pieces)["mpjpe_mm"]
-    table = {"whole": {"mpjpe_mm": whole}}
-    for latency in LATENCIES:
-        errors = []
-        for piece in pieces:
-            size = (piece.camera.width_px, piece.camera.height_px)
-            stream = lifter.stream(layout="h36m17", image_size=size, camera=piece.camera, latency=latency)
-            track = recording_of(piece).tracks[0]
-            frames = np.concatenate([track.pixels, track.confidence[..., None]], axis=-1)
-            poses_m = [pose_m for frame in frames if (pose_m := stream.push(frame)) is not None] + stream.finish()
-            errors.append(np.linalg.norm(np.array(poses_m) - truth_m(piece), axis=-1).mean(1))
-        table[f"latency_{latency}"] = {"mpjpe_mm": mm(np.concatenate(errors).mean())}
-    return table
-
-
-def rate_errors(lifter: Lifter, clips: list[Clip]) -> dict[str, dict[str, float]]:
-    """The mean joint error at other rates: keypoints and truth resampled, linear between frames."""
-    table = {}
-    for rate_hz in RATES_HZ:
-        errors = []
-        for clip in clips:
-            poses_m = lifter.lift(recording_of(clip, rate_hz=rate_hz)).people[0].joints_camera_m
-            true_m = at_times(truth_m(clip), np.arange(len(poses_m)) * 30 / rate_hz)
-            errors.append(np.linalg.norm(poses_m - true_m, axis=-1).mean(1))
-        table[f"{rate_hz:g}_hz"] = {"mpjpe_mm": mm(np.concatenate(errors).mean())}
-    return table
-
-
-def angle_deg(one: Float[np.ndarray, "3"], other: Float[np.ndarray, "3"]) -> float:
-    """Between two unit vectors."""
-    return float(np.degrees(np.arccos(np.clip(one @ other, -1, 1))))
-
-
-def mm(metres: float) -> float:
-    """Millimetres to a tenth."""
-    return round(float(metres) * 1000, 1)
-
-
-def main() -> None:
-    clips = [clip for clip in read_split(PREPARED / "test") if len(clip) >= SHORTEST][FIRST::EACH]
+def measure_lift_accuracy() -> dict[str, Any]:
+    """Returns the errors of lifting. Raises UserError if the row of the shipped checkpoint is not prepared."""
+    clips = [clip for clip in read_split(PREPARED / "test") if len(clip) >= SHORTEST_CLIP][FIRST::EVERY]
     lifter = Lifter.load()
-    known = [lifter.lift(recording_of(clip)) for clip in clips]
-    assumed = [lifter.lift(recording_of(clip, known_lens=False)) for clip in clips]
-    jumpy = [without_depth_filter(one) for one in known]
-    some = clips[::4]
-    result = {
-        "how": "python -m experiments.speed.lift_accuracy; every fifth test clip of the row, simulated detector",
+    known = lift_all(lifter, clips)
+    assumed = lift_all(lifter, clips, known_lens=False)
+    unfiltered = [without_depth_filter(lifted) for lifted in known]
+    return {
+        "how": "python -m experiments bench --only lift_accuracy; every fifth test clip of the row, simulated detector",
         "checkpoint": str(SHIPPED),
         "clips": len(clips),
         "frames": sum(map(len, clips)),
@@ -204,20 +51,156 @@ def main() -> None:
         "root_path": {
             "known_lens": path_errors(known, clips),
             "assumed_lens": path_errors(assumed, clips),
-            f"known_lens_without_the_{DEPTH_SIGMA_S}_s_filter_of_depth": path_errors(jumpy, clips),
+            f"known_lens_without_the_{DEPTH_SIGMA_S}_s_filter_of_depth": path_errors(unfiltered, clips),
         },
         "upright": upright_errors(known, clips),
-        "smoothing": {
-            method: pose_errors([lifter.lift(recording_of(clip), smooth=method) for clip in clips], clips)
-            for method in FILTERS
-        },
-        "layouts": layout_differences(lifter, clips, known),
-        "streaming": streaming_errors(replace(lifter, stride=1), some),
-        "rates": rate_errors(lifter, clips),
+        "smoothing": {method: pose_errors(lift_all(lifter, clips, smooth=method), clips) for method in FILTERS},
+        "layouts": {layout: layout_errors(lifter, layout, clips, known) for layout in LAYOUTS},
+        "streaming": streaming_errors(replace(lifter, stride=1), clips[::4]),  # a frame at a time is slow
+        "rates": {f"{rate_hz:g}_hz": rate_errors(lifter, clips, rate_hz) for rate_hz in RATES_HZ},
     }
-    write_json(REPORT, result)
-    print(json.dumps(result, indent=2))
 
 
-if __name__ == "__main__":
-    main()
+def lift_all(lifter: Lifter, clips: Sequence[Clip], *, smooth: str | None = None, **options: Any) -> list[Lifted]:
+    """Returns the clips lifted; the options are those of `recording_of`."""
+    return [lifter.lift(recording_of(clip, **options), smooth=smooth) for clip in clips]
+
+
+def recording_of(clip: Clip, *, layout: str = "h36m17", known_lens: bool = True, rate_hz: float = 30.0) -> Recording:
+    """Returns the clip as a keypoint file would hold it; points of `layout` that are not of its body are not seen."""
+    points = layout_points(clip)
+    unseen = np.tile([np.nan, np.nan, 0.0], (len(clip), 1))
+    keypoints = np.stack([points.get(name, unseen) for name in LAYOUTS[layout].joints], axis=1)
+    if rate_hz != 30.0:
+        keypoints = at_times(keypoints, np.arange(int((len(clip) - 1) * rate_hz / 30) + 1) * 30 / rate_hz)
+    track = Track("0", layout, 0, keypoints[..., :2], keypoints[..., 2])
+    return Recording(clip.name, len(keypoints), (track,), rate_hz, size_px(clip), clip.camera if known_lens else None)
+
+
+def size_px(clip: Clip) -> tuple[int, int]:
+    """Returns width and height of the clip's image."""
+    return clip.camera.width_px, clip.camera.height_px
+
+
+def layout_points(clip: Clip) -> dict[str, Float[np.ndarray, "F 3"]]:
+    """Returns pixels and confidence by the name that layouts have for the point of the body.
+
+    The capture has no face: nose and ears are placed on its head by the proportions of pipeline.lift.layouts, with
+    the error and confidence of the detected head.
+    """
+    assert clip.confidence is not None
+    keypoints = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
+    points = dict(zip(H36M_17.joints, np.moveaxis(keypoints, 1, 0), strict=True))
+    points |= {name: points[same] for name, same in SAME.items()}
+    joints_m = dict(zip(H36M_17.joints, np.moveaxis(clip.joints_camera_m.astype(float), 1, 0), strict=True))
+    across = unit(joints_m["LShoulder"] - joints_m["RShoulder"])
+    chest_m = (joints_m["LShoulder"] + joints_m["RShoulder"]) / 2
+    between_ears_m = chest_m + (joints_m["Head"] - chest_m) / HEAD_BEYOND_EARS
+    forward = unit(np.cross(across, joints_m["Head"] - chest_m))
+    error_px = points["Head"][:, :2] - project(joints_m["Head"], clip.camera)
+    for name, offset_m in {"LEar": EAR_M * across, "REar": -EAR_M * across, "Nose": NOSE_M * forward}.items():
+        pixels = project(between_ears_m + offset_m, clip.camera) + error_px
+        points[name] = np.concatenate([pixels, points["Head"][:, 2:]], axis=-1)
+    return points
+
+
+def unit(vectors: Float[np.ndarray, "F 3"]) -> Float[np.ndarray, "F 3"]:
+    """Returns vectors of length 1 in the same directions."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def true_pose_m(clip: Clip) -> Float[np.ndarray, "F 17 3"]:
+    """Returns the true joints relative to the root."""
+    return np.asarray(clip.joints_camera_m - clip.joints_camera_m[:, :1], dtype=float)
+
+
+def pose_errors(lifted: Sequence[Lifted], clips: Sequence[Clip]) -> Errors:
+    """Returns the mean error of joints and of their motion from frame to frame, over the frames of all clips."""
+    off_m = [one.people[0].joints_camera_m - true_pose_m(clip) for one, clip in zip(lifted, clips, strict=True)]
+    return {
+        "mpjpe_mm": mean_length_mm(off_m),
+        "mpjve_mm_per_frame": mean_length_mm([np.diff(values_m, axis=0) for values_m in off_m]),
+    }
+
+
+def path_errors(lifted: Sequence[Lifted], clips: Sequence[Clip]) -> Errors:
+    """Returns the mean errors of the root's path in the camera frame."""
+    pairs = [(one.people[0].root_camera_m, clip.joints_camera_m[:, 0]) for one, clip in zip(lifted, clips, strict=True)]
+    off_m = [found_m - true_m for found_m, true_m in pairs]
+    share = np.concatenate([np.abs(found_m[:, 2] / true_m[:, 2] - 1) for found_m, true_m in pairs])
+    return {
+        "mean_error_mm": mean_length_mm(off_m),
+        "mean_error_across_mm": mean_length_mm([values_m[:, :2] for values_m in off_m]),
+        "mean_error_depth_mm": mean_length_mm([values_m[:, 2:] for values_m in off_m]),
+        "median_depth_error_percent": round(float(100 * np.median(share)), 2),
+        "motion_error_mm_per_frame": mean_length_mm([np.diff(values_m, axis=0) for values_m in off_m]),
+    }
+
+
+def mean_length_mm(vectors_m: Sequence[Float[np.ndarray, "F *J C"]]) -> float:
+    """Returns the mean length of the vectors of all clips, to a tenth of a millimetre."""
+    return round(1000 * float(np.concatenate([np.linalg.norm(v, axis=-1).ravel() for v in vectors_m]).mean()), 1)
+
+
+def without_depth_filter(lifted: Lifted) -> Lifted:
+    """Returns the same with the root's path as it was fitted, frame by frame."""
+    person = lifted.people[0]
+    rays = rays_from_pixels(person.pixels, lifted.camera)
+    root_m = fit_root_path(person.joints_camera_m, rays, person.confidence)
+    return replace(lifted, people=(replace(person, root_camera_m=root_m),))
+
+
+def upright_errors(lifted: Sequence[Lifted], clips: Sequence[Clip]) -> dict[str, Errors]:
+    """Returns the angle between the true up and the fitted, and between it and a level camera's, in degrees."""
+    up = np.stack([clip.camera.camera_from_world.rotation[:, 2] for clip in clips])
+    candidates = {"fitted": [one.world_from_camera.rotation[2] for one in lifted], "level_camera": [0.0, -1.0, 0.0]}
+    errors = {}
+    for name, found in candidates.items():
+        angles_deg = np.degrees(np.arccos(np.clip((np.asarray(found) * up).sum(-1), -1, 1)))
+        statistics: dict[str, Callable[..., Any]] = {"mean_deg": np.mean, "median_deg": np.median, "max_deg": np.max}
+        errors[name] = {key: round(float(statistic(angles_deg)), 2) for key, statistic in statistics.items()}
+    return errors
+
+
+def layout_errors(lifter: Lifter, layout: str, clips: Sequence[Clip], lifted: Sequence[Lifted]) -> dict[str, Any]:
+    """Returns the mean distance to the poses lifted from Human3.6M's layout, over all joints, and the error.
+
+    Points of the layout that the clips do not have and nothing is derived from (eyes, hands, toes) are not seen.
+    """
+    others = lift_all(lifter, clips, layout=layout)
+    pairs = [(a.people[0].joints_camera_m, b.people[0].joints_camera_m) for a, b in zip(others, lifted, strict=True)]
+    distance_m = np.concatenate([np.linalg.norm(a_m - b_m, axis=-1) for a_m, b_m in pairs])
+    return {
+        "from_h36m17_mm": round(1000 * float(np.nanmean(distance_m)), 1),
+        "mpjpe_mm": pose_errors(others, clips)["mpjpe_mm"],
+        "lifted_percent": round(float(100 * np.isfinite(distance_m).mean()), 1),
+        "not_in_layout": [name for name in H36M_17.joints if name not in LAYOUTS[layout].joints],
+    }
+
+
+def streaming_errors(lifter: Lifter, clips: Sequence[Clip]) -> dict[str, Errors]:
+    """Returns for each latency the mean error of streamed poses, beside that of the same frames lifted whole."""
+    arrays = ("pixels", "confidence", "joints_camera_m")
+    starts = [replace(clip, **{name: getattr(clip, name)[:STREAMED_FRAMES] for name in arrays}) for clip in clips]
+    errors = {"whole": {"mpjpe_mm": pose_errors(lift_all(lifter, starts), starts)["mpjpe_mm"]}}
+    for latency in LATENCIES:
+        off_m = [stream_clip(lifter, clip, latency) - true_pose_m(clip) for clip in starts]
+        errors[f"latency_{latency}"] = {"mpjpe_mm": mean_length_mm(off_m)}
+    return errors
+
+
+def stream_clip(lifter: Lifter, clip: Clip, latency: int) -> Float[np.ndarray, "F 17 3"]:
+    """Returns the poses of the clip lifted frame by frame."""
+    stream = lifter.stream(layout="h36m17", image_size=size_px(clip), camera=clip.camera, latency=latency)
+    (track,) = recording_of(clip).tracks
+    frames = np.concatenate([track.pixels, track.confidence[..., None]], axis=-1)
+    return np.array([pose_m for frame in frames if (pose_m := stream.push(frame)) is not None] + stream.finish())
+
+
+def rate_errors(lifter: Lifter, clips: Sequence[Clip], rate_hz: float) -> Errors:
+    """Returns the mean error at another rate: keypoints and truth resampled, linear between frames."""
+    off_m = []
+    for clip, lifted in zip(clips, lift_all(lifter, clips, rate_hz=rate_hz), strict=True):
+        poses_m = lifted.people[0].joints_camera_m
+        off_m.append(poses_m - at_times(true_pose_m(clip), np.arange(len(poses_m)) * 30 / rate_hz))
+    return {"mpjpe_mm": mean_length_mm(off_m)}

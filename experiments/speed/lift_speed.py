@@ -1,19 +1,17 @@
 """What lifting costs: minutes of 30 Hz keypoints to poses and files, and one frame of a live stream.
 
-Writes reports/benchmarks/lift.json and prints it: `python -m experiments.speed.lift_speed`. The recording is a held-out
-clip of the embedded data, repeated. Each length runs in a process of its own, so that its peak memory is its own.
+The recording is a held-out clip of the embedded data, repeated.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import resource
-import subprocess
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +23,45 @@ from pipeline.lift.lifter import SHIPPED, Lifter
 from pipeline.lift.people import Recording, Track
 from pipeline.lift.recording import write_outputs
 from pipeline.poses.clips import read_split
-from pipeline.system.files import write_json
 
 PREPARED = Path("data/prepared") / SHIPPED.parent.name
-REPORT = Path("reports/benchmarks/lift.json")
-SIZE = (1000, 1000)
+SIZE_PX = (1000, 1000)
 MINUTES = (1, 5, 10, 20)
+LATENCIES = (0, 13)  # frames: the least, and half a window, with which the model sees all that it sees of a recording
 OUTPUTS = ("npz", "json", "csv")
 RATE_HZ = 30
-STREAM_FRAMES = 600
+STREAM_FRAMES, WARM_UP_FRAMES = 600, 100
 
 
-def keypoints(frames: int) -> Float[np.ndarray, "F 17 3"]:
-    """Pixels and confidence of the longest test clip, there and back again until there are enough."""
-    clip = max(read_split(PREPARED / "test"), key=len)
-    assert clip.confidence is not None
-    once = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
-    loop = np.concatenate([once, once[::-1]])
-    return np.tile(loop, (frames // len(loop) + 1, 1, 1))[:frames]
+def measure_lift_speed() -> dict[str, Any]:
+    """Returns the costs of lifting recordings of MINUTES and of streaming with LATENCIES.
+
+    Each is measured in a process of its own, whose peak memory is then its own. Raises UserError if the row of the
+    shipped checkpoint is not prepared.
+    """
+    load = os.getloadavg()[0]
+    return {
+        "how": "python -m experiments bench --only lift_speed; a process for each line, the shipped checkpoint",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "lift": [_in_new_process(lift_minutes, minutes) for minutes in MINUTES],
+        "stream": [_in_new_process(stream_frames, latency) for latency in LATENCIES],
+    }
+
+
+def _in_new_process(measure: Any, argument: int) -> dict[str, float]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        measured: dict[str, float] = process.submit(measure, argument).result()
+    return measured
 
 
 def lift_minutes(minutes: int) -> dict[str, float]:
-    """Seconds to lift and to write so many minutes, and the process's peak memory."""
+    """Returns the seconds that it takes to lift and to write so many minutes, and the process's peak memory."""
     lifter = Lifter.load()
-    array = keypoints(minutes * 60 * RATE_HZ)
-    track = Track("0", "h36m17", 0, array[..., :2], array[..., 2])
-    recording = Recording("clip", len(array), (track,), RATE_HZ, SIZE)
+    keypoints = repeat_keypoints(minutes * 60 * RATE_HZ)
+    track = Track("0", "h36m17", 0, keypoints[..., :2], keypoints[..., 2])
+    recording = Recording("clip", len(keypoints), (track,), RATE_HZ, SIZE_PX)
     start = time.perf_counter()
     lifted = lifter.lift(recording)
     done = time.perf_counter()
@@ -59,7 +70,7 @@ def lift_minutes(minutes: int) -> dict[str, float]:
     written = time.perf_counter()
     return {
         "minutes": minutes,
-        "frames": len(array),
+        "frames": len(keypoints),
         "lift_s": round(done - start, 2),
         "write_npz_json_csv_s": round(written - done, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -67,15 +78,15 @@ def lift_minutes(minutes: int) -> dict[str, float]:
 
 
 def stream_frames(latency: int) -> dict[str, float]:
-    """Milliseconds that a frame of a stream costs, over STREAM_FRAMES frames after a warm-up."""
+    """Returns the milliseconds that a frame of a stream costs, after a warm-up."""
     lifter = Lifter.load()
-    stream = lifter.stream(layout="h36m17", image_size=SIZE, latency=latency)
+    stream = lifter.stream(layout="h36m17", image_size=SIZE_PX, latency=latency)
     cost_ms = []
-    for frame in keypoints(STREAM_FRAMES + 100):
+    for frame in repeat_keypoints(STREAM_FRAMES + WARM_UP_FRAMES):
         start = time.perf_counter()
         stream.push(frame)
         cost_ms.append(1000 * (time.perf_counter() - start))
-    median, high = np.percentile(cost_ms[100:], [50, 95])
+    median, high = np.percentile(cost_ms[WARM_UP_FRAMES:], [50, 95])
     return {
         "window_frames": lifter.card.frames,
         "latency_frames": latency,
@@ -84,28 +95,9 @@ def stream_frames(latency: int) -> dict[str, float]:
     }
 
 
-def own_process(*arguments: str) -> dict[str, Any]:
-    """What this module prints with these arguments, as JSON."""
-    command = [sys.executable, "-m", "benchmarks.lift_speed", *arguments]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def main() -> None:
-    if len(sys.argv) == 3:
-        what, number = sys.argv[1], int(sys.argv[2])
-        print(json.dumps(lift_minutes(number) if what == "minutes" else stream_frames(number)))
-        return
-    result = {
-        "how": "python -m experiments.speed.lift_speed; a process for each line, lifted with the shipped checkpoint",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "lift": [own_process("minutes", str(minutes)) for minutes in MINUTES],
-        "stream": [own_process("stream", str(latency)) for latency in (0, 13)],
-    }
-    write_json(REPORT, result)
-    print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+def repeat_keypoints(frames: int) -> Float[np.ndarray, "F 17 3"]:
+    """Returns pixels and confidence of the longest test clip, there and back again until there are enough frames."""
+    clip = max(read_split(PREPARED / "test"), key=len)
+    assert clip.confidence is not None
+    there = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
+    return np.resize(np.concatenate([there, there[::-1]]), (frames, *there.shape[1:]))

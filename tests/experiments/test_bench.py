@@ -1,30 +1,42 @@
-"""What the benchmark counts and compares: operations, bytes, turns, and that its yardstick is the same model."""
+"""What the benchmark counts and compares: operations, turns, and that its yardstick is the same model."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from experiments.speed import machine, training, workload
-from experiments.speed.literal_poseformer import LiteralPoseFormer, predict_clip
-from experiments.speed.report import _by_quarters, page
+from experiments.speed import machine, networks
+from experiments.speed.bench import bench, page
+from experiments.speed.literal_poseformer import make_literal
 from models.layers import DropPath
-from pipeline.poses.skeleton import H36M_17
-from pipeline.poses.windows import FrameTable, predict_frames
+from models.poseformer import PoseFormer
+from pipeline.config.params import load_params
+from pipeline.system.errors import UserError
 
 CPU = torch.device("cpu")
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def settings() -> workload.Settings:
-    return workload.settings_of(REPOSITORY / "params.yaml", CPU)
+def settings() -> networks.Settings:
+    return networks.Settings(load_params(REPOSITORY / "params.yaml"), CPU)
+
+
+@pytest.fixture
+def twins(settings) -> tuple[nn.Module, nn.Module]:
+    """The literal PoseFormer and ours with the same weights, of which none is zero."""
+    ours = networks.build_network("poseformer", settings, frames=9)
+    assert isinstance(ours, PoseFormer)
+    for weight in ours.parameters():
+        weight.data.add_(0.02 * torch.randn_like(weight))
+    return make_literal(ours), ours
 
 
 def poseformer_operations(frames: int, joints: int, width: int, depth: int) -> int:
@@ -38,41 +50,25 @@ def poseformer_operations(frames: int, joints: int, width: int, depth: int) -> i
     return stack(frames * joints, joints, width) + stack(frames, frames, wide) + ends
 
 
+@pytest.mark.parametrize("name", ["poseformer", networks.LITERAL])
 @pytest.mark.parametrize("frames", [9, 27, 81])
-def test_operations_are_those_of_the_closed_form_in_both_poseformers(frames, settings):
+def test_operations_are_those_of_the_closed_form_in_both_poseformers(frames, name, settings):
+    network = networks.build_network(name, settings, frames=frames).to("meta")
     example = torch.zeros(1, frames, 17, 2, device="meta")
-    literal = LiteralPoseFormer(frames=frames, joints=17).to("meta")
-    ours = workload.network("poseformer", settings, frames=frames).to("meta")
-    expected = poseformer_operations(frames, 17, 32, 4)
-    assert machine.operations(lambda: literal(example)) == expected
-    assert machine.operations(lambda: ours(example)) == expected
+    assert machine.count_operations(lambda: network(example)) == poseformer_operations(frames, 17, 32, 4)
 
 
 def test_the_backward_pass_of_a_linear_layer_costs_twice_its_forward_pass():
     layer, tokens = nn.Linear(5, 7), torch.zeros(11, 5, requires_grad=True)
-    assert machine.operations(lambda: layer(tokens).sum().backward()) == 3 * 2 * 11 * 5 * 7
-
-
-def test_bytes_kept_for_the_backward_pass_are_the_inputs_without_the_weights():
-    layers = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
-    assert machine.saved_bytes(layers, torch.zeros(11, 5)) == 4 * 11 * (5 + 7)
+    assert machine.count_operations(lambda: layer(tokens).sum().backward()) == 3 * 2 * 11 * 5 * 7
 
 
 def test_cases_take_turns_and_the_first_turn_is_not_counted():
     order: list[str] = []
     cases = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
-    taken = machine.in_turns(cases, CPU, turns=3)
+    fastest = machine.fastest_s(cases, turns=3)
     assert order == ["a", "b"] * 4
-    assert [len(taken["a"].wall_s), len(taken["b"].processor_s)] == [3, 3]
-
-
-def test_a_ratio_is_of_the_fastest_turns_and_its_range_is_of_the_turns():
-    taken = {
-        "ours": machine.Times([1.0, 2.0, 4.0], [2.0, 2.5, 3.0]),
-        "literal": machine.Times([6.0, 4.0, 4.0], [7.0, 6.0, 9.0]),
-    }
-    found = machine.compared(taken, ours="ours", yardstick="literal")
-    assert found == {"ratio": 4.0, "lowest": 1.0, "highest": 6.0, "by_processor_time": 3.0}
+    assert all(0 < seconds < 1 for seconds in fastest.values())
 
 
 @pytest.mark.parametrize(
@@ -86,27 +82,19 @@ def test_a_report_is_called_after_the_card_or_else_the_processor(machine_is, nam
     assert machine.file_name(machine_is) == name
 
 
-def test_memory_over_epochs_is_shown_by_quarters():
-    assert _by_quarters([1.0, 3.0, 4.0, 4.0, 5.0, 7.0, 8.0, 10.0]) == "2, 4, 6, 9 (8 to 10)"
-
-
 @pytest.mark.parametrize("batch_windows", [1, 7, 20])
-def test_the_literal_loop_and_the_shared_features_predict_the_same_clip(batch_windows, settings):
-    literal, ours = training.literal_twin(settings, frames=9)
-    screen = torch.rand(20, 17, 2) * 2 - 1
-    mirrored = list(H36M_17.mirrored)
-    expected_m = predict_clip(literal, screen, frames=9, mirrored=mirrored, batch_windows=batch_windows)
-    marks, ends = torch.ones(20, dtype=torch.bool), (torch.tensor([0]), torch.tensor([19]))
-    table = FrameTable(screen, torch.zeros(20, 17, 3), marks, *ends)
-    found_m = predict_frames(ours, table, H36M_17, H36M_17, frames=9, stride=1, flip_averaging=True)
-    torch.testing.assert_close(found_m, expected_m, rtol=0, atol=1e-5)
+def test_the_literal_loop_and_the_shared_features_predict_the_same_clip(batch_windows, twins, settings):
+    literal, ours = twins
+    clip = networks.random_table(20, CPU)
+    expected_m = networks.predict_literally(literal, clip, frames=9, batch_windows=batch_windows)
+    torch.testing.assert_close(networks.predict(ours, clip, settings, frames=9), expected_m, rtol=0, atol=1e-5)
     assert expected_m.std() > 0.1
 
 
-def test_both_poseformers_have_the_same_gradient(settings):
-    literal, ours = training.literal_twin(settings, frames=9)
+def test_both_poseformers_have_the_same_gradient(twins):
+    literal, ours = twins
     screen = torch.rand(3, 9, 17, 2)
-    for model in (literal, ours):
+    for model in twins:
         model.eval()
         model(screen).norm().backward()
     others = dict(literal.named_parameters())
@@ -114,29 +102,34 @@ def test_both_poseformers_have_the_same_gradient(settings):
         torch.testing.assert_close(weight.grad, others[name].grad, rtol=1e-3, atol=1e-4)
 
 
-def test_a_batch_in_parts_moves_the_weights_as_a_whole_one_does(settings):
-    table = workload.large_table(1500, CPU)
-    moved = []
+def test_a_batch_in_parts_has_the_gradient_of_a_whole_one(settings):
+    table = networks.random_table(1500, CPU)
+    gradients: list[torch.Tensor] = []
     for parts in (1, 3):
-        own = workload.job("poseformer", settings, frames=3, batch_windows=8)
-        own = workload.Job(**{**vars(own), "parts": parts})
-        for layer in own.model.modules():
+        job = networks.new_job("poseformer", settings, frames=3, batch_windows=8)
+        unclipped = job.training.model_copy(update={"clip_grad_norm": 1e9})
+        job = replace(job, parts=parts, training=unclipped)
+        for layer in job.model.modules():
             if isinstance(layer, DropPath):
                 layer.rate = 0.0
-        workload.step(own, table, next(workload.endless_batches(own, table)))
-        moved.append(own.model.head[1].weight.grad.clone())
-    torch.testing.assert_close(moved[0], moved[1], rtol=1e-3, atol=1e-6)
-    assert moved[0].abs().max() > 1e-3
+        weight = job.model.head[1].weight
+        job.optimizers[0].register_step_pre_hook(lambda *_, of=weight: gradients.append(of.grad.clone()))
+        networks.take_training_step(job, table, networks.endless_batches(job, table))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
+    assert gradients[0].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("frames", [999, 1000, 17001])
-def test_a_large_table_has_exactly_so_many_frames_in_clips_of_a_thousand(frames):
-    table = workload.large_table(frames, CPU)
+def test_a_random_table_has_exactly_so_many_frames_in_clips_of_a_thousand(frames):
+    table = networks.random_table(frames, CPU)
     lengths = table.clip_last - table.clip_first + 1
     assert len(table) == lengths.sum() == frames
     assert (lengths[:-1] == 1000).all()
-    assert table.pose_m[:, 1:].norm(dim=-1).min() > 0.01
-    assert table.screen.abs().max() < 1
+
+
+def test_a_part_that_is_not_measured_is_refused(settings, tmp_path):
+    with pytest.raises(UserError, match="only: expected one of lift_accuracy, lift_speed, models, found 'tracking'"):
+        list(bench(tmp_path, settings, turns=1, only="tracking"))
 
 
 def test_the_benchmark_needs_neither_dvc_nor_wandb_nor_a_plotting_library():

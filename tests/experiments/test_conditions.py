@@ -11,11 +11,11 @@ from experiments.generalisation.conditions import (
     CAPTURE_HZ,
     Condition,
     View,
-    body_of,
-    cameras_of,
+    change_body,
     cut_excerpts,
+    draw_missing_joints,
     film_excerpts,
-    missing_joints,
+    place_changed_cameras,
     without,
 )
 from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, film, place_cameras, resample
@@ -68,14 +68,17 @@ def test_without_changes_the_film_is_that_of_prepare_data(takes):
 
 @pytest.mark.parametrize("raised_m", [-0.7, 0.5, 2.0])
 def test_a_raised_camera_sees_the_aim_in_the_middle_and_whoever_stands_before_it_lower(takes, raised_m):
-    (trained, *_), path_m = cameras_of(takes[0], View(), rate_hz=TRAINED_HZ), takes[0].joints_world_m[::2, 0, :2]
+    (trained, *_), path_m = (
+        place_changed_cameras(takes[0], View(), rate_hz=TRAINED_HZ),
+        takes[0].joints_world_m[::2, 0, :2],
+    )
     position_m = trained.camera_from_world.inverse().translation_m
     aim_m = np.append((path_m.min(0) + path_m.max(0)) / 2, AIM_HEIGHT_M)
     across_m = np.linalg.norm(position_m[:2] - aim_m[:2])
     # A point between the camera and the aim, at the aim's height: the angle under the axis is a difference of two.
     nearer_m = aim_m + np.append(0.3 * (position_m[:2] - aim_m[:2]), 0.0)
     height_m = position_m[2] + raised_m
-    raised = cameras_of(takes[0], View(height_m=height_m), rate_hz=TRAINED_HZ)[0]
+    raised = place_changed_cameras(takes[0], View(height_m=height_m), rate_hz=TRAINED_HZ)[0]
     seen_m = raised.camera_from_world.apply(np.stack([aim_m, nearer_m]))
     np.testing.assert_allclose(seen_m[0, :2], 0, atol=1e-9)
     drop_m = height_m - AIM_HEIGHT_M
@@ -90,7 +93,7 @@ def test_a_raised_camera_sees_the_aim_in_the_middle_and_whoever_stands_before_it
 def test_a_view_changes_what_it_names_and_nothing_else(takes):
     for trained, moved in zip(
         place_cameras(takes[0].name, takes[0].joints_world_m[::2]),
-        cameras_of(takes[0], View(distance_m=8.0, focal=1.5), rate_hz=TRAINED_HZ),
+        place_changed_cameras(takes[0], View(distance_m=8.0, focal=1.5), rate_hz=TRAINED_HZ),
         strict=True,
     ):
         path_m = takes[0].joints_world_m[::2, 0, :2]
@@ -104,7 +107,9 @@ def test_a_view_changes_what_it_names_and_nothing_else(takes):
 
 
 def test_a_rolled_camera_turns_the_image_clockwise_about_its_axis(takes):
-    upright, rolled = (cameras_of(takes[0], View(roll_deg=roll), rate_hz=TRAINED_HZ)[1] for roll in (0.0, 90.0))
+    upright, rolled = (
+        place_changed_cameras(takes[0], View(roll_deg=roll), rate_hz=TRAINED_HZ)[1] for roll in (0.0, 90.0)
+    )
     joints_m = takes[0].joints_world_m
     x, y, z = np.moveaxis(upright.camera_from_world.apply(joints_m), -1, 0)
     np.testing.assert_allclose(rolled.camera_from_world.apply(joints_m), np.stack([-y, x, z], -1), atol=1e-9)
@@ -113,7 +118,7 @@ def test_a_rolled_camera_turns_the_image_clockwise_about_its_axis(takes):
 def test_limbs_scale_the_bones_they_name_and_no_other():
     joints_m = walker_joints_world_m(40)
     before = bone_lengths_m(joints_m)
-    after = bone_lengths_m(body_of(joints_m, View(legs=1.2, arms=0.8)))
+    after = bone_lengths_m(change_body(joints_m, View(legs=1.2, arms=0.8)))
     names = {"RKnee": 1.2, "RFoot": 1.2, "LKnee": 1.2, "LFoot": 1.2}
     names |= {"RElbow": 0.8, "RWrist": 0.8, "LElbow": 0.8, "LWrist": 0.8}
     for joint, length_m in before.items():
@@ -122,12 +127,12 @@ def test_limbs_scale_the_bones_they_name_and_no_other():
 
 def test_longer_legs_stand_on_the_same_floor():
     joints_m = walker_joints_world_m(40)
-    assert body_of(joints_m, View(legs=1.3))[..., 2].min() == pytest.approx(joints_m[..., 2].min())
+    assert change_body(joints_m, View(legs=1.3))[..., 2].min() == pytest.approx(joints_m[..., 2].min())
 
 
 def test_another_size_is_of_the_whole_body_and_the_same_path():
     joints_m = walker_joints_world_m(40)
-    small_m = body_of(joints_m, View(body=0.6))
+    small_m = change_body(joints_m, View(body=0.6))
     np.testing.assert_allclose(small_m - small_m[:, :1], 0.6 * (joints_m - joints_m[:, :1]), atol=1e-12)
     np.testing.assert_allclose(small_m[:, 0, :2], joints_m[:, 0, :2])
     np.testing.assert_allclose(small_m[..., 2], 0.6 * joints_m[..., 2], atol=1e-12)
@@ -136,13 +141,13 @@ def test_another_size_is_of_the_whole_body_and_the_same_path():
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
 def test_as_many_joints_are_missing_as_was_asked(share):
     random = np.random.default_rng(0)
-    hidden = np.concatenate([missing_joints(90, share=share, rate_hz=30.0, random=random) for _ in range(200)])
+    hidden = np.concatenate([draw_missing_joints(90, share=share, rate_hz=30.0, random=random) for _ in range(200)])
     assert hidden.mean() == pytest.approx(share, rel=0.05)
 
 
 @pytest.mark.parametrize("rate_hz", [15.0, 30.0, 60.0])
 def test_gaps_last_as_long_at_every_rate(rate_hz):
-    hidden = missing_joints(60_000, share=0.1, rate_hz=rate_hz, random=np.random.default_rng(0))
+    hidden = draw_missing_joints(60_000, share=0.1, rate_hz=rate_hz, random=np.random.default_rng(0))
     starts = (hidden[1:] & ~hidden[:-1]).sum()
     assert hidden[1:].sum() / starts / rate_hz == pytest.approx(0.17, rel=0.05)
 

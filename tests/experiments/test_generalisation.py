@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from experiments.generalisation.conditions import Condition, View, cut_excerpts, film_excerpts
-from experiments.generalisation.measure import factors, generalise, score, score_factor
-from experiments.generalisation.report import FACTORS, generalisation_report, settings_in_order
+from experiments.generalisation.factors import FACTORS
+from experiments.generalisation.measure import generalise, score_clips, score_settings
+from experiments.generalisation.report import generalisation_report, settings_in_order
 from pipeline.config.params import load_params, recipe_for
 from pipeline.config.rows import parse_row
 from pipeline.evaluate_5runs.stage import score_checkpoints
@@ -59,7 +60,7 @@ def test_a_setting_scores_its_clips_as_evaluate_5runs_does(trained, tiny_raw, tm
     folder = trained / "checkpoints" / row / "run0"
     expected = score_checkpoints(tmp_path, [folder], seeds=None).metrics
     recipe = recipe_for(parse_row(row), load_params(trained / "params.yaml"), where="params.yaml")
-    found = score(*load_checkpoint(folder, device=torch.device("cpu")), clips, recipe)
+    found = score_clips(*load_checkpoint(folder, device=torch.device("cpu")), clips, recipe)
     for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm"):
         assert found[metric] == pytest.approx(expected.by_name()[metric].mean, rel=1e-6)
     for action, error_mm in found["per_action"].items():
@@ -69,7 +70,8 @@ def test_a_setting_scores_its_clips_as_evaluate_5runs_does(trained, tiny_raw, tm
 @pytest.mark.parametrize("row", ROWS)
 def test_every_factor_has_the_trained_condition_among_its_settings(row):
     trained = Condition(rate_hz=30.0, shown_hz=30.0, level=LEVEL[row])
-    for name, settings in factors(trained).items():
+    for name, factor in FACTORS.items():
+        settings = factor.settings(trained)
         curves = {one.curve for one in settings}
         assert {one.curve for one in settings if one.condition == trained} == curves, name
         labels = [(one.curve, one.label) for one in settings]
@@ -77,7 +79,7 @@ def test_every_factor_has_the_trained_condition_among_its_settings(row):
 
 
 def test_the_trained_level_is_a_setting_whatever_it_is():
-    levels = factors(Condition(rate_hz=30.0, shown_hz=30.0, level=1.15))["detector"]
+    levels = FACTORS["detector"].settings(Condition(rate_hz=30.0, shown_hz=30.0, level=1.15))
     assert [one.label for one in levels] == ["0", "0.5", "1", "1.15", "1.3", "1.6", "2"]
 
 
@@ -104,8 +106,8 @@ def test_a_setting_scores_the_same_without_the_others(trained, tiny_raw):
     runs = [load_checkpoint(folder, device=torch.device("cpu")) for folder in folders]
     recipe = recipe_for(parse_row(row), load_params(trained / "params.yaml"), where="params.yaml")
     takes = [take for take in read_takes(tiny_raw / "cmu_mocap") if take.split == "test"]
-    alone = [one for one in factors(trained_condition)["detector"] if one.label == "2"]
-    again = score_factor(alone, trained_condition, runs, takes, recipe, per_action=24)
+    alone = [one for one in FACTORS["detector"].settings(trained_condition) if one.label == "2"]
+    again = score_settings(alone, trained_condition, runs, takes, recipe)
     assert again["settings"][0] == setting(record_of(trained, row), "detector", "2")
 
 
@@ -175,10 +177,8 @@ def test_five_rows_of_the_same_keypoints_are_all_drawn_in_colours_of_their_own_a
     written = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     for row in rows:
         assert written.count(f"| {row.removeprefix('cmu-')} |") == page.count(f"| {ROWS[1].removeprefix('cmu-')} |") > 0
-    for name in ("detector", "per_action"):
-        drawn = (tmp_path / "out" / "figures" / f"{name}.svg").read_text(encoding="utf-8")
-        colours = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd")
-        assert all(colour in drawn for colour in colours)
+    drawn = (tmp_path / "out" / "figures" / "detector.svg").read_text(encoding="utf-8")
+    assert all(colour in drawn for colour in ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"))
 
 
 def test_the_page_is_the_same_when_written_again(trained, page):

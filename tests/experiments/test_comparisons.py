@@ -1,0 +1,156 @@
+"""Rows are declared once, run from raw files to their metrics, and shown with what stands out from the spread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from experiments.comparisons.compare import Paths, compare
+from experiments.comparisons.cost import measure_costs
+from experiments.comparisons.report import comparisons_report, difference
+from experiments.comparisons.rows import read_comparisons, write_params
+from pipeline.config.params import load_params, recipe_for
+from pipeline.config.rows import parse_row
+from pipeline.system.errors import UserError
+from pipeline.system.files import write_json
+from tests.fixtures.four_stages import write_params as write_small_params
+from tests.fixtures.tiny_archive import VALIDATION_TAKE
+from tests.fixtures.walker import write_prepared
+
+PROJECT = Path(__file__).parents[2]
+ROWS_YAML = PROJECT / "experiments" / "comparisons" / "rows.yaml"
+REFERENCE, WORSE, ALIKE = ROWS = ("cmu-gt-f9-reference", "cmu-gt-f9-worse", "cmu-gt-f9-alike")
+
+
+def comparison(rows: Sequence[str] = ROWS, reference: str = REFERENCE, **changes: Any) -> dict[str, Any]:
+    entry = {"groups": ["parts"], "recipe": {}, "model": {"architecture": "linear"}} | changes
+    groups = {"parts": {"title": "Parts", "text": "One each.", "reference": reference}}
+    return {
+        "common": {"seeds": [0, 1]},
+        "groups": groups,
+        "rows": {row: {"words": f"as {row}", **entry} for row in rows},
+    }
+
+
+def write_rows(folder: Path, content: dict[str, Any]) -> Path:
+    path = folder / "rows.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def record(row: str, runs_mm: Sequence[float], seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Any]:
+    std = float(np.std(runs_mm, ddof=1)) if len(runs_mm) > 1 else None
+    protocol = {"seeds": list(seeds), "scored_frames": "one frame in 16"}
+    return {
+        "row": row,
+        "protocol": protocol,
+        "mpjpe_mm": {"mean": float(np.mean(runs_mm)), "std": std, "runs": list(runs_mm)},
+    }
+
+
+@pytest.mark.parametrize("row", list(read_comparisons(ROWS_YAML).rows))
+def test_a_row_has_a_recipe_that_differs_by_what_is_declared_alone(row, tmp_path):
+    comparisons = read_comparisons(ROWS_YAML)
+    write_params(row, comparisons, tmp_path / "params.yaml", extends=PROJECT / "params.yaml")
+    params = load_params(tmp_path / "params.yaml")
+    assert (params.threads, len(params.seeds)) == (1, 3)
+    recipe = recipe_for(parse_row(row), params, where=row).model_dump()
+    for key, value in comparisons.rows[row].recipe.items():
+        assert recipe[key] == (recipe[key] | value if isinstance(value, dict) else value)
+    assert params.models[parse_row(row).model] | comparisons.rows[row].model == params.models[parse_row(row).model]
+
+
+def test_a_group_needs_a_row_of_its_own_as_its_reference_and_a_row_a_group_that_there_is(tmp_path):
+    with pytest.raises(UserError, match="expected a row of group parts as its reference, not 'cmu-gt-f9-none'"):
+        read_comparisons(write_rows(tmp_path, comparison(reference="cmu-gt-f9-none")))
+    with pytest.raises(UserError, match="expected groups of cmu-gt-f9-reference among parts, not 'peers'"):
+        read_comparisons(write_rows(tmp_path, comparison(groups=["parts", "peers"])))
+
+
+def test_a_row_is_run_from_raw_files_to_the_metrics_of_all_its_seeds(tiny_raw, tmp_path):
+    rows = write_rows(tmp_path, comparison(recipe={"flip_averaging": False}))
+    params = write_small_params(tmp_path, "cmu-gt-f9-linear", validation_takes=[VALIDATION_TAKE])
+    out = tmp_path / "results" / f"{WORSE}.json"
+    paths = Paths(rows, params, tiny_raw, work=tmp_path / ".work")
+    with ThreadPoolExecutor(1) as workers:
+        compare(WORSE, paths, workers, out=out)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["protocol"]["seeds"] == [0, 1]
+    assert found["protocol"]["flip_averaging"] is False
+    assert len(found["mpjpe_mm"]["runs"]) == 2
+    assert not list((tmp_path / ".work" / "comparisons").iterdir())
+
+
+def test_a_run_costs_its_steps_times_the_time_of_one(tmp_path):
+    for row, model, epochs in (("a", "rayformer", 2), ("b", "poseformer", 3)):
+        write_prepared(tmp_path / row, model=model, epochs=epochs)
+    costs = measure_costs({row: tmp_path / row for row in "ab"})
+    assert [costs[row]["steps"] for row in costs] == [2 * 3, 3 * 3]  # 24 windows an epoch, 8 a step
+    for cost in costs.values():
+        assert cost["windows"] == 8 * cost["steps"]
+        assert cost["cpu_s_per_run"] == pytest.approx(cost["cpu_s_per_step"] * cost["steps"], abs=0.1)
+
+
+def test_differences_are_taken_seed_by_seed():
+    found = difference(record("b", (3.0, 5.0, 4.5)), record("a", (1.0, 2.0, 3.0)))
+    assert (found.mean_mm, found.std_mm) == pytest.approx((13 / 6, np.std([2, 3, 1.5], ddof=1)))
+
+
+@pytest.mark.parametrize(
+    ("row", "reference", "stands_out"),
+    [
+        ((13.0, 14.0, 15.0), (10.0, 11.0, 12.0), True),
+        ((10.5, 11.5, 12.5), (10.0, 11.0, 12.0), False),  # always better, by less than the seeds differ
+        ((10.0, 20.0, 15.0), (10.0, 11.0, 12.0), False),  # one row's seeds differ by more
+        ((8.0, 9.0, 10.0), (10.0, 11.0, 12.0), True),
+    ],
+)
+def test_a_difference_stands_out_if_it_is_larger_than_every_spread(row, reference, stands_out):
+    assert difference(record("b", row), record("a", reference)).stands_out is stands_out
+
+
+def test_rows_of_other_seeds_are_not_compared():
+    with pytest.raises(UserError, match=r"row b: expected the seeds of a, \[0, 1, 2\], found \[0, 1, 3\]"):
+        difference(record("b", (1, 2, 3), seeds=(0, 1, 3)), record("a", (1, 2, 3)))
+    with pytest.raises(UserError, match=r"row b: expected the seeds of a"):
+        difference(record("b", (1,), seeds=(0,)), record("a", (1,), seeds=(0,)))
+
+
+@pytest.fixture
+def scored(tmp_path) -> Path:
+    """A folder with the rows, their records and their costs."""
+    write_rows(tmp_path, comparison())
+    for row, runs_mm in zip(ROWS, [(50, 51, 52), (70, 71.5, 72), (50.5, 51, 51.5)], strict=True):
+        write_json(tmp_path / "results" / f"{row}.json", record(row, runs_mm))
+    write_json(tmp_path / "cost.json", {row: {"cpu_s_per_run": 41.7} for row in ROWS})
+    return tmp_path
+
+
+def test_the_page_shows_each_row_in_its_words_with_its_difference_and_cost(scored):
+    comparisons_report(scored)
+    page = (scored / "README.md").read_text(encoding="utf-8")
+    assert f"| as {REFERENCE} | {REFERENCE} | 42 | 3 | 51.0 ± 1.0 |  |  |" in page
+    assert f"| as {WORSE} | {WORSE} | 42 | 3 | 71.2 ± 1.0 | +20.2 ± 0.3 | yes |" in page
+    assert f"| as {ALIKE} | {ALIKE} | 42 | 3 | 51.0 ± 0.5 | +0.0 ± 0.5 | no |" in page
+    before = page, (scored / "figures" / "differences.svg").read_bytes()
+    comparisons_report(scored)
+    assert (
+        (scored / "README.md").read_text(encoding="utf-8"),
+        (scored / "figures/differences.svg").read_bytes(),
+    ) == before
+
+
+def test_a_row_without_metrics_or_without_a_cost_is_refused(scored):
+    write_json(scored / "cost.json", {})
+    with pytest.raises(UserError, match=r"cost\.json: expected the cost of cmu-gt-f9-reference, found none"):
+        comparisons_report(scored)
+    (scored / "results" / f"{ALIKE}.json").unlink()
+    with pytest.raises(UserError, match=r"alike\.json: expected the record of a row, found FileNotFoundError"):
+        comparisons_report(scored)
