@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.comparisons.rows import Comparisons, read_comparisons
 from experiments.figures import hide_frame, save_svg
-from experiments.pages import markdown_table, mean_and_std, read_record
 from pipeline.config.rows import parse_row
+from pipeline.poses.row_metrics import RowMetrics, read_row_metrics
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, write_text
+from pipeline.system.text_files import read_json
 from pipeline.visualization.figures import new_figure
+from pipeline.visualization.tables import format_mean_std, markdown_table
 
-Records = Mapping[str, dict[str, Any]]  # row -> content of its metrics file
+Records = Mapping[str, RowMetrics]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def comparisons_report(folder: Path) -> None:
     Raises UserError if a row has no metrics or no cost, or the seeds of a comparison differ.
     """
     comparisons = read_comparisons(folder / "rows.yaml")
-    records = {row: read_record(folder / "results" / f"{row}.json") for row in comparisons.rows}
-    costs = read_record(folder / "cost.json")
+    records = {row: read_row_metrics(folder / "results" / f"{row}.json") for row in comparisons.rows}
+    costs = read_json(folder / "cost.json", "the costs of the rows")
     if missing := [row for row in records if row not in costs]:
         raise UserError(f"{folder / 'cost.json'}: expected the cost of {missing[0]}, found none; run training_cost")
     seconds = {row: f"{costs[row]['cpu_s_per_run']:.0f}" for row in records}
@@ -52,26 +53,26 @@ def comparisons_report(folder: Path) -> None:
     write_text(folder / "README.md", _page(comparisons, records, seconds))
 
 
-def difference(row: Mapping[str, Any], reference: Mapping[str, Any]) -> Difference:
+def difference(row: RowMetrics, reference: RowMetrics) -> Difference:
     """Returns how a row differs from its reference. Raises UserError if they are not of the same two or more seeds."""
-    seeds, expected = (record["protocol"]["seeds"] for record in (row, reference))
+    seeds, expected = (list(record.protocol.seeds) for record in (row, reference))
     if seeds != expected or len(seeds) < 2:
-        raise UserError(f"row {row['row']}: expected the seeds of {reference['row']}, {expected}, found {seeds}")
-    row_mm, reference_mm = (np.array(record["mpjpe_mm"]["runs"]) for record in (row, reference))
+        raise UserError(f"row {row.row}: expected the seeds of {reference.row}, {expected}, found {seeds}")
+    row_mm, reference_mm = (np.array(record.mpjpe_mm.values()) for record in (row, reference))
     runs_mm = row_mm - reference_mm
     mean_mm, std_mm = float(runs_mm.mean()), float(runs_mm.std(ddof=1))
-    spread_mm = max(std_mm, row["mpjpe_mm"]["std"], reference["mpjpe_mm"]["std"])
+    spread_mm = max(std_mm, row.mpjpe_mm.std or 0.0, reference.mpjpe_mm.std or 0.0)
     return Difference(tuple(runs_mm.tolist()), mean_mm, std_mm, abs(mean_mm) > spread_mm)
 
 
 def _page(comparisons: Comparisons, records: Records, seconds: Mapping[str, str]) -> str:
-    protocol = next(iter(records.values()))["protocol"]
+    protocol = next(iter(records.values())).protocol
     parts = [
         "# What each part buys, and the peers",
         "Written by the stage comparisons_report of `dvc.yaml` from the rows of `rows.yaml`; do not edit. MPJPE on the "
         "test split in mm, keypoints of the simulated detector: mean ± sample standard deviation over the runs, a seed "
         "each. The runs are short, so the errors are above those of the results table, and what pays off only in long "
-        f"training does not show. Scored: {protocol['scored_frames']}. Differences are taken seed by seed; one stands "
+        f"training does not show. Scored: {protocol.scored_frames}. Differences are taken seed by seed; one stands "
         "out if its mean is larger than its own deviation and than those of both rows. CPU seconds are those of the "
         "training steps of one run on one thread, measured in turns (`cost.json`).",
         "![Differences from the reference](figures/differences.svg)",
@@ -89,8 +90,9 @@ def _page(comparisons: Comparisons, records: Records, seconds: Mapping[str, str]
 
 
 def _cells(row: str, comparisons: Comparisons, records: Records, seconds: Mapping[str, str]) -> list[str]:
-    errors_mm = records[row]["mpjpe_mm"]
-    return [comparisons.rows[row].words, row, seconds[row], str(len(errors_mm["runs"])), mean_and_std(errors_mm)]
+    error_mm = records[row].mpjpe_mm
+    mean_and_std = format_mean_std(error_mm, decimals=1)
+    return [comparisons.rows[row].words, row, seconds[row], str(len(error_mm.runs)), mean_and_std]
 
 
 def _draw_differences(comparisons: Comparisons, records: Records, path: Path) -> None:

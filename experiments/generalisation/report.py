@@ -16,10 +16,12 @@ from matplotlib.axes import Axes
 
 from experiments.figures import hide_frame, save_svg
 from experiments.generalisation.factors import FACTORS
-from experiments.pages import markdown_table, mean_and_std, read_record
+from pipeline.poses.row_metrics import MeanStd, RowMetrics, read_row_metrics
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, write_text
+from pipeline.system.text_files import read_json
 from pipeline.visualization.figures import new_figure
+from pipeline.visualization.tables import format_mean_std, markdown_table
 
 LINES = ("-", "--")
 Records = Mapping[str, Mapping[str, Any]]  # row, without its dataset, -> content of its file
@@ -32,8 +34,8 @@ def generalisation_report(rows: Sequence[str], *, results: Path, reports: Path, 
     Raises UserError if a row has no results or no metrics, or the rows differ in their factors.
     """
     names = {row: row.removeprefix("cmu-") for row in rows}  # the dataset is the same for all
-    measured = {name: read_record(results / f"{row}.json") for row, name in names.items()}
-    metrics = {name: read_record(reports / "metrics" / f"{row}.json") for row, name in names.items()}
+    measured = {name: read_json(results / f"{row}.json", "the record of a row") for row, name in names.items()}
+    metrics = {name: read_row_metrics(reports / "metrics" / f"{row}.json") for row, name in names.items()}
     factors = [list(record["factors"]) for record in measured.values()]
     if any(found != list(FACTORS) for found in factors):
         raise UserError(f"{results}: expected the factors {', '.join(FACTORS)} in every row, found {factors}")
@@ -118,7 +120,7 @@ def _draw_curve(axes: Axes, points: Points, labels: list[str], style: dict[str, 
     axes.plot(x[trained], mean[trained], "o", color=style["color"], markerfacecolor="white", markersize=9, zorder=3)
 
 
-def _page(measured: Records, metrics: Records) -> str:
+def _page(measured: Records, metrics: Mapping[str, RowMetrics]) -> str:
     protocol = next(iter(measured.values()))["protocol"]
     parts = [
         "# How far the models generalise",
@@ -167,10 +169,12 @@ def _aims(measured: Records) -> str:
     return markdown_table(["row", "from, to", "before", "after", "rise", "below 10 %"], lines)
 
 
-def _subsets_table(metrics: Records) -> str:
-    errors = {row: record["per_subset"] for row, record in metrics.items()}
-    subsets = list(next(iter(errors.values())))
-    lines = [[row, *(mean_and_std(of_row[name]["mpjpe_mm"]) for name in subsets)] for row, of_row in errors.items()]
+def _subsets_table(metrics: Mapping[str, RowMetrics]) -> str:
+    subsets = list(next(iter(metrics.values())).per_subset)
+    lines = [
+        [row, *(format_mean_std(of_row.per_subset[name].mpjpe_mm, decimals=1) for name in subsets)]
+        for row, of_row in metrics.items()
+    ]
     return markdown_table(["row", *subsets], lines)
 
 
@@ -179,8 +183,8 @@ def _section(name: str, measured: Records) -> list[str]:
     for row, record in measured.items():
         for point in _points(name, record):
             setting = point["setting"] + (" (as trained)" if point["trained"] else "")
-            errors = [mean_and_std(point[metric]) for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm")]
-            lines.append([row, point["curve"] or "–", setting, *errors])
+            errors = [MeanStd(**point[metric]) for metric in ("mpjpe_mm", "p_mpjpe_mm", "n_mpjpe_mm")]
+            lines.append([row, point["curve"] or "–", setting, *(format_mean_std(e, decimals=1) for e in errors)])
     frames = ", ".join(f"{row} {record['factors'][name]['frames']}" for row, record in measured.items())
     return [
         f"## {factor.title}",
