@@ -128,7 +128,7 @@ def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation(serve
 
 
 def test_a_server_that_does_not_record_a_use_costs_one_warning(server, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("pipeline.tracking.run.USE_S", 0.5)
+    monkeypatch.setattr("pipeline.tracking.run.USE_LIMIT_S", 0.5)
     train(tmp_path / "training")
     caplog.clear()
     server.hang_at = "ArtifactType"

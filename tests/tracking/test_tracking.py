@@ -21,7 +21,7 @@ import wandb
 from matplotlib.figure import Figure
 
 from pipeline.tracking import service as wandb_service
-from pipeline.tracking.run import Run, start_run
+from pipeline.tracking.run import BEST_IS_LOWEST, Run, start_run
 from pipeline.tracking.wandb_files import of_kind, read_config, read_history, read_records, read_summary
 from tests.fixtures.wandb_stand_in import API_KEY, StandIn, stand_in
 
@@ -109,7 +109,7 @@ def test_epoch_is_the_x_axis_of_every_chart(recorded: SimpleNamespace) -> None:
     assert {metric.name or metric.glob_name: metric.step_metric for metric in metrics} == {
         "epoch": "",
         "*": "epoch",
-        **dict.fromkeys(wandb_service.BEST_IS_LOWEST, "epoch"),
+        **dict.fromkeys(BEST_IS_LOWEST, "epoch"),
     }
 
 
