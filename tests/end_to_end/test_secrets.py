@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking.wandb_files import read_config
+from tests.fixtures.tracked_runs import read_config
 
 REPOSITORY = Path(__file__).parents[2]
 KEY, USER, FOLDER = "5ec2e7" * 6 + "5ec2", "planted-user", "planted-folder"

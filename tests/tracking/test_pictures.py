@@ -11,10 +11,9 @@ import torch
 from pipeline.poses.checkpoint import load_checkpoint
 from pipeline.poses.clips import read_split
 from pipeline.poses.windows import frame_table, predict_frames
-from pipeline.tracking.wandb_files import read_history
 from pipeline.train.stage import train
+from tests.fixtures.tracked_runs import clean_environment, read_history
 from tests.fixtures.walker import write_prepared
-from tests.tracking.test_tracking import clean_environment
 
 
 @pytest.fixture(scope="module")
