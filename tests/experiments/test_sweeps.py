@@ -13,8 +13,7 @@ import yaml
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.report.experiments import flat
 from pipeline.tracking.run import start_run
-from pipeline.tracking.wandb_files import of_kind
-from tests.tracking.test_tracking import clean_environment, wandb_files
+from tests.fixtures.tracked_runs import clean_environment, of_kind, wandb_files
 
 REPOSITORY = Path(__file__).parents[2]
 SWEEPS = sorted((REPOSITORY / "experiments" / "sweeps").glob("*.yaml"))

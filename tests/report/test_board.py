@@ -22,12 +22,11 @@ from pipeline.report.board import board_server, write_board
 from pipeline.report.experiments import differences, experiments
 from pipeline.tracking.pictures import track_evaluation_pictures
 from pipeline.tracking.run import start_run
-from pipeline.tracking.wandb_files import of_kind, read_config, read_history, read_summary
 from pipeline.train.stage import train
 from tests.fixtures.browser import PHONE, opened
 from tests.fixtures.small_repository import run, write_repository
+from tests.fixtures.tracked_runs import clean_environment, of_kind, read_config, read_history, read_summary, wandb_files
 from tests.fixtures.walker import write_prepared
-from tests.tracking.test_tracking import clean_environment, wandb_files
 
 REPOSITORY = Path(__file__).parents[2]
 ROW = "walker-gt-f9-rayformer"

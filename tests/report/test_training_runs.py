@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from pipeline.report.training_runs import TrainingRun, series_of, training_runs
 from pipeline.tracking.run import start_run
-from pipeline.tracking.wandb_files import read_records, read_summary
-from tests.tracking.test_tracking import clean_environment, wandb_files
+from pipeline.tracking.wandb_files import read_records
+from tests.fixtures.tracked_runs import clean_environment, read_summary, wandb_files
 
 ROW = "cmu-gt-f27-rayformer"
 CONFIG = {"row": ROW, "frames": 27, "training": {"epochs": 3, "lr": 0.001}}
