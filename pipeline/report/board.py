@@ -1,135 +1,118 @@
-"""A page of all that a folder knows: training that goes on, results, experiments; live on 127.0.0.1, or as one file.
+"""The page of what a folder knows now: training that goes on, results, experiments; live on 127.0.0.1, or as one file.
 
 It reads what DVC and wandb wrote and keeps nothing of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from pipeline.report.board_page import experiments_section, rows_section, runs_section
 from pipeline.report.experiments import experiments, state_of_experiments
-from pipeline.report.page import RowRecord, asset, vega_libraries
+from pipeline.report.page import (
+    RowRecord,
+    Sections,
+    experiments_section,
+    mark_of,
+    results_section,
+    training_section,
+    whole_page,
+)
 from pipeline.report.stage import group_records, list_table_rows, read_record
-from pipeline.report.training_runs import Parsed, series_of, training_runs
+from pipeline.report.training_runs import ReadFiles, curves_of, training_runs
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
-from pipeline.visualization.viewer import viewer_parts
 
 log = logging.getLogger(__name__)
 
-Sections = dict[str, str]  # HTML by the id of its element
-REPORTED = ("params.yaml", "dvc.yaml", "reports/*/*.json", "reports/*/*.csv", "data/prepared/*/manifest.json")
+RESULT_FILES = ("params.yaml", "dvc.yaml", "reports/*/*.json", "reports/*/*.csv", "data/prepared/*/manifest.json")
 ADDRESS = "127.0.0.1"
 
 
-def board_reader(root: Path) -> Callable[[], Sections]:
-    """A function that gives the sections of the board as they are now; what has not changed is not read again."""
-    parsed: Parsed = {}
-    kept: dict[str, tuple[Any, str]] = {}
-    lock = threading.Lock()
+class SectionReader:
+    """Reads the sections of the page as they are now; what has not changed on disk is not read again."""
 
-    def section(name: str, state: Any, make: Callable[[], str]) -> str:
-        if name not in kept or kept[name][0] != state:
-            kept[name] = (state, make())
-        return kept[name][1]
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files: ReadFiles = {}
+        self._sections: dict[str, tuple[Any, str]] = {}  # by name: the state of the files, and what came of them
+        self._lock = threading.Lock()
 
-    def read() -> Sections:
-        with lock:
+    def read(self) -> Sections:
+        """Returns the HTML of every section by its name."""
+        with self._lock:
+            runs = training_runs(self._root, self._files)
             return {
-                "training": _training(root, parsed),
-                "results": section("results", _state_of_reports(root), lambda: _results(root)),
-                "experiments": section(
-                    "experiments", state_of_experiments(root), lambda: experiments_section(*experiments(root))
-                ),
+                "training": training_section(runs, curves_of(runs)),
+                "results": self._unless_known("results", _state_of_results(self._root), _read_results),
+                "experiments": self._unless_known("experiments", state_of_experiments(self._root), _read_experiments),
             }
 
-    return read
+    def _unless_known(self, name: str, state: Any, make: Callable[[Path], str]) -> str:
+        if name not in self._sections or self._sections[name][0] != state:
+            self._sections[name] = (state, make(self._root))
+        return self._sections[name][1]
 
 
-def board_page(sections: Sections, *, live: bool) -> str:
-    """The whole page. With `live` it asks its server every two seconds for what has changed, else it asks nobody."""
-    parts = viewer_parts()
-    content = "\n".join(f'<section id="{name}">{section}</section>' for name, section in sections.items())
-    page = Template(asset("board.html"))
-    return page.substitute(
-        content=content,
-        marks=json.dumps(_marks(sections)),
-        live=json.dumps(live),
-        css=asset("results.css"),
-        board_css=asset("board.css"),
-        charts_js=asset("charts.js"),
-        board_js=asset("board.js"),
-        vega=vega_libraries(),
-        viewer_css=parts.css,
-        viewer_js=parts.js,
-    )
+class BoardHandler(BaseHTTPRequestHandler):
+    """Answers a browser with the page, and later with the sections that have changed."""
+
+    def __init__(self, reader: SectionReader, *arguments: Any) -> None:
+        self._reader = reader
+        super().__init__(*arguments)  # which handles the request
+
+    def do_GET(self) -> None:
+        """Answers / with the page, and /changed?MARK,MARK with the sections whose marks the browser does not have."""
+        path, _, query = self.path.partition("?")
+        if path == "/":
+            self._answer(whole_page(self._reader.read(), live=True), "text/html; charset=utf-8")
+        elif path == "/changed":
+            marked = {name: {"mark": mark_of(html), "html": html} for name, html in self._reader.read().items()}
+            changed = {name: section for name, section in marked.items() if section["mark"] not in query.split(",")}
+            self._answer(json.dumps(changed), "application/json")
+        else:
+            self.send_error(404)
+
+    def _answer(self, text: str, content_type: str) -> None:
+        content = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Logs requests where they are asked for; the terminal stays quiet."""
+        log.debug(format, *args)
 
 
 def write_board(root: Path, out: Path) -> str:
-    """Write the board as one file that needs nothing else; returns a line that says so.
+    """Writes the page as one file that needs nothing else; returns a line that says so.
 
     Raises UserError if `root` is no folder of this project, or `out` is not to be an HTML file.
     """
     _refuse_other_folders(root)
     if out.suffix != ".html":
         raise UserError(f"--out: expected a name that ends in .html, found {out}")
-    write_text(out, board_page(board_reader(root)(), live=False))
+    write_text(out, whole_page(SectionReader(root).read(), live=False))
     return f"{out} ({out.stat().st_size / 1e6:.1f} MB, needs no network)"
 
 
 def board_server(root: Path, port: int) -> ThreadingHTTPServer:
-    """A server of the live board on 127.0.0.1, not yet started; port 0 takes a free one.
+    """Returns a server of the live page on 127.0.0.1, not yet started; port 0 takes a free one.
 
     Raises UserError if `root` is no folder of this project, or the port is taken.
     """
     _refuse_other_folders(root)
-    read = board_reader(root)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/":
-                self._answer(board_page(read(), live=True), "text/html; charset=utf-8")
-            elif self.path.startswith("/changed"):
-                sections = read()
-                known = set(self.path.partition("?")[2].split(","))
-                changed = {
-                    name: {"mark": mark, "html": sections[name]}
-                    for name, mark in _marks(sections).items()
-                    if mark not in known
-                }
-                self._answer(json.dumps(changed), "application/json")
-            elif self.path == "/favicon.ico":
-                self.send_response(204)
-                self.end_headers()
-            else:
-                self.send_error(404)
-
-        def _answer(self, text: str, kind: str) -> None:
-            content = text.encode()
-            self.send_response(200)
-            for name, value in {
-                "Content-Type": kind,
-                "Content-Length": len(content),
-                "Cache-Control": "no-store",
-            }.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            log.debug(format, *args)
-
     try:
-        return ThreadingHTTPServer((ADDRESS, port), Handler)
+        return ThreadingHTTPServer((ADDRESS, port), partial(BoardHandler, SectionReader(root)))
     except OSError as error:
         raise UserError(
             f"--port: expected a free port, found {port} taken ({error.strerror}); 0 takes a free one"
@@ -142,31 +125,26 @@ def _refuse_other_folders(root: Path) -> None:
             raise UserError(f"{root / name}: expected the folder of the project, found no such file")
 
 
-def _marks(sections: Sections) -> dict[str, str]:
-    return {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in sections.items()}
-
-
-def _training(root: Path, parsed: Parsed) -> str:
-    runs = training_runs(root, parsed)
-    return runs_section(runs, series_of(runs))
-
-
-def _state_of_reports(root: Path) -> list[tuple[str, int]]:
-    paths = (path for pattern in REPORTED for path in sorted(root.glob(pattern)))
+def _state_of_results(root: Path) -> list[tuple[str, int]]:
+    paths = (path for pattern in RESULT_FILES for path in sorted(root.glob(pattern)))
     return [(str(path), path.stat().st_mtime_ns) for path in paths]
 
 
-def _results(root: Path) -> str:
-    """The section of the rows. A row whose files are missing or damaged is a line that says so."""
+def _read_experiments(root: Path) -> str:
+    return experiments_section(*experiments(root))
+
+
+def _read_results(root: Path) -> str:
+    """Returns the section of the rows. A row whose files are missing or damaged is a line that says so."""
     records: list[RowRecord] = []
     complaints = []
     try:
         rows = list_table_rows(params_path=root / "params.yaml", dvc_yaml=root / "dvc.yaml")
     except UserError as error:
-        return rows_section([], [str(error)])
+        return results_section([], [str(error)])
     for row in rows:
         try:
             records.append(read_record(row, reports=root / "reports", prepared=root / "data" / "prepared"))
         except UserError as error:
             complaints.append(f"{row} is left out: {error}")
-    return rows_section(group_records(records), complaints)
+    return results_section(group_records(records), complaints)

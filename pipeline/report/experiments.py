@@ -1,4 +1,4 @@
-"""What DVC knows of experiments: the workspace, the last commit and what was run from it."""
+"""Reads what DVC knows of experiments: the workspace, the last commit and what was run from it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 WATCHED = ("params.yaml", "dvc.lock", ".git/HEAD", ".git/packed-refs", "reports/headline/*.json")
-UNFINISHED = ("running", "queued", "failed")
 WATCHED_TREES = (".git/refs/heads", ".git/refs/exps", ".dvc/tmp/exps/run")
+UNFINISHED = ("running", "queued", "failed")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One state of parameters and its results. `baseline` is the name of the commit that an experiment started from.
+    """A state of parameters and its results. `baseline` is the name of the commit that an experiment started from.
 
     Parameters are by their full names; metrics by row and metric, "cmu-gt-f27-rayformer mpjpe_mm".
     """
@@ -32,47 +32,55 @@ class Experiment:
 
 
 def experiments(root: Path) -> tuple[list[Experiment], str]:
-    """Workspace, last commit and its experiments, the newest first; and a line that says why there are none."""
+    """Returns workspace, last commit and its experiments, the newest first; and a line that says why there are none."""
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     answer = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         reason = " ".join(answer.stderr.split()).removeprefix("ERROR: ")
         return [], f"DVC shows no experiments: {reason}"
-    return list(_read(json.loads(answer.stdout))), ""
+    return list(_read_entries(json.loads(answer.stdout))), ""
 
 
 def state_of_experiments(root: Path) -> list[tuple[str, int]]:
-    """Changes whenever DVC may know of another experiment, or other numbers of one."""
+    """Returns a value that changes whenever DVC may know of another experiment, or other numbers of one."""
     paths = [path for pattern in WATCHED for path in sorted(root.glob(pattern))]
     paths += [path for tree in WATCHED_TREES for path in sorted((root / tree).rglob("*")) if path.is_file()]
-    found = []
+    state = []
     for path in paths:
         try:
-            found.append((str(path), path.stat().st_mtime_ns))
-        except FileNotFoundError:  # gone since it was listed
+            state.append((str(path), path.stat().st_mtime_ns))
+        except FileNotFoundError:  # deleted since it was listed
             continue
-    return found
+    return state
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The values that differ, by name; None where there is none."""
-    names = [*one, *(name for name in other if name not in one)]
-    return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns the values that differ, by name; None where there is none."""
+    names = dict.fromkeys([*before, *after])
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
 
-def _read(entries: list[dict[str, Any]]) -> Iterator[Experiment]:
-    """Experiments out of what `dvc exp show --json` says; those without data, as of a broken commit, are left out."""
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested values by the names of their keys, joined by dots."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return result
+
+
+def _read_entries(entries: list[dict[str, Any]]) -> Iterator[Experiment]:
+    """Yields the experiments in what `dvc exp show --json` says, without those that have no data (a broken commit)."""
     for entry in entries:
-        name = entry["name"] or ("workspace" if entry["rev"] == "workspace" else entry["rev"][:7])
+        baseline = entry["name"] or ("workspace" if entry["rev"] == "workspace" else entry["rev"][:7])
         if entry["data"]:
-            yield _experiment(name, entry["data"], state="", baseline=None)
+            yield _experiment(baseline, entry["data"], state="", baseline=None)
         for started in entry["experiments"] or []:
             newest = started["revs"][0] if started["revs"] else None
             if newest and newest["data"]:
-                own = started["name"] or newest["name"] or newest["rev"][:7]
+                name = started["name"] or newest["name"] or newest["rev"][:7]
                 state = (started["executor"] or {}).get("state") or ""
-                yield _experiment(own, newest["data"], state=state, baseline=name)
+                yield _experiment(name, newest["data"], state=state, baseline=baseline)
 
 
 def _experiment(name: str, data: dict[str, Any], *, state: str, baseline: str | None) -> Experiment:
@@ -87,11 +95,3 @@ def _experiment(name: str, data: dict[str, Any], *, state: str, baseline: str | 
         for metric, value in (content.get("data") or {}).items()
     }
     return Experiment(name, str(data["timestamp"] or ""), state, baseline, params, metrics)
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by the names of their keys, joined by dots."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

@@ -1,29 +1,48 @@
-"""The result as one HTML page that needs nothing else: tables, charts, playable clips, protocol, data, commands."""
+"""The project's one page: training, results, experiments, what others published. It needs no network.
+
+`results_page` is the finished page that the stage writes; the board fills the same sections with what is on disk now.
+"""
 
 from __future__ import annotations
 
-import html
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
-from string import Template
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from pydantic import ConfigDict
 
 from pipeline.config.params import Values
 from pipeline.poses.row_metrics import ExampleClips, JointError, Metrics, RowDistributions, RowMetrics
-from pipeline.visualization.charts import distribution, group_errors, learning_curves
+from pipeline.report.experiments import Experiment, differences
+from pipeline.report.training_runs import TrainingRun
+from pipeline.tracking.run import CURVE_TITLES
+from pipeline.visualization.charts import distribution, group_errors, run_curves, scores_of_runs
 from pipeline.visualization.scene import clip_scenes
 from pipeline.visualization.viewer import viewer_asset, viewer_element, viewer_parts
 
-LIBRARIES_START, LIBRARIES_END = "<!-- vega: start.", "<!-- vega: end -->"
+TEMPLATES = Environment(
+    loader=PackageLoader("pipeline.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+VEGA_START, VEGA_END = "<!-- vega: start.", "<!-- vega: end -->"
+CURVES_AT_FIRST = 6  # learning curves that are drawn until the reader chooses others; more hide each other
 COMMANDS = """git clone <this repository> poselift && cd poselift
 make results                 # environment, data, training, evaluation, this page
 dvc pull && dvc repro        # the trained checkpoints as they are; nothing is left to run
 dvc exp run -S frames=81     # another row
 dvc plots show               # learning curves and errors per action, without a network"""
+
+Sections = dict[str, str]  # HTML by the section's name
+Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # by label, records of all epochs of all runs, each with its `run`
 
 
 class Counts(Values):
@@ -90,163 +109,132 @@ class Published:
     cells: tuple[tuple[str, ...], ...]
 
 
+class Chart(NamedTuple):
+    """A chart's title, how to read it, and its Vega-Lite specification."""
+
+    title: str
+    note: str
+    spec: dict[str, Any]
+
+
 def results_page(groups: Sequence[Group], published: Published) -> str:
-    """The page. The same input gives the same text."""
-    parts = viewer_parts()
-    content = [_head(groups)]
-    content += [_group(group, number) for number, group in enumerate(groups)]
-    content += [_published(published), _data(groups), _commands()]
-    page = Template(asset("results.html"))
-    return page.substitute(
-        content="\n".join(content),
-        css=asset("results.css"),
-        charts_js=asset("charts.js"),
-        vega=vega_libraries(),
-        viewer_css=parts.css,
-        viewer_js=parts.js,
-    )
+    """Returns the finished page. The same input gives the same text."""
+    curves = {record.row: record.curves for group in groups for record in group.rows}
+    sections = {
+        "training": training_section([], curves),
+        "results": results_section(groups),
+        "published": _section("published", published=published),
+        "commands": _section("commands", lines=COMMANDS),
+    }
+    return whole_page(sections, live=False)
 
 
-def vega_libraries() -> str:
-    """The <script> elements of vega, vega-lite and vega-embed with their licences, from the template of `dvc plots`."""
-    _, _, rest = viewer_asset("dvc_plots.html").partition(LIBRARIES_START)
-    libraries, _, _ = rest.partition(LIBRARIES_END)
+def whole_page(sections: Sections, *, live: bool) -> str:
+    """Returns the page of these sections. A `live` one asks its server every two seconds for what has changed."""
+    page = TEMPLATES.get_template("page.html")
+    marks = {name: mark_of(content) for name, content in sections.items()}
+    content = {name: Markup(text) for name, text in sections.items()}
+    return page.render(sections=content, marks=marks, live=live, viewer=viewer_parts(), vega=Markup(_vega_libraries()))
+
+
+def mark_of(section: str) -> str:
+    """Returns a short hash, by which the page and its server tell whether a section has changed."""
+    return hashlib.sha256(section.encode()).hexdigest()[:12]
+
+
+def training_section(runs: Sequence[TrainingRun], curves: Curves) -> str:
+    """Returns what runs and how far it is, the learning curves, and a table of the runs where any are given."""
+    columns = {
+        column: title
+        for column, title in CURVE_TITLES.items()
+        if any(record.get(column) is not None for records in curves.values() for record in records)
+    }
+    labels = [label for label, records in curves.items() if records]
+    spec = run_curves({label: curves[label] for label in labels}, columns=list(columns)) if labels else None
+    counts = Counter(run.state for run in runs)
+    pressed = labels[:CURVES_AT_FIRST]
+    return _section("training", runs=runs, counts=counts, spec=spec, labels=labels, pressed=pressed, columns=columns)
+
+
+def results_section(groups: Sequence[Group], complaints: Sequence[str] = ()) -> str:
+    """Returns the rows' tables, charts, clips, protocol and data; those of one protocol beside each other."""
+    blocks = [(group, _charts(group), {record.row: _clips(record) for record in group.rows}) for group in groups]
+    return _section("results", blocks=blocks, complaints=complaints)
+
+
+def experiments_section(experiments: Sequence[Experiment], reason: str) -> str:
+    """Returns the experiments with what each changed, and two of them to compare; or the `reason` for none."""
+    by_name = {experiment.name: experiment for experiment in experiments}
+    errors = list(dict.fromkeys(name for e in experiments for name in e.metrics if name.endswith(" mpjpe_mm")))
+    header = ("experiment", "state", "created", "changed", *(name.removesuffix("_mm") for name in errors))
+    cells = [_experiment_cells(experiment, by_name, errors) for experiment in experiments]
+    compared = [asdict(experiment) for experiment in experiments]
+    return _section("experiments", header=header, cells=cells, compared=compared, reason=reason)
+
+
+def _section(name: str, **values: Any) -> str:
+    """Returns what the macro `name` of sections.html makes of the values."""
+    return str(getattr(TEMPLATES.get_template("sections.html").module, name)(**values))
+
+
+def _vega_libraries() -> str:
+    """Returns <script> elements of vega, vega-lite and vega-embed with their licences: those of `dvc plots show`."""
+    _, _, rest = viewer_asset("dvc_plots.html").partition(VEGA_START)
+    libraries, _, _ = rest.partition(VEGA_END)
     return libraries.partition("-->")[2].strip()
 
 
-def chart_element(spec: Mapping[str, Any], *, label: str) -> str:
-    """HTML that the page's script turns into a chart."""
-    data = html.escape(json.dumps(spec, separators=(",", ":"), allow_nan=False))
-    return f'<div class="chart" role="img" aria-label="{html.escape(label)}" data-spec="{data}"></div>'
-
-
-def _head(groups: Sequence[Group]) -> str:
-    links = [f'<a href="#rows-{number}">{html.escape(group.title)}</a>' for number, group in enumerate(groups)]
-    links += [
-        f'<a href="#{name}">{words}</a>'
-        for name, words in (("published", "published by others"), ("data", "data"), ("again", "run it again"))
+def _charts(group: Group) -> list[Chart]:
+    rows = {record.row: record.metrics for record in group.rows}
+    scores = {row: metrics.mpjpe_mm.values() for row, metrics in rows.items()}
+    actions = {row: _means(metrics.per_action) for row, metrics in rows.items()}
+    joints = {row: _means(metrics.per_joint) for row, metrics in rows.items()}
+    note = "Dots: mean over the runs; bars: one standard deviation to either side."
+    return [
+        Chart(
+            "The runs' test MPJPE",
+            "A tick for each run, a dot for their mean. Over all actions, as in the table.",
+            scores_of_runs(scores, title="MPJPE, mm"),
+        ),
+        _distribution_chart(group.rows),
+        Chart("MPJPE per action", note, group_errors(actions, title="MPJPE, mm")),
+        Chart("MPJPE per joint", f"Averaged like the table. {note}", group_errors(joints, title="error, mm")),
     ]
-    return (
-        "<header><h1>Poselift results</h1><p>2D keypoints of a person over time, lifted to 3D. Errors in mm; "
-        "mean ± sample standard deviation over the runs, one run per seed.</p>"
-        f"<nav>{''.join(links)}</nav></header>"
-    )
-
-
-def _group(group: Group, number: int) -> str:
-    per_action, per_joint, errors = error_cards(group)
-    cards = "".join((per_action, per_joint, _curves_card(group), errors))
-    return (
-        f'<section id="rows-{number}"><h2>{html.escape(group.title)}</h2>'
-        f'<div class="card scroll">{table(group.header, group.cells)}</div><div class="pair">{cards}</div>'
-        f"{clips_and_protocol(group)}</section>"
-    )
-
-
-def error_cards(group: Group) -> tuple[str, str, str]:
-    """Cards of the errors per action, per joint, and of how they are distributed, for all rows of the group."""
-    rows = {record.row: record for record in group.rows}
-    per_action = {row: _means(record.metrics.per_action) for row, record in rows.items()}
-    per_joint = {row: _means(record.metrics.per_joint) for row, record in rows.items()}
-    note = "Test split. Dots: mean over the runs; bars: one standard deviation to either side."
-    return (
-        card("MPJPE per action", note, group_errors(per_action, title="MPJPE, mm")),
-        card("MPJPE per joint", "Test split, averaged like the table.", group_errors(per_joint, title="error, mm")),
-        _distribution_card(rows),
-    )
-
-
-def clips_and_protocol(group: Group) -> str:
-    """The chosen clips of every row to play, and the protocol that the rows share."""
-    protocol = "".join(
-        f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>" for key, value in group.protocol.items()
-    )
-    clips = "".join(_clips(record) for record in group.rows)
-    return f'{clips}<h3>Protocol</h3><div class="card"><dl>{protocol}</dl></div>'
-
-
-def _curves_card(group: Group) -> str:
-    curves = {record.row: record.curves for record in group.rows}
-    validated = any(record["val_mpjpe_mm"] is not None for records in curves.values() for record in records)
-    column, split = ("val_mpjpe_mm", "validation") if validated else ("train_mpjpe_mm", "train")
-    note = f"On the {split} split. Lines: mean of the runs; bands: from the lowest run to the highest."
-    return card("Learning curves", note, learning_curves(curves, column=column, title="MPJPE, mm"))
 
 
 def _means(groups: Mapping[str, Metrics] | Mapping[str, JointError]) -> dict[str, Any]:
     return {name: values.mpjpe_mm.model_dump() for name, values in groups.items()}
 
 
-def card(title: str, note: str, spec: Mapping[str, Any]) -> str:
-    """A chart under its title and a note on how to read it."""
-    return f'<div class="card"><h3>{title}</h3><p>{html.escape(note)}</p>{chart_element(spec, label=title)}</div>'
-
-
-def _distribution_card(rows: Mapping[str, RowRecord]) -> str:
+def _distribution_chart(records: Sequence[RowRecord]) -> Chart:
     """Runs are pooled, frames count alike: this is not the table's average over actions, and the note says so."""
     counts, beyond = {}, {}
-    for row, record in rows.items():
+    for record in records:
         runs = [run.frame_mpjpe_mm for run in record.distributions.runs.values()]
-        counts[row] = [sum(bin_counts) for bin_counts in zip(*(run.counts for run in runs), strict=True)]
-        beyond[row] = sum(run.beyond for run in runs)
-    edges_mm = next(iter(rows.values())).distributions.edges_mm
-    left = ", ".join(f"{row} {100 * beyond[row] / (sum(counts[row]) + beyond[row]):.2f} %" for row in rows)
+        counts[record.row] = [sum(bin_counts) for bin_counts in zip(*(run.counts for run in runs), strict=True)]
+        beyond[record.row] = sum(run.beyond for run in runs)
+    edges_mm = records[0].distributions.edges_mm
+    left = ", ".join(f"{row} {100 * beyond[row] / (sum(counts[row]) + beyond[row]):.2f} %" for row in counts)
     bins = f"in bins of {edges_mm[1] - edges_mm[0]:g} mm. At {edges_mm[-1]:g} mm or more: {left}."
-    note = f"All scored frames of all runs alike, {bins}"
-    return card("Error distribution", note, distribution(counts, edges_mm=edges_mm, beyond=beyond))
+    spec = distribution(counts, edges_mm=edges_mm, beyond=beyond)
+    return Chart("Error distribution", f"All scored frames of all runs alike, {bins}", spec)
 
 
-def _clips(record: RowRecord) -> str:
-    viewers = "".join(viewer_element(scene) for scene in clip_scenes(record.row, record.scenes))
-    return (
-        f"<h3>Clips of {html.escape(record.row)}</h3>"
-        f'<p class="note">{html.escape(record.scenes.chosen)}</p><div class="clips">{viewers}</div>'
-    )
+def _clips(record: RowRecord) -> list[Markup]:
+    return [viewer_element(scene) for scene in clip_scenes(record.row, record.scenes)]
 
 
-def _published(published: Published) -> str:
-    return (
-        f'<section id="published"><h2>Published by others</h2><p class="note">{html.escape(published.remark)}</p>'
-        f'<div class="card scroll">{table(published.header, published.cells)}</div></section>'
-    )
+def _experiment_cells(
+    experiment: Experiment, by_name: Mapping[str, Experiment], errors: Sequence[str]
+) -> tuple[str, ...]:
+    baseline = experiment.baseline
+    changed = {} if baseline is None else differences(by_name[baseline].params, experiment.params)
+    words = ", ".join(f"{name} {_word(value)}" for name, (_, value) in changed.items()) or "–"
+    numbers = (experiment.metrics.get(name) for name in errors)
+    state = experiment.state or ("workspace" if not experiment.created else "done" if baseline else "commit")
+    cells = ("–" if number is None else f"{number:.2f}" for number in numbers)
+    return (experiment.name, state, experiment.created.replace("T", " ") or "now", words, *cells)
 
 
-def _data(groups: Sequence[Group]) -> str:
-    return f'<section id="data"><h2>Data</h2>{"".join(_manifest(r) for group in groups for r in group.rows)}</section>'
-
-
-def _manifest(record: RowRecord) -> str:
-    manifest = record.manifest
-    counts = [
-        (split, *(f"{number:,}" for number in (own.takes, own.clips, own.frames)))
-        for split, own in manifest.splits.items()
-    ]
-    hashes = "".join(
-        f"<tr><td>{html.escape(name)}</td><td><code>{html.escape(digest)}</code></td></tr>"
-        for name, digest in manifest.sha256.items()
-    )
-    return (
-        f'<div class="card"><h3>{html.escape(record.row)}</h3>'
-        f'<div class="scroll">{table(("split", "takes", "clips", "frames"), counts)}</div>'
-        f"<p>Dropped frames: {manifest.dropped_frames.total:,}.</p>"
-        '<details><summary>SHA-256 of the prepared files</summary><div class="scroll">'
-        f"<table><tbody>{hashes}</tbody></table></div></details></div>"
-    )
-
-
-def _commands() -> str:
-    return (
-        f'<section id="again"><h2>Run it again</h2><div class="card"><pre>{html.escape(COMMANDS)}</pre></div></section>'
-    )
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table; the cells are text."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    lines = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-
-
-def asset(name: str) -> str:
-    """The text of a file in pipeline/report/templates."""
-    return (files("pipeline.report") / "templates" / name).read_text(encoding="utf-8")
+def _word(value: Any) -> str:
+    return "–" if value is None else json.dumps(value) if isinstance(value, list | bool) else str(value)

@@ -83,7 +83,7 @@ def read_record(row: str, *, reports: Path, prepared: Path) -> RowRecord:
 
 
 def _read_curves(path: Path) -> tuple[dict[str, float | None], ...]:
-    columns = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm")
+    columns = ("run", "epoch", "train_mpjpe_mm", "val_mpjpe_mm")
     _, lines = csv_lines(path, "learning curves")
     try:
         return tuple({name: float(line[name]) if line[name] else None for name in columns} for line in lines)

@@ -1,8 +1,8 @@
-"""The training runs that a folder knows of, those that go on among them: from wandb's files and the checkpoints.
+"""Finds the training runs that a folder knows of, running ones among them, in wandb's files and the checkpoints.
 
-A run is told by its id, `<run key>-<seed>`. W&B's file of it, online or offline, has the curve so far; a checkpoint has
-the whole one. Of rows whose checkpoints are not there the report's learning curves are taken. Whether a run without an
-end goes on is told by its lock in `.work/`, which dies with its process.
+A run is known by its id, `<run key>-<seed>`. W&B's file of it, online or offline, has the curve so far; a checkpoint
+has the whole one. For rows without checkpoints the learning curves of the report are taken. Whether a run without an
+end is running is told by its lock in `.work/`, which dies with its process.
 """
 
 from __future__ import annotations
@@ -10,37 +10,38 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from pipeline.poses.checkpoint import CARD, HISTORY
 from pipeline.report.experiments import flat
-from pipeline.report.wandb_files import read_items, records_by_kind
 from pipeline.system.errors import UserError
 from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
+from pipeline.tracking.wandb_files import read_items, records_by_kind
 
 log = logging.getLogger(__name__)
 
-DATA = "data.manifest_sha256"  # of a run's config: the hash of what it is trained on
-Record = dict[str, float | None]
+DATA_HASH = "data.manifest_sha256"  # of the prepared data, in a run's configuration
+SHORTEST_EPOCH_S = 0.05  # epochs that are nearer to each other were logged again by a run that was resumed
+WORDS_IN_LABEL = 3  # settings that tell series apart; more make no label
+EpochRecord = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run as far as it has come. `ended` is what W&B's file says: None without an end in it, else its exit code.
-
-    Times are seconds since 1970; `config` is None where only the checkpoint is known.
-    """
+    """A run as far as it has come. Times are seconds since 1970; without W&B's file of it, `config` is None."""
 
     run_id: str
     row: str
     seed: int
-    curve: tuple[Record, ...]
+    curve: tuple[EpochRecord, ...]
     source: Path
     state: str  # running, stopped, failed or finished
     config: Mapping[str, Any] | None = None
@@ -54,178 +55,170 @@ class TrainingRun:
         """How many epochs the run is to have, where its configuration is known."""
         return None if self.config is None else int(self.config["training"]["epochs"])
 
-
-@dataclass(frozen=True)
-class Series:
-    """Runs that differ in nothing but the seed, under a label that no other series has; the newest of each seed."""
-
-    label: str
-    runs: tuple[TrainingRun, ...]
+    @property
+    def ends_at_s(self) -> float | None:
+        """When the run will end if its epochs take as long as the median so far; None before its second epoch."""
+        epochs_s = [after - before for before, after in zip(self.logged_s[:-1], self.logged_s[1:], strict=True)]
+        epochs_s = [epoch_s for epoch_s in epochs_s if epoch_s > SHORTEST_EPOCH_S]
+        if not epochs_s or self.epochs_planned is None:
+            return None
+        return self.logged_s[-1] + median(epochs_s) * (self.epochs_planned - len(self.curve))
 
     @property
-    def records(self) -> list[dict[str, Any]]:
-        """All epochs of all runs, each with its `run`."""
-        return [{"run": run.seed, **record} for run in self.runs for record in run.curve]
+    def last_errors(self) -> list[str]:
+        """The errors of the last epoch in words."""
+        names = {"val_mpjpe_mm": "validation", "train_mpjpe_mm": "train"}
+        last = self.curve[-1] if self.curve else {}
+        return [f"{last[name]:.1f} mm {word}" for name, word in names.items() if last.get(name) is not None]
 
 
-Parsed = dict[Path, tuple[tuple[int, int], TrainingRun | None]]
+ReadFiles = dict[Path, tuple[tuple[int, int], TrainingRun | None]]  # by path: time and size when read, and the run
 
 
-def training_runs(root: Path, parsed: Parsed) -> list[TrainingRun]:
-    """All runs below `root`, each once, the newest first. `parsed` keeps what was read of files that do not change."""
+def training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
+    """Returns all runs below `root`, each once, the newest first. `files` keeps what was read of unchanged files."""
     runs: dict[str, TrainingRun] = {}
-    for path in sorted((root / "wandb").glob("*run-*/*.wandb")):
-        run = _read_again(path, parsed, _tracked_run)
-        if run is not None and (run.run_id not in runs or run.started_s >= runs[run.run_id].started_s):
+    for run in _read_all(root, "wandb/*run-*/*.wandb", files, _read_tracked_run):
+        if run.run_id not in runs or run.started_s >= runs[run.run_id].started_s:
             runs[run.run_id] = run
     for run_id, run in runs.items():
         if run.state == "running" and not _is_locked(root / ".work" / f"{run_id.rpartition('-')[0]}.lock"):
             runs[run_id] = replace(run, state="stopped")
-    for path in sorted((root / "data" / "checkpoints").glob(f"*/run*/{CARD}")):
-        run = _read_again(path, parsed, _finished_run)
-        if run is not None:
-            known = runs.get(run.run_id)
-            if known is not None:
-                run = replace(known, curve=run.curve, source=run.source, state="finished")
-            runs[run.run_id] = run
+    for run in _read_all(root, f"data/checkpoints/*/run*/{CARD}", files, _read_checkpoint_run):
+        known = runs.get(run.run_id)
+        runs[run.run_id] = run if known is None else replace(known, curve=run.curve, source=run.source, state=run.state)
     with_checkpoint = {run.row for run in runs.values() if run.source.name == HISTORY}
-    for path in sorted((root / "reports" / "learning_curves").glob("*.csv")):
+    for path in sorted(root.glob("reports/learning_curves/*.csv")):
         if path.stem not in with_checkpoint:
-            runs |= {run.run_id: run for run in _reported_runs(path)}
+            runs |= {run.run_id: run for run in _read_reported_runs(path)}
     return sorted(runs.values(), key=lambda run: (-run.started_s, run.row, run.seed))
 
 
-def series_of(runs: Sequence[TrainingRun]) -> list[Series]:
-    """The runs in series, in the order of their newest run."""
+def curves_of(runs: Sequence[TrainingRun]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the epochs of each series by its label, each with its `run`; series with a running run come first."""
+    series = series_of(runs)
+    labels = sorted(series, key=lambda label: all(run.state != "running" for run in series[label]))
+    return {label: [{"run": run.seed, **epoch} for run in series[label] for epoch in run.curve] for label in labels}
+
+
+def series_of(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
+    """Returns runs that differ in nothing but the seed together, under a label that no other series has.
+
+    `runs` come newest first, and so do the series. Of the runs of one seed a series has the newest.
+    """
     groups: dict[str, dict[int, TrainingRun]] = {}
-    for run in runs:  # newest first
-        groups.setdefault(_sameness(run), {}).setdefault(run.seed, run)
-    of_row: dict[str, list[list[TrainingRun]]] = {}
-    for group in groups.values():
-        of_row.setdefault(next(iter(group.values())).row, []).append(list(group.values()))
-    labels = {id(group): label for own in of_row.values() for group, label in zip(own, _labels(own), strict=True)}
-    every = [group for own in of_row.values() for group in own]
-    every.sort(key=lambda group: (-max(run.started_s for run in group), group[0].row))
-    return [Series(labels[id(group)], tuple(sorted(group, key=lambda run: run.seed))) for group in every]
+    for run in runs:
+        groups.setdefault(_key_without_seed(run), {}).setdefault(run.seed, run)
+    series = [sorted(group.values(), key=lambda run: run.seed) for group in groups.values()]
+    labels = [_label(same[0], [other[0] for other in series if other[0].row == same[0].row]) for same in series]
+    counts: Counter[str] = Counter()
+    for place, label in enumerate(labels):
+        counts[label] += 1
+        labels[place] = label if counts[label] == 1 else f"{label} ({counts[label]})"
+    return dict(zip(labels, series, strict=True))
 
 
-def _sameness(run: TrainingRun) -> str:
-    """Equal for runs that differ in nothing but the seed."""
+def _key_without_seed(run: TrainingRun) -> str:
     if run.config is None:
         return f"{run.row} from its checkpoint"
-    return json.dumps([_told_apart_by(run), run.commit, run.experiment], sort_keys=True)
+    return json.dumps([_settings(run), run.commit, run.experiment], sort_keys=True)
 
 
-def _told_apart_by(run: TrainingRun) -> dict[str, Any]:
+def _settings(run: TrainingRun) -> dict[str, Any]:
     return {key: value for key, value in (run.config or {}).items() if key not in ("seed", "dvc", "code")}
 
 
-def _labels(groups: Sequence[Sequence[TrainingRun]]) -> list[str]:
-    """A label for each series of one row: the row's name, and what tells the series apart if there are several."""
-    row = groups[0][0].row
-    if len(groups) == 1:
-        return [row]
-    configs = [flat(_told_apart_by(group[0])) for group in groups]
-    known = [config for config in configs if config]
-    differing = [key for key in (known[0] if known else {}) if len({str(own.get(key)) for own in known}) > 1]
-    differing.sort(key=lambda key: key == DATA)  # any other word says more
-    labels = []
-    for group, config in zip(groups, configs, strict=True):
-        run = group[0]
-        words = [_in_words(key, config[key]) for key in differing[:3] if key in config]
-        parts = [run.experiment, *words] if run.experiment or words else [run.commit[:7]]
-        labels.append(" · ".join([row, *filter(None, parts)]) if run.config else f"{row} · checkpoints")
-    taken: dict[str, int] = {}
-    for place, label in enumerate(labels):
-        taken[label] = taken.get(label, 0) + 1
-        labels[place] = label if taken[label] == 1 else f"{label} ({taken[label]})"
-    return labels
+def _label(run: TrainingRun, rivals: Sequence[TrainingRun]) -> str:
+    """Returns the row's name, and what tells the run from its `rivals`, one of each series of the row."""
+    if len(rivals) == 1:
+        return run.row
+    if run.config is None:
+        return f"{run.row} · checkpoints"
+    settings = flat(_settings(run))
+    rival_settings = [flat(_settings(rival)) for rival in rivals if rival.config is not None]
+    differing = [key for key in settings if len({str(rival.get(key)) for rival in rival_settings}) > 1]
+    differing.sort(key=lambda key: key == DATA_HASH)  # last: any other setting says more
+    words = [run.experiment, *(_setting_in_words(key, settings[key]) for key in differing[:WORDS_IN_LABEL])]
+    return " · ".join([run.row, *(filter(None, words) if any(words) else [run.commit[:7]])])
 
 
-def _in_words(key: str, value: Any) -> str:
-    """Of a setting that tells a series apart; a hash as git shows one."""
-    return f"data {str(value)[:7]}" if key == DATA else f"{key.rpartition('.')[2]} {value}"
+def _setting_in_words(key: str, value: Any) -> str:
+    return f"data {str(value)[:7]}" if key == DATA_HASH else f"{key.rpartition('.')[2]} {value}"
 
 
-def _read_again(path: Path, parsed: Parsed, read: Any) -> TrainingRun | None:
-    try:
-        stat = path.stat()
-        mark = (stat.st_mtime_ns, stat.st_size)
-        if path not in parsed or parsed[path][0] != mark:
-            parsed[path] = (mark, read(path))
-        return parsed[path][1]
-    except (UserError, OSError, ImportError, *BAD_VALUE) as error:
-        if path not in parsed:
-            log.warning("%s is left out: %s: %s", path, type(error).__name__, error)
-        parsed[path] = (mark, None) if path.exists() else ((0, 0), None)
-        return None
+def _read_all(
+    root: Path, pattern: str, files: ReadFiles, read: Callable[[Path], TrainingRun | None]
+) -> Iterator[TrainingRun]:
+    """Yields the runs in the files of a pattern; a file that cannot be read is left out with one warning."""
+    for path in sorted(root.glob(pattern)):
+        state = (0, 0)
+        try:
+            stat = path.stat()
+            state = (stat.st_mtime_ns, stat.st_size)
+            if path not in files or files[path][0] != state:
+                files[path] = (state, read(path))
+        except (UserError, OSError, ImportError, *BAD_VALUE) as error:
+            if path not in files:
+                log.warning("%s is left out: %s: %s", path, type(error).__name__, error)
+            files[path] = (state, None)
+        run = files[path][1]
+        if run is not None:
+            yield run
 
 
-def _tracked_run(path: Path) -> TrainingRun | None:
-    """The run in a file of wandb; None if it is of another stage or has not written how it began."""
+def _read_tracked_run(path: Path) -> TrainingRun | None:
+    """Returns the run in a file of wandb; None if it is of another stage or has not written how it began."""
     records = records_by_kind(path)
     if "run" not in records or records["run"][0].job_type != "train":
         return None
     run = records["run"][0]
     config = {key: value for key, value in read_items(run.config.update).items() if not key.startswith("_")}
     rows = [read_items(history.item) for history in records.get("history", [])]
-    logged = {row["epoch"]: row for row in rows if "train/mpjpe_mm" in row}  # figures and tables have rows of their own
-    exits = [record.exit_code for record in records.get("exit", [])]
-    state = "running" if not exits else "finished" if exits[-1] == 0 else "failed"
+    epochs = {row["epoch"]: row for row in rows if "train/mpjpe_mm" in row}  # figures and tables have other rows
+    exit_codes = [record.exit_code for record in records.get("exit", [])]
     return TrainingRun(
         run_id=run.run_id,
         row=str(config["row"]),
         seed=int(config["seed"]),
-        curve=tuple(
-            {column: _finite(row.get(name)) for column, name in EPOCH_METRICS.items()} for row in logged.values()
-        ),
+        curve=tuple({key: _finite(row.get(name)) for key, name in EPOCH_METRICS.items()} for row in epochs.values()),
         source=path,
-        state=state,
+        state="running" if not exit_codes else "finished" if exit_codes[-1] == 0 else "failed",
         config=config,
         commit=str(config.get("code", {}).get("commit", "")),
         experiment=str(config.get("dvc", {}).get("experiment", "")),
         started_s=run.start_time.seconds + run.start_time.nanos / 1e9,
-        logged_s=tuple(float(row["_timestamp"]) for row in logged.values()),
+        logged_s=tuple(float(row["_timestamp"]) for row in epochs.values()),
     )
 
 
-def _finished_run(path: Path) -> TrainingRun:
-    """The run that a checkpoint is of."""
-    card = read_json(path)
-    history = path.with_name(HISTORY)
-    return TrainingRun(
-        run_id=f"{card['run_key']}-{card['seed']}",
-        row=card["row"],
-        seed=int(card["seed"]),
-        curve=tuple(_read_curve(history)),
-        source=history,
-        state="finished",
-    )
+def _read_checkpoint_run(path: Path) -> TrainingRun:
+    """Returns the run whose checkpoint has this card."""
+    card, history = read_json(path), path.with_name(HISTORY)
+    run_id = f"{card['run_key']}-{card['seed']}"
+    return TrainingRun(run_id, card["row"], int(card["seed"]), _read_curve(history), history, "finished")
 
 
-def _reported_runs(path: Path) -> Iterator[TrainingRun]:
-    """The runs in the learning curves of a row's report."""
-    seeds = list(dict.fromkeys(line["run"] for line in csv_lines(path, "learning curves")[1]))
-    for seed in seeds:
-        curve = tuple(_read_curve(path, seed))
-        yield TrainingRun(f"{path.stem}/run{seed}", path.stem, int(seed), curve, path, "finished")
+def _read_reported_runs(path: Path) -> Iterator[TrainingRun]:
+    """Yields the runs in the learning curves of a row's report."""
+    for seed in dict.fromkeys(line["run"] for line in csv_lines(path, "learning curves")[1]):
+        run_id = f"{path.stem}/run{seed}"
+        yield TrainingRun(run_id, path.stem, int(seed), _read_curve(path, seed), path, "finished")
 
 
-def _read_curve(path: Path, run: str | None = None) -> Iterator[Record]:
-    """The epochs in a file of one run, or of the one called `run` of several."""
-    for line in csv_lines(path, "a learning curve")[1]:
-        if run is None or line["run"] == run:
-            yield {column: _finite(line[column] or None) for column in EPOCH_METRICS}
+def _read_curve(path: Path, run: str | None = None) -> tuple[EpochRecord, ...]:
+    """Returns the epochs in a file of one run, or those of the one called `run` in a file of several."""
+    lines = [line for line in csv_lines(path, "a learning curve")[1] if run is None or line["run"] == run]
+    return tuple({column: _finite(line[column] or None) for column in EPOCH_METRICS} for line in lines)
 
 
 def _finite(value: Any) -> float | None:
-    """The number, None where there is none that could be drawn."""
+    """Returns the number, or None where there is none that could be drawn."""
     number = math.nan if value is None else float(value)
     return number if math.isfinite(number) else None
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a run."""
+    """Returns whether a process holds the lock of a run."""
     if not path.exists():
         return False
     try:

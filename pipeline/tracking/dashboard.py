@@ -1,4 +1,4 @@
-"""The project's page in Weights & Biases as code: a workspace that follows the runs, and a report of the result."""
+"""Makes the project's page in Weights & Biases: a workspace that follows the runs, and a report of the result."""
 
 from __future__ import annotations
 
@@ -12,20 +12,13 @@ import wandb_workspaces.workspaces as ws
 
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.system.errors import UserError
-from pipeline.tracking.run import EPOCH_METRICS
+from pipeline.system.text_files import reason
+from pipeline.tracking.run import CURVE_TITLES, EPOCH_METRICS
 
 TITLE = "Poselift"
-RUN_CURVES = {
-    "val_mpjpe_mm": "validation MPJPE, mm",
-    "val_p_mpjpe_mm": "validation P-MPJPE, mm",
-    "train_mpjpe_mm": "train MPJPE, mm",
-    "lr": "learning rate",
-    "grad_norm": "gradient norm",
-}
-PINNED = ("run:displayName", "run:group", "tags:__ALL__")  # columns of the table of runs
+TABLE_COLUMNS = ("run:displayName", "run:group", "tags:__ALL__")  # of the table of runs
 TRAINING_COLUMNS = ("summary:val/mpjpe_mm.min", "summary:val/mpjpe_mm_of_weights", "summary:epoch_of_weights")
-HALF = 12  # of the 24 columns of a panel's grid
-HEIGHT = 8
+GRID_COLUMNS, PANEL_HEIGHT = 24, 8  # of W&B's grid of panels
 ABOUT = (
     "2D keypoints of a person over time, lifted to 3D. Errors in mm. Runs of one row are a group, one run per seed: "
     "lines are their mean, bands go from the lowest run to the highest."
@@ -33,32 +26,34 @@ ABOUT = (
 
 
 def workspace(*, entity: str, project: str) -> ws.Workspace:
-    """Learning curves by row, test scores and pictures. Raises pydantic's ValidationError if the library refuses it."""
+    """Returns learning curves by row, test scores and pictures.
+
+    Raises pydantic's ValidationError if the library refuses them.
+    """
+    sections = {"Learning curves": curve_panels(), "Test split": score_panels(), "Poses": picture_panels()}
+    newest_last = [ws.Ordering(ws.Metric("CreatedTimestamp"))]
     return ws.Workspace(
         entity=entity,
         project=project,
         name=TITLE,
-        sections=[
-            ws.Section("Learning curves", panels=curve_panels(), is_open=True),
-            ws.Section("Test split", panels=score_panels(), is_open=True),
-            ws.Section("Poses", panels=[_pictures()], is_open=True),
-        ],
+        sections=[ws.Section(name, panels=panels, is_open=True) for name, panels in sections.items()],
         settings=ws.WorkspaceSettings(x_axis="epoch", remove_legends_from_panels=False),
-        runset_settings=ws.RunsetSettings(
-            groupby=[ws.Config("row")], order=[ws.Ordering(ws.Metric("CreatedTimestamp"))]
-        ),
+        runset_settings=ws.RunsetSettings(groupby=[ws.Config("row")], order=newest_last),
     )
 
 
 def result_report(results: str, *, entity: str, project: str) -> wr.Report:
-    """The table as the repository has it, `results` in Markdown, above the charts of the runs."""
+    """Returns the table as the repository has it, `results` in Markdown, above the charts of the runs."""
     training = wr.Runset(
-        name="training", filters="JobType = 'train'", groupby=["group"], pinned_columns=[*PINNED, *TRAINING_COLUMNS]
+        name="training",
+        filters="JobType = 'train'",
+        groupby=["group"],
+        pinned_columns=[*TABLE_COLUMNS, *TRAINING_COLUMNS],
     )
-    scoring = wr.Runset(
+    evaluation = wr.Runset(
         name="evaluation",
         filters="JobType = 'evaluate_5runs'",
-        pinned_columns=[*PINNED, *(f"summary:test/{metric}" for metric in METRIC_TITLES)],
+        pinned_columns=[*TABLE_COLUMNS, *(f"summary:test/{metric}" for metric in METRIC_TITLES)],
     )
     return wr.Report(
         project=project,
@@ -73,15 +68,15 @@ def result_report(results: str, *, entity: str, project: str) -> wr.Report:
             wr.P(ABOUT),
             wr.PanelGrid(runsets=[training], panels=curve_panels()),
             wr.H1("Test split"),
-            wr.PanelGrid(runsets=[scoring], panels=score_panels()),
+            wr.PanelGrid(runsets=[evaluation], panels=score_panels()),
             wr.H1("Poses"),
-            wr.PanelGrid(runsets=[training], panels=[_pictures()]),
+            wr.PanelGrid(runsets=[training], panels=picture_panels()),
         ],
     )
 
 
 def curve_panels() -> list[Any]:
-    """A line for each row over the epochs, in its band."""
+    """Returns charts with a line for each row over the epochs, in its band."""
     return [
         wr.LinePlot(
             title=title,
@@ -91,59 +86,56 @@ def curve_panels() -> list[Any]:
             groupby="row",  # of the configuration
             groupby_aggfunc="mean",
             groupby_rangefunc="minmax",
-            layout=wr.Layout(x=(place % 2) * HALF, y=place // 2 * HEIGHT, w=HALF, h=HEIGHT),
+            layout=_half_width(place),
         )
-        for place, (column, title) in enumerate(RUN_CURVES.items())
+        for place, (column, title) in enumerate(CURVE_TITLES.items())
     ]
 
 
 def score_panels() -> list[Any]:
-    """Bars of the rows' test scores, and their table per action."""
+    """Returns bars of the rows' test scores, and their table per action."""
     bars = [
-        wr.BarPlot(
-            title=f"test {name}",
-            metrics=[f"test/{metric}"],
-            layout=wr.Layout(x=(place % 2) * HALF, y=place // 2 * HEIGHT, w=HALF, h=HEIGHT),
-        )
+        wr.BarPlot(title=f"test {name}", metrics=[f"test/{metric}"], layout=_half_width(place))
         for place, (metric, name) in enumerate(METRIC_TITLES.items())
     ]
-    table = wr.WeavePanelSummaryTable(
-        table_name="test/per_action", layout=wr.Layout(x=0, y=2 * HEIGHT, w=2 * HALF, h=HEIGHT)
-    )
-    return [*bars, table]
+    layout = wr.Layout(x=0, y=len(bars) // 2 * PANEL_HEIGHT, w=GRID_COLUMNS, h=PANEL_HEIGHT)
+    return [*bars, wr.WeavePanelSummaryTable(table_name="test/per_action", layout=layout)]
 
 
-def _pictures() -> Any:
-    return wr.MediaBrowser(
-        title="predicted and true poses",
-        media_keys=["prediction"],
-        layout=wr.Layout(x=0, y=0, w=2 * HALF, h=2 * HEIGHT),
-    )
+def picture_panels() -> list[Any]:
+    """Returns the pictures of predicted and true poses."""
+    layout = wr.Layout(x=0, y=0, w=GRID_COLUMNS, h=2 * PANEL_HEIGHT)
+    return [wr.MediaBrowser(title="predicted and true poses", media_keys=["prediction"], layout=layout)]
 
 
 def dashboard_spec(results_path: Path, *, entity: str, project: str) -> str:
-    """What would be sent to W&B, as JSON. Raises UserError if there are no results."""
-    report = result_report(_read(results_path), entity=entity, project=project)
+    """Returns what would be sent to W&B, as JSON. Raises UserError if there are no results."""
+    report = result_report(_read_results(results_path), entity=entity, project=project)
     models = {"workspace": workspace(entity=entity, project=project)._to_model(), "report": report._to_model()}
     return json.dumps({name: json.loads(model.model_dump_json()) for name, model in models.items()}, indent=2)
 
 
 def save_dashboard(results_path: Path, *, entity: str, project: str) -> Iterator[str]:
-    """Make the workspace and the report; gives the address of each.
+    """Makes the workspace and the report; yields the address of each.
 
     Raises UserError if there are no results, or W&B cannot be reached or refuses.
     """
-    report = result_report(_read(results_path), entity=entity, project=project)
+    report = result_report(_read_results(results_path), entity=entity, project=project)
     try:
         yield workspace(entity=entity, project=project).save().url
         yield report.save(draft=False).url
     except Exception as error:  # of wandb: UsageError without a key, CommError, AuthenticationError, ...
-        reason = " ".join(str(error).split())
-        raise UserError(f"W&B: expected to save the dashboard, found {type(error).__name__}: {reason}") from error
+        raise UserError(f"W&B: expected to save the dashboard, found {reason(error)}") from error
 
 
-def _read(results_path: Path) -> str:
+def _half_width(place: int) -> wr.Layout:
+    """Returns where the panel of this number stands, two in a line."""
+    width = GRID_COLUMNS // 2
+    return wr.Layout(x=place % 2 * width, y=place // 2 * PANEL_HEIGHT, w=width, h=PANEL_HEIGHT)
+
+
+def _read_results(path: Path) -> str:
     try:
-        return results_path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{results_path}: expected the results, found none; run dvc repro") from error
+        raise UserError(f"{path}: expected the results, found none; run dvc repro") from error

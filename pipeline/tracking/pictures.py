@@ -1,4 +1,4 @@
-"""Sends pictures and playable clips to W&B: of a validation clip during training, of test clips after an evaluation."""
+"""Sends pictures and playable clips to W&B: a validation clip during training, test clips after an evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PICTURES_PER_RUN = 4  # the last one after the last epoch
 
 
 def is_picture_epoch(epoch: int, epochs: int) -> bool:
-    """Whether a run of `epochs` epochs shows its validation clip after epoch `epoch`, which counts from 1."""
+    """Returns whether a run of so many epochs sends its validation clip after epoch `epoch`, which counts from 1."""
     return epoch in {epochs * number // PICTURES_PER_RUN for number in range(1, PICTURES_PER_RUN + 1)}
 
 
@@ -47,9 +47,9 @@ def track_validation_clip(
     """
     frames, middle = middle_frames(clip), len(clip) // 2
     errors_mm = mpjpe_mm(predicted_m, true_m)
-    shown = int(np.flatnonzero(frames == middle)[0])
+    place = int(np.flatnonzero(frames == middle)[0])
     title = f"{clip.name}, frame {middle}, after epoch {epoch}"
-    run.figure("prediction", pose_figure(predicted_m[shown], true_m[shown], skeleton, title=title), epoch=epoch)
+    run.figure("prediction", pose_figure(predicted_m[place], true_m[place], skeleton, title=title), epoch=epoch)
     joints_m = np.asarray(clip.joints_camera_m, dtype=np.float64)
     root_m, world_from_camera = joints_m[frames][:, skeleton.root, None], world_from_camera_of(clip, joints_m)
     scene = Scene(
@@ -66,7 +66,7 @@ def track_validation_clip(
 
 
 def track_evaluation_pictures(row: str, *, reports: Path, folder: Path) -> None:
-    """Sends a run of its own in the group of the row, from the row's distributions and scenes under `reports`.
+    """Sends a run of histograms and clips, in the group of the row, from the files of the row under `reports`.
 
     Histograms pool the runs: MPJPE of a frame, and error of each joint, in mm. Files of wandb go to `folder`.
     """
@@ -74,20 +74,21 @@ def track_evaluation_pictures(row: str, *, reports: Path, folder: Path) -> None:
     path = reports / "scenes" / f"{row}.json"
     scenes = read_json_as(ExampleClips, path, "example clips")
     runs = list(distributions.runs.values())
-    counts = {"test/frame_mpjpe_mm": [run.frame_mpjpe_mm.counts for run in runs]}
+    histograms = {"test/frame_mpjpe_mm": [run.frame_mpjpe_mm for run in runs]}
     for joint in runs[0].joint_error_mm:
-        counts[f"test/joint_error_mm/{joint}"] = [run.joint_error_mm[joint].counts for run in runs]
+        histograms[f"test/joint_error_mm/{joint}"] = [run.joint_error_mm[joint] for run in runs]
     with start_run(
         row=row,
-        name=f"{row}/looks",
-        job_type="looks",
-        run_id=f"{md5_as_dvc(path)[:16]}-looks",
+        name=f"{row}/pictures",
+        job_type="pictures",
+        run_id=f"{md5_as_dvc(path)[:16]}-pictures",
         config={"row": row, "seed": scenes.seed},
         folder=folder,
         notes=scenes.chosen,
     ) as tracked:
-        for name, own in counts.items():
-            tracked.histogram(name, [sum(bin_counts) for bin_counts in zip(*own, strict=True)], distributions.edges_mm)
+        for name, histogram_of_each_run in histograms.items():
+            counts = np.sum([histogram.counts for histogram in histogram_of_each_run], axis=0)
+            tracked.histogram(name, counts.tolist(), distributions.edges_mm)
         for place, scene in enumerate(clip_scenes(row, scenes)):
             rank = scenes.clips[place].rank
             tracked.page(f"clips/{place}_{rank}", viewer_page([scene], title=scene.title))

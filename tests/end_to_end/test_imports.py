@@ -35,7 +35,7 @@ def test_the_pipeline_loads_no_library_before_it_limits_the_processor():
 @pytest.mark.parametrize(
     ("package", "doors"),
     [
-        ("wandb", {"pipeline.tracking.run", "pipeline.report.wandb_files", "pipeline.tracking.service"}),
+        ("wandb", {"pipeline.tracking.run", "pipeline.tracking.service", "pipeline.tracking.wandb_files"}),
         ("typer", {"pipeline.__main__"}),
         # To read what others wrote without executing it, and to pass plain values between two own processes.
         ("pickle", {"pipeline.system.untrusted", "pipeline.system.confined"}),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.report.wandb_files import read_config
+from tests.fixtures.tracked_runs import read_config
 
 REPOSITORY = Path(__file__).parents[2]
 KEY, USER, FOLDER = "5ec2e7" * 6 + "5ec2", "planted-user", "planted-folder"
@@ -74,7 +74,7 @@ def test_no_key_person_computer_or_folder_is_in_what_is_written(part: str, writt
 def test_what_is_written_is_of_every_kind(written: dict[str, bytes]) -> None:
     suffixes = {Path(name).suffix for name in written}
     assert {".json", ".safetensors", ".html", ".md", ".csv", ".tex", ".png", ".npy", ".wandb"} <= suffixes
-    assert len([name for name in written if name.endswith(".wandb")]) == 4  # two seeds, their evaluation and the looks
+    assert len([name for name in written if name.endswith(".wandb")]) == 4  # two seeds, the evaluation, its pictures
 
 
 def test_a_run_says_which_commit_it_is_of(written: dict[str, bytes], tmp_path: Path) -> None:

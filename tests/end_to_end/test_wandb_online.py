@@ -19,8 +19,9 @@ from pipeline.tracking.dashboard import TITLE, curve_panels, save_dashboard
 from pipeline.tracking.run import start_run
 from tests.experiments.test_sweeps import SWEEPS, TARGET, read_sweep
 from tests.fixtures.small_repository import write_repository
+from tests.fixtures.tracked_runs import clean_environment, wandb_files
 from tests.fixtures.wandb_stand_in import API_KEY, ENTITY, StandIn, stand_in
-from tests.tracking.test_tracking import EPOCHS, RUN, clean_environment, wandb_files, warnings_in
+from tests.tracking.test_tracking import EPOCHS, RUN, warnings_in
 
 WANDB = str(Path(sys.executable).with_name("wandb"))
 
@@ -128,7 +129,7 @@ def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation(serve
 
 
 def test_a_server_that_does_not_record_a_use_costs_one_warning(server, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("pipeline.tracking.run.USE_S", 0.5)
+    monkeypatch.setattr("pipeline.tracking.run.USE_LIMIT_S", 0.5)
     train(tmp_path / "training")
     caplog.clear()
     server.hang_at = "ArtifactType"

@@ -21,9 +21,9 @@ from pipeline.poses.checkpoint import load_checkpoint
 from pipeline.poses.clips import Clip, read_split
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.poses.skeleton import H36M_17
-from pipeline.report.wandb_files import of_kind, read_config, read_summary
 from pipeline.system.errors import UserError
 from pipeline.train.stage import train
+from tests.fixtures.tracked_runs import of_kind, read_config, read_summary
 from tests.fixtures.walker import change_json, contents, write_prepared
 
 SEEDS = (0, 3)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import wandb
 import yaml
+from pipeline.report.wandb_files import of_kind
 
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.report.experiments import flat
-from pipeline.report.wandb_files import of_kind
 from pipeline.tracking.run import start_run
 from tests.tracking.test_tracking import clean_environment, wandb_files
 

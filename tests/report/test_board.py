@@ -20,14 +20,13 @@ from pipeline.__main__ import main
 from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.report.board import board_server, write_board
 from pipeline.report.experiments import differences, experiments
-from pipeline.report.wandb_files import of_kind, read_config, read_history, read_summary
 from pipeline.tracking.pictures import track_evaluation_pictures
 from pipeline.tracking.run import start_run
 from pipeline.train.stage import train
 from tests.fixtures.browser import PHONE, opened
 from tests.fixtures.small_repository import run, write_repository
+from tests.fixtures.tracked_runs import clean_environment, of_kind, read_config, read_history, read_summary, wandb_files
 from tests.fixtures.walker import write_prepared
-from tests.tracking.test_tracking import clean_environment, wandb_files
 
 REPOSITORY = Path(__file__).parents[2]
 ROW = "walker-gt-f9-rayformer"
@@ -169,7 +168,7 @@ def test_a_live_board_follows_a_run_to_its_end(project):
                 tracked.log({"epoch": 1, **values})
                 shown.wait_for_selector(".run", timeout=20000)
                 assert "81.2 mm validation" in shown.locator(".run").inner_text()
-                assert shown.locator(".run [role=progressbar]").get_attribute("aria-valuenow") == "1"
+                assert shown.get_by_role("progressbar").get_attribute("value") == "1"
             shown.wait_for_function("document.querySelector('.tile.finished b').textContent === '3'", timeout=20000)
             assert shown.locator(".run").count() == 0
         server.shutdown()

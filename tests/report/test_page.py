@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.system.errors import UserError
-from pipeline.visualization.charts import distribution, group_errors, learning_curves
+from pipeline.visualization.charts import distribution, group_errors, run_curves
 from tests.fixtures.browser import PHONE, opened
 from tests.report.test_report import ROWS, metrics_of, reported, shown, write_project
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("scheme", "viewport"), [("light", None), ("dark", None), ("light", PHONE)])
 def test_the_page_draws_every_chart_and_clip_within_its_width(scheme, viewport, folder):
     with opened(folder / "reports" / "index.html", scheme=scheme, viewport=viewport) as page:
-        page.wait_for_function("document.querySelectorAll('.chart svg').length === 4")
+        page.wait_for_function("document.querySelectorAll('.chart svg').length === 5")
         assert page.locator(".poselift-viewer canvas").count() >= len(ROWS)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 18, 23)"
@@ -86,7 +86,8 @@ def test_charts_hold_the_data_and_leave_out_what_is_unknown():
     spec = group_errors(means, title="mm")
     assert [(v["group"], v["low"], v["high"]) for v in spec["data"]["values"]] == [("a", 2, 2), ("c", 4, 6)]
     assert spec["encoding"]["y"]["sort"] == ["c", "a"]
-    records = [{"epoch": 1, "val": None}, {"epoch": 2, "val": 3.0}]
-    assert [v["epoch"] for v in learning_curves({"row": records}, column="val", title="mm")["data"]["values"]] == [2]
+    records = [{"run": 0, "epoch": 1, "val": None}, {"run": 0, "epoch": 2, "val": 3.0}]
+    values = run_curves({"row": records}, columns=["val"])["data"]["values"]
+    assert values == [{"row": "row", "run": 0, "epoch": 1}, {"row": "row", "run": 0, "epoch": 2, "val": 3.0}]
     shares = distribution({"row": [1, 2]}, edges_mm=(0.0, 5.0, 10.0), beyond={"row": 1})
     assert [v["share"] for v in shares["data"]["values"]] == [25, 50]

@@ -15,9 +15,9 @@ import pytest
 from filelock import FileLock
 
 from pipeline.report.training_runs import TrainingRun, series_of, training_runs
-from pipeline.report.wandb_files import read_records, read_summary
 from pipeline.tracking.run import start_run
-from tests.tracking.test_tracking import clean_environment, wandb_files
+from pipeline.tracking.wandb_files import read_records
+from tests.fixtures.tracked_runs import clean_environment, read_summary, wandb_files
 
 ROW = "cmu-gt-f27-rayformer"
 CONFIG = {"row": ROW, "frames": 27, "training": {"epochs": 3, "lr": 0.001}}
@@ -143,16 +143,16 @@ def run_of(seed: int, started_s: float, *, lr: float = 0.001, **changes: Any) ->
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_series_of_the_newest_of_each(tmp_path):
-    (series,) = series_of([run_of(1, 30.0), run_of(0, 20.0), run_of(0, 10.0)])
-    assert series.label == ROW
-    assert [(run.seed, run.started_s) for run in series.runs] == [(0, 20.0), (1, 30.0)]
+    series = series_of([run_of(1, 30.0), run_of(0, 20.0), run_of(0, 10.0)])
+    assert {label: [(run.seed, run.started_s) for run in runs] for label, runs in series.items()} == {
+        ROW: [(0, 20.0), (1, 30.0)]
+    }
 
 
 def test_series_of_one_row_are_told_apart_by_what_differs():
     runs = [run_of(0, 30.0, lr=0.01), run_of(0, 20.0), run_of(0, 10.0, experiment="ultra-boon")]
     runs.append(run_of(0, 0.0, config=None))
-    labels = [series.label for series in series_of(runs)]
-    assert labels == [
+    assert list(series_of(runs)) == [
         f"{ROW} · lr 0.01",
         f"{ROW} · lr 0.001",
         f"{ROW} · ultra-boon · lr 0.001",
@@ -165,14 +165,14 @@ def test_series_of_other_data_are_told_apart_by_the_beginning_of_their_hash_afte
     for place, (lr, letter) in enumerate(((0.01, "a"), (0.001, "b"))):
         run = run_of(0, 20.0 - place, lr=lr)
         runs.append(replace(run, config={"data": {"manifest_sha256": letter * 64}, **(run.config or {})}))
-    assert [series.label for series in series_of(runs)] == [
+    assert list(series_of(runs)) == [
         f"{ROW} · lr 0.01 · data aaaaaaa",
         f"{ROW} · lr 0.001 · data bbbbbbb",
     ]
 
 
 def test_series_of_two_commits_are_told_apart_by_them():
-    labels = [series.label for series in series_of([run_of(0, 2.0), run_of(0, 1.0, commit="badcafe00")])]
+    labels = list(series_of([run_of(0, 2.0), run_of(0, 1.0, commit="badcafe00")]))
     assert labels == [f"{ROW} · c0ffee0", f"{ROW} · badcafe"]
 
 

@@ -20,7 +20,7 @@ from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.system.errors import UserError
 from pipeline.tracking.dashboard import curve_panels, dashboard_spec, save_dashboard, score_panels
 from pipeline.tracking.run import name_epoch_metrics
-from tests.tracking.test_tracking import clean_environment
+from tests.fixtures.tracked_runs import clean_environment
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,9 @@ import torch
 from pipeline.poses.checkpoint import load_checkpoint
 from pipeline.poses.clips import read_split
 from pipeline.poses.windows import frame_table, predict_frames
-from pipeline.report.wandb_files import read_history
 from pipeline.train.stage import train
+from tests.fixtures.tracked_runs import clean_environment, read_history
 from tests.fixtures.walker import write_prepared
-from tests.tracking.test_tracking import clean_environment
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +26,15 @@ def followed(tmp_path_factory):
     return folder
 
 
-def looks(folder, key):
+def picture_rows(folder, key):
     """Rows of the history that have the file called `key`."""
     (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
     return [row for row in read_history(file) if f"{key}/path" in row]
 
 
 @pytest.mark.parametrize("key", ["prediction", "validation_clip"])
-def test_a_run_is_looked_at_four_times_the_last_after_its_last_epoch(followed, key):
-    assert [row["epoch"] for row in looks(followed, key)] == [1, 3, 4, 6]
+def test_a_run_sends_four_pictures_the_last_after_its_last_epoch(followed, key):
+    assert [row["epoch"] for row in picture_rows(followed, key)] == [1, 3, 4, 6]
 
 
 def test_the_last_clip_is_what_the_final_weights_make_of_the_validation_clip(followed):
@@ -44,7 +43,7 @@ def test_the_last_clip_is_what_the_final_weights_make_of_the_validation_clip(fol
     table = frame_table([clip], root=0, device=torch.device("cpu"))
     poses_m = predict_frames(model, table, *card.skeletons, frames=9, stride=9, flip_averaging=False)
     errors_mm = 1000 * np.linalg.norm((poses_m - table.pose_m).numpy(), axis=-1).mean(-1)
-    (page,) = (followed / "wandb").glob(f"**/{looks(followed, 'validation_clip')[-1]['validation_clip/path']}")
+    (page,) = (followed / "wandb").glob(f"**/{picture_rows(followed, 'validation_clip')[-1]['validation_clip/path']}")
     title = re.search(r'"title":"([^"]*)"', page.read_text(encoding="utf-8"))[1]
     assert title == f"{clip.name}, after epoch 6: {errors_mm.mean():.1f} mm"
     assert np.ptp(errors_mm) > 0.1

@@ -7,22 +7,20 @@ import json
 import logging
 import math
 import os
-import socket
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 import wandb
 from matplotlib.figure import Figure
 
-from pipeline.report.wandb_files import of_kind, read_config, read_history, read_records, read_summary
 from pipeline.tracking import service as wandb_service
-from pipeline.tracking.run import Run, start_run
+from pipeline.tracking.run import BEST_IS_LOWEST, Run, start_run
+from pipeline.tracking.wandb_files import read_records
+from tests.fixtures.tracked_runs import clean_environment, of_kind, read_config, read_history, read_summary, wandb_files
 from tests.fixtures.wandb_stand_in import API_KEY, StandIn, stand_in
 
 RUN = {"row": "cmu-gt-f27", "name": "cmu-gt-f27/seed0", "job_type": "train", "run_id": "0f1e2d"}
@@ -33,29 +31,10 @@ EPOCHS = [
 ]
 
 
-def clean_environment(home: Path, **variables: str) -> Any:
-    """As on a machine that has never seen wandb or DVC, and where only 127.0.0.1 can be talked to."""
-    prefixes = ("WANDB_", "DVC_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(prefixes)}
-    local = {"HOME": str(home), "NETRC": str(home / "netrc"), "WANDB_BASE_URL": f"http://127.0.0.1:{closed_port()}"}
-    short = {"WANDB_HTTP_TIMEOUT": "1", "WANDB_INIT_TIMEOUT": "3", "WANDB_FINISH_TIMEOUT": "1"}
-    return patch.dict(os.environ, {**kept, **local, **short, **variables}, clear=True)
-
-
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path) -> Iterator[None]:
     with clean_environment(tmp_path / "home"):
         yield
-
-
-def wandb_files(folder: Path, pattern: str = "offline-run-*") -> list[Path]:
-    return sorted((folder / "wandb").glob(f"{pattern}/*.wandb"))
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -109,7 +88,7 @@ def test_epoch_is_the_x_axis_of_every_chart(recorded: SimpleNamespace) -> None:
     assert {metric.name or metric.glob_name: metric.step_metric for metric in metrics} == {
         "epoch": "",
         "*": "epoch",
-        **dict.fromkeys(wandb_service.BEST_IS_LOWEST, "epoch"),
+        **dict.fromkeys(BEST_IS_LOWEST, "epoch"),
     }
 
 

@@ -25,13 +25,13 @@ from safetensors.torch import load_file
 from pipeline.config.params import Training
 from pipeline.poses.checkpoint import EPOCH_COLUMNS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split
-from pipeline.report.wandb_files import read_config, read_history, read_summary
 from pipeline.system import resume as working_state
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.train import batches, loop, stage
 from pipeline.train.optimization import optimizers_of, schedule
 from pipeline.train.stage import train
+from tests.fixtures.tracked_runs import read_config, read_history, read_summary
 from tests.fixtures.walker import TRAINING, change_json, contents, write_prepared
 
 # What a run can be made of; each must survive a crash.

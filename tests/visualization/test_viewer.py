@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.lift.outputs.scene import build_scene
-from pipeline.visualization.framing import framing
+from pipeline.visualization.framing import frame_scene
+from pipeline.visualization.palette import PEOPLE, SINGLE, TRUTH
 from pipeline.visualization.viewer import scene_json, viewer_element, viewer_page, viewer_parts
 from tests.fixtures.browser import PHONE, opened
 from tests.fixtures.lifted_walker import lifted_person, lifted_walkers
@@ -29,7 +30,10 @@ FIND = """([canvas, colour]) => {
   }
   return [count, x / count, y / count];
 }"""
-LEFT, RIGHT, TRUTH = [42, 107, 224], [234, 106, 36], [163, 171, 184]  # of the light theme
+LEFT, RIGHT, TRUE_POSE, ORANGE = (
+    [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    for colour in (SINGLE[0].left, SINGLE[0].right, TRUTH[0], PEOPLE[1][0].left)
+)
 
 
 def page_of(tmp_path, *scenes, title="scenes"):
@@ -130,7 +134,7 @@ def test_a_frame_without_the_person_draws_the_truth_alone(tmp_path):
         page.get_by_role("slider", name="frame").first.fill("15")
         frame(page)
         assert find(page, SPACE, LEFT)[0] == 0
-        assert find(page, SPACE, TRUTH)[0] > 50
+        assert find(page, SPACE, TRUE_POSE)[0] > 50
         assert page.locator(f"{VIEWER} .pl-error b").first.inner_text() == "–"
         page.get_by_role("slider", name="frame").first.fill("25")
         frame(page)
@@ -140,11 +144,10 @@ def test_a_frame_without_the_person_draws_the_truth_alone(tmp_path):
 def test_people_have_colours_of_their_own_and_can_be_hidden(tmp_path):
     with opened(page_of(tmp_path, walking_scene(people=3), walking_scene())) as page:
         frame(page)
-        orange = [179, 71, 12]
-        assert find(page, SPACE, orange)[0] > 20
+        assert find(page, SPACE, ORANGE)[0] > 20
         page.get_by_role("button", name="person 2").click()
         frame(page)
-        assert find(page, SPACE, orange)[0] == 0
+        assert find(page, SPACE, ORANGE)[0] == 0
         assert page.get_by_role("button", name="person 2").get_attribute("aria-pressed") == "false"
 
 
@@ -226,14 +229,14 @@ def test_a_lifted_recording_becomes_a_scene_of_its_whole_length():
 
 def test_the_first_view_is_the_cameras():
     right = camera_at(0.5).camera_from_world.rotation[0]
-    yaw = framing(walking_scene(60)).yaw
+    yaw = frame_scene(walking_scene(60)).yaw
     assert [np.cos(yaw), np.sin(yaw)] == pytest.approx(right[:2], abs=0.15)  # he is not on its axis
 
 
 def test_without_keypoints_the_first_view_is_from_the_front():
     scene = walking_scene(5)
     scene = replace(scene, bodies=scene.bodies[-1:])
-    yaw = framing(scene).yaw - np.radians(30)
+    yaw = frame_scene(scene).yaw - np.radians(30)
     # At first the walker goes towards +x, so his left is +y, which is to be on the right of the picture.
     assert [np.cos(yaw), np.sin(yaw)] == pytest.approx([0, 1], abs=0.05)
 
@@ -241,7 +244,7 @@ def test_without_keypoints_the_first_view_is_from_the_front():
 def test_people_who_walk_away_are_followed_and_stay_within_the_picture():
     scene = walking_scene(90)
     moved = scene.bodies[-1].joints_world_m + np.linspace(0, 20, 90)[:, None, None] * [1, 0, 0]
-    view = framing(replace(scene, bodies=(replace(scene.bodies[-1], joints_world_m=moved),)))
+    view = frame_scene(replace(scene, bodies=(replace(scene.bodies[-1], joints_world_m=moved),)))
     assert view.centre_m[-1, 0] - view.centre_m[0, 0] > 15
     assert view.radius_m < 6
     assert np.ptp(view.centre_m[:, 2]) == 0

@@ -21,15 +21,9 @@ from pipeline.poses.frames import split_runs
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
+from pipeline.visualization.palette import body_colours, linear_rgb
 
 SIDES = ("left", "right", "middle")
-# Linear colours (left, right, middle). A single person has a blue left and an orange right side; each of several people
-# has another colour, dark on the left and light on the right.
-ALONE = ((0.03, 0.15, 0.75), (0.82, 0.15, 0.02), (0.06, 0.08, 0.12))
-COLOURS = (
-    (0.03, 0.16, 0.75), (0.81, 0.14, 0.01), (0.01, 0.35, 0.25), (0.62, 0.03, 0.31), (0.49, 0.27, 0.01),
-    (0.20, 0.06, 0.75), (0.07, 0.33, 0.02), (0.72, 0.03, 0.07),
-)  # fmt: skip
 FLAT_SIDES, END_RINGS = 10, 4  # around a limb, and rings of points in each of its rounded ends
 FLOAT, BYTE, INDEX = 5126, 5121, 5125  # component types of the specification
 ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
@@ -45,7 +39,8 @@ def write_glb(path: Path, lifted: Lifted) -> None:
         raise UserError(f"{path}: expected a person who was lifted in some frame, found none")
     document = _Document(lifted)
     for number, person in enumerate(people):
-        _add_person(document, lifted, person, _choose_colours(number, alone=len(people) == 1))
+        colours = body_colours(number, people=len(people))
+        _add_person(document, lifted, person, tuple(map(linear_rgb, colours)))
     with new_file(path) as partial:
         partial.write_bytes(document.glb())
 
@@ -92,14 +87,6 @@ class _Document:
         chunks = struct.pack("<I4s", len(text), b"JSON") + text
         chunks += struct.pack("<I4s", len(self.binary), b"BIN\0") + bytes(self.binary)
         return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
-
-
-def _choose_colours(number: int, *, alone: bool) -> tuple[tuple[float, ...], ...]:
-    if alone:
-        return ALONE
-    colour = COLOURS[number % len(COLOURS)]
-    dark, light = tuple(0.45 * part for part in colour), tuple(0.55 + 0.45 * part for part in colour)
-    return dark, light, colour
 
 
 def _add_person(

@@ -566,7 +566,7 @@ function mountViewer(element, raw, { autoplay = false } = {}) {
   draw();
 }
 
-function mountAll() {
+function mountViewers() {
   for (const element of document.querySelectorAll(".poselift-viewer:not([data-frame])")) {
     const data = element.querySelector('script[type="application/json"]');
     if (!data) continue;
@@ -576,7 +576,7 @@ function mountAll() {
   }
 }
 
-window.mountViewer = mountViewer;
-if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", mountAll);
-else mountAll();
+Object.assign(window, { mountViewer, mountViewers });
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", mountViewers);
+else mountViewers();
 })();

@@ -1,4 +1,4 @@
-"""Reads what wandb writes to `run-<id>.wandb`, while a run goes on or after it: LevelDB's log format, W&B's header."""
+"""Reads `run-<id>.wandb`, which wandb writes while a run goes on: LevelDB's log format after a header of W&B's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHOLE, FIRST, MIDDLE = 1, 2, 3  # a record larger than what its block has left i
 
 
 def read_records(path: Path) -> Iterator[Any]:
-    """The records in the order written; a torn last one, as a crash or a run that goes on leaves it, ends the reading.
+    """Yields the records in the order written, up to a torn one, as a crash or a running run may leave it.
 
     Raises ValueError if the file does not begin as wandb's do, and ImportError where wandb is not installed.
     """
@@ -49,7 +49,7 @@ def read_records(path: Path) -> Iterator[Any]:
 
 
 def records_by_kind(path: Path) -> dict[str, list[Any]]:
-    """All records by kind: "history", "run", "metric", "summary", "artifact", "exit" and others."""
+    """Returns all records by kind: "history", "run", "metric", "summary", "artifact", "exit" and others."""
     found: dict[str, list[Any]] = {}
     for record in read_records(path):
         kind = record.WhichOneof("record_type")
@@ -57,27 +57,6 @@ def records_by_kind(path: Path) -> dict[str, list[Any]]:
     return found
 
 
-def of_kind(path: Path, kind: str) -> list[Any]:
-    """All records of one kind."""
-    return records_by_kind(path).get(kind, [])
-
-
 def read_items(items: Iterable[Any]) -> dict[str, Any]:
-    """The values of the items of a history row, a config or a summary."""
+    """Returns the values of the items of a history row, a config or a summary."""
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows logged, without the keys that wandb adds (they begin with an underscore)."""
-    rows = (read_items(history.item) for history in of_kind(path, "history"))
-    return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The config as the run started with it."""
-    return read_items(of_kind(path, "run")[0].config.update)
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """The summary after the last change."""
-    return {key: value for summary in of_kind(path, "summary") for key, value in read_items(summary.update).items()}
