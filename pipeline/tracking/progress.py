@@ -1,4 +1,4 @@
-"""How a run shows that it goes on: a live line on a terminal, elsewhere one line per epoch in the log."""
+"""Shows how far a run is: a live line on a terminal, elsewhere one line per epoch in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of poses and of results, drawn without a screen."""
+"""Draws figures of poses and of results without a screen."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.poses.skeleton import Skeleton
-
-TRUE_COLOUR, LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = "0.65", "tab:blue", "tab:red", "0.2"
+from pipeline.visualization.palette import SINGLE, TRUTH, side_of
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure that can be saved as a picture."""
+    """Returns an empty figure that can be saved as a picture."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -22,7 +21,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def pose_figure(
     predicted_m: Float[np.ndarray, "J 3"], true_m: Float[np.ndarray, "J 3"], skeleton: Skeleton, *, title: str
 ) -> Figure:
-    """A predicted pose (left blue, right red) over the true one (grey), seen by the camera and from its right side.
+    """Returns a predicted pose (left blue, right orange) over the true one (grey), from the front and the side.
 
     Poses are root-relative in the camera frame (x right, y down, z away), in metres.
     """
@@ -30,11 +29,9 @@ def pose_figure(
     for place, (across, label) in enumerate(((0, "seen by the camera: x in m"), (2, "from the side: depth z in m"))):
         axes = figure.add_subplot(1, 2, place + 1)
         for parent, child in skeleton.bones:
-            colour = (
-                LEFT_COLOUR if child in skeleton.left else RIGHT_COLOUR if child in skeleton.right else MIDDLE_COLOUR
-            )
+            colour = SINGLE[0][side_of(skeleton, child)]
             ends = [parent, child]
-            axes.plot(true_m[ends, across], true_m[ends, 1], color=TRUE_COLOUR, linewidth=5, solid_capstyle="round")
+            axes.plot(true_m[ends, across], true_m[ends, 1], color=TRUTH[0], linewidth=5, solid_capstyle="round")
             axes.plot(predicted_m[ends, across], predicted_m[ends, 1], color=colour, linewidth=2)
         axes.set(xlabel=label, xlim=(-1.1, 1.1), ylim=(1.1, -1.1), aspect="equal")
         axes.set_ylabel("y in m, down" if place == 0 else "")

@@ -1,4 +1,4 @@
-"""Scenes as films (MP4, GIF) and as strips of pictures (PNG), drawn without a screen."""
+"""Draws scenes as films (MP4, GIF) and as strips of pictures (PNG), without a screen."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
-from pipeline.visualization.framing import Framing, framing
-from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours
+from pipeline.visualization.framing import Framing, frame_scene
+from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours, side_of
 from pipeline.visualization.scene import Body, Scene
 
 WIDTH_PX, HEIGHT_PX, DPI = 1280, 720, 100
 FASTEST_GIF_HZ = 50  # the fastest that browsers play a GIF; faster films are thinned out to it
 LENGTH_TOLERANCE_S = 0.1  # a GIF holds its frames for whole hundredths of a second
-PITCH, LENS, ROOM = 0.16, 0.5, 1.12  # camera above the horizon; half the picture's height at distance 1; air around
+PITCH = 0.16  # radians of the camera above the horizon
+LENS = 0.5  # half the picture's height at distance 1
+MARGIN = 1.12  # of the picture around the bodies
 LIMB_M, TRUNK_M, FAINT_M, HEAD_M = 0.055, 0.07, 0.025, 0.17
 TEXT, MUTED, PANEL, GRID, SHADOW = "#171b22", "#667085", "#f1f4f8", "#c3cad5", "#dde2ea"
 Box = tuple[float, float, float, float]  # left, bottom, width, height as parts of the figure
@@ -35,7 +36,7 @@ Draw = Callable[[int], list[Artist]]  # changes a part of the picture to a frame
 
 
 def write_movie(path: Path, scene: Scene) -> None:
-    """Write the scene as a film at its own rate: .mp4 (H.264, 1280 x 720) or .gif (640 x 360).
+    """Writes the scene as a film at its own rate: .mp4 (H.264, 1280 x 720) or .gif (640 x 360).
 
     Raises UserError if the suffix is another one or the encoder fails; then there is no file.
     """
@@ -67,7 +68,7 @@ def write_movie(path: Path, scene: Scene) -> None:
 
 
 def write_strip(path: Path, scene: Scene, *, pictures: int = 8) -> None:
-    """Write a PNG of `pictures` frames side by side, evenly over the scene's time.
+    """Writes a PNG of `pictures` frames side by side, evenly over the scene's time.
 
     Raises UserError if the name does not end in .png.
     """
@@ -76,7 +77,7 @@ def write_strip(path: Path, scene: Scene, *, pictures: int = 8) -> None:
     frames = np.unique(np.linspace(0, _frames(scene) - 1, pictures).round().astype(int)).tolist()
     width_px, height_px, head_px, foot_px = 230, 330, 74, 44
     figure = _figure(len(frames) * width_px + 20, height_px + head_px + foot_px)
-    view = framing(scene)
+    view = frame_scene(scene)
     for place, frame in enumerate(frames):
         axes = _panel(figure, 10 + place * width_px + 3, foot_px, width_px - 6, height_px)
         _space(axes, scene, view)(frame)
@@ -90,7 +91,7 @@ def write_strip(path: Path, scene: Scene, *, pictures: int = 8) -> None:
 
 
 def _pictures(scene: Scene) -> Iterator[memoryview]:
-    """The film's pictures, RGBA."""
+    """Yields the film's pictures, RGBA. What does not move is drawn once."""
     figure = _figure(WIDTH_PX, HEIGHT_PX)
     canvas = FigureCanvasAgg(figure)
     draws: list[Draw] = []
@@ -98,7 +99,7 @@ def _pictures(scene: Scene) -> Iterator[memoryview]:
     height_px = HEIGHT_PX - 90 - foot_px
     flat = any(body.pixels is not None for body in scene.bodies)
     wide_px = 760 if flat else WIDTH_PX - 40
-    draws.append(_space(_panel(figure, 20, foot_px, wide_px, height_px), scene, framing(scene)))
+    draws.append(_space(_panel(figure, 20, foot_px, wide_px, height_px), scene, frame_scene(scene)))
     if flat:
         panel = _panel(figure, wide_px + 32, foot_px, WIDTH_PX - wide_px - 52, height_px)
         draws.append(_keypoints(panel, scene))
@@ -137,7 +138,7 @@ def _place(figure: Figure, left_px: int, bottom_px: int, width_px: int, height_p
 
 
 def _panel(figure: Figure, left_px: int, bottom_px: int, width_px: int, height_px: int) -> Axes:
-    """Axes whose units are pixels from their top left corner."""
+    """Returns axes whose units are pixels from their top left corner."""
     axes = figure.add_axes(_place(figure, left_px, bottom_px, width_px, height_px), facecolor=PANEL)
     axes.set(xlim=(0, width_px), ylim=(height_px, 0), xticks=[], yticks=[])
     axes.spines[:].set_color("#dfe3ea")
@@ -147,11 +148,11 @@ def _panel(figure: Figure, left_px: int, bottom_px: int, width_px: int, height_p
 def _heading(figure: Figure, scene: Scene) -> None:
     width, height = figure.get_size_inches() * DPI
     figure.text(20 / width, 1 - 26 / height, scene.title, va="center", size=13, weight="semibold", color=TEXT)
-    alone = sum(not body.faint for body in scene.bodies) == 1
-    sides = "left blue, right orange" if alone else "left dark, right light"
+    people = sum(not body.faint for body in scene.bodies)
+    sides = "left blue, right orange" if people == 1 else "left dark, right light"
     figure.text(1 - 20 / width, 1 - 52 / height, sides, ha="right", va="center", size=9, color=MUTED)
-    most = int((width - 200) / 6.5)
-    caption = scene.caption if len(scene.caption) <= most else scene.caption[: most - 1] + "…"
+    longest = int((width - 200) / 6.5)  # letters of 6.5 pixels, beside the word on sides
+    caption = scene.caption if len(scene.caption) <= longest else scene.caption[: longest - 1] + "…"
     figure.text(20 / width, 1 - 52 / height, caption, va="center", size=9, color=MUTED)
 
 
@@ -162,12 +163,8 @@ def _colours(scene: Scene, body: Body) -> Colours:
     return body_colours([other is body for other in people].index(True), people=len(people))
 
 
-def _side(skeleton: Skeleton, joint: int) -> int:
-    return 0 if joint in skeleton.left else 1 if joint in skeleton.right else 2
-
-
 def _space(axes: Axes, scene: Scene, view: Framing) -> Draw:
-    """The scene in perspective: ground, shadows, and limbs from the farthest to the nearest."""
+    """Returns what draws a frame in perspective: ground, shadows, and limbs from the farthest to the nearest."""
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
     ground = _lines(axes, colors=GRID, linewidths=0.8)
     shadows = _lines(axes, colors=SHADOW, linewidths=5)
@@ -175,32 +172,32 @@ def _space(axes: Axes, scene: Scene, view: Framing) -> Draw:
     grid_m = _grid_m(max(view.radius_m, view.half_height_m))
 
     def draw(frame: int) -> list[Artist]:
-        def seen(points_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 4"]:
+        def in_panel(points_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 4"]:
             return _perspective(points_m, view, frame, width, height)
 
-        lines = seen(grid_m + np.round(view.centre_m[frame]) * [1, 1, 0])
+        lines = in_panel(grid_m + np.round(view.centre_m[frame]) * [1, 1, 0])
         ground.set_segments(list(lines[(lines[..., 2] > 0.3).all(1), :, :2]))
-        flat, segments, depths, colours, widths = [], [], [], [], []
+        shadow_segments, segments, depths, colours, widths = [], [], [], [], []
         for body in scene.bodies:
             joints_m = body.joints_world_m[frame]
-            places, fallen = seen(joints_m), seen(joints_m * [1, 1, 0])[:, :2]
-            own = _colours(scene, body)
+            places, on_ground = in_panel(joints_m), in_panel(joints_m * [1, 1, 0])[:, :2]
+            body_colour = _colours(scene, body)
             for ends in body.skeleton.bones:
                 a, b = places[list(ends)]
                 if not (np.minimum(a, b)[2] > 0.1):  # NaN is not
                     continue
-                side = _side(body.skeleton, ends[1])
+                side = side_of(body.skeleton, ends[1])
                 thick_m = FAINT_M if body.faint else TRUNK_M if side == 2 else LIMB_M
                 if body.skeleton.joints[ends[1]] == "Head" and not body.faint:
                     middle = 0.55 * b + 0.45 * a
                     a, b, thick_m = middle, middle + np.array([0.5, 0, 0, 0]), HEAD_M
-                flat.append(fallen[list(ends)])
+                shadow_segments.append(on_ground[list(ends)])
                 segments.append(np.stack([a[:2], b[:2]]))
                 depths.append((a[2] + b[2]) / 2 + 1e3 * body.faint)
-                colours.append(own[side])
+                colours.append(body_colour[side])
                 widths.append(max(1.0, thick_m * (a[3] + b[3]) / 2 * 72 / DPI))
         order = np.argsort(depths)[::-1]
-        shadows.set_segments(flat)
+        shadows.set_segments(shadow_segments)
         # Each limb twice: a light edge sets it off from those behind.
         limbs.set_segments([segments[place] for place in order for _ in range(2)])
         limbs.set_color([colour for place in order for colour in (PANEL, colours[place])])
@@ -217,7 +214,7 @@ def _lines(axes: Axes, **look: Any) -> LineCollection:
 
 
 def _grid_m(reach_m: float) -> Float[np.ndarray, "L 2 3"]:
-    """Lines on the ground, 1 m apart, in pieces of 1 m, around the origin."""
+    """Returns lines on the ground, 1 m apart, in pieces of 1 m, around the origin."""
     half = int(np.ceil(2 * reach_m))
     across = [[[i, j, 0.0], [i + 1, j, 0.0]] for i in range(-half, half) for j in range(-half, half + 1)]
     return np.array(across + [[[y, x, z] for x, y, z in piece] for piece in across])
@@ -226,9 +223,9 @@ def _grid_m(reach_m: float) -> Float[np.ndarray, "L 2 3"]:
 def _perspective(
     points_m: Float[np.ndarray, "*N 3"], view: Framing, frame: int, width: float, height: float
 ) -> Float[np.ndarray, "*N 4"]:
-    """Of each point its place in the panel (right, down), its depth in m, and pixels per metre there."""
+    """Returns each point's place in the panel (right, down), its depth in m, and pixels per metre there."""
     aspect = min(width, 2.2 * height) / height
-    fits_m = max(ROOM * view.half_height_m / LENS, 1.05 * view.radius_m / (LENS * aspect))
+    fits_m = max(MARGIN * view.half_height_m / LENS, 1.05 * view.radius_m / (LENS * aspect))
     from_centre_m = points_m - view.centre_m[frame]
     right = from_centre_m @ [np.cos(view.yaw), np.sin(view.yaw), 0]
     ahead = from_centre_m @ [-np.sin(view.yaw), np.cos(view.yaw), 0]
@@ -240,7 +237,7 @@ def _perspective(
 
 
 def _keypoints(axes: Axes, scene: Scene) -> Draw:
-    """The 2D keypoints, as large as all of them fit over the whole time."""
+    """Returns what draws the 2D keypoints of a frame, as large as all of them fit over the whole time."""
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
     known = [body.pixels[np.isfinite(body.pixels).all(-1)] for body in scene.bodies if body.pixels is not None]
     pixels = np.concatenate([*known, np.zeros((0, 2))])
@@ -258,7 +255,7 @@ def _keypoints(axes: Axes, scene: Scene) -> Draw:
             for ends in body.in_skeleton.bones:
                 if np.isfinite(places[list(ends)]).all():
                     segments.append(places[list(ends)])
-                    colours.append(_colours(scene, body)[_side(body.in_skeleton, ends[1])])
+                    colours.append(_colours(scene, body)[side_of(body.in_skeleton, ends[1])])
         limbs.set_segments(segments)
         limbs.set_color(colours)
         return [limbs]
@@ -267,7 +264,7 @@ def _keypoints(axes: Axes, scene: Scene) -> Draw:
 
 
 def _error(axes: Axes, scene: Scene, error_mm: Float[np.ndarray, " F"]) -> Draw:
-    """The error over time, and where in it we are."""
+    """Returns what draws the error over time, and a line at the frame."""
     time_s = np.arange(len(error_mm)) / scene.rate_hz
     axes.fill_between(time_s, error_mm, color="#5b6b86", alpha=0.15, linewidth=0)
     axes.plot(time_s, error_mm, color="#5b6b86", linewidth=1.1)

@@ -1,4 +1,4 @@
-"""Scenes to look at: moving skeletons in an upright world, with the keypoints they were lifted from."""
+"""Describes scenes to look at: moving skeletons in an upright world, with the keypoints they were lifted from."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Scene:
 
 
 def clip_scenes(row: str, record: dict[str, Any]) -> list[Scene]:
-    """The clips of a record of `shown_clips`, to be played."""
+    """Returns scenes of the example clips in the content of reports/scenes/<row>.json."""
     skeleton = SKELETONS[record["skeleton"]]
     scenes = []
     for entry in record["clips"]:
-        unknown = "" if entry["rate_known"] else f" Rate unknown, taken as {ASSUMED_HZ:g} Hz."
+        rate = "" if entry["rate_known"] else f" Rate unknown, taken as {ASSUMED_HZ:g} Hz."
         bodies = (
             Body("prediction", skeleton, np.array(entry["predicted_mm"]) / MM_PER_M),
             Body("truth", skeleton, np.array(entry["true_mm"]) / MM_PER_M, faint=True),
@@ -58,8 +58,7 @@ def clip_scenes(row: str, record: dict[str, Any]) -> list[Scene]:
         scenes.append(
             Scene(
                 title=f"{entry['rank'].capitalize()}: {entry['action']}, {entry['mpjpe_mm']:.1f} mm",
-                caption=f"{row}, clip {entry['clip']}. Colour: prediction of run "
-                f"{record['seed']}; grey: truth.{unknown}",
+                caption=f"{row}, clip {entry['clip']}. Colour: prediction of run {record['seed']}; grey: truth.{rate}",
                 rate_hz=entry["rate_hz"],
                 bodies=bodies,
                 error_mm=np.array(entry["error_mm"]),
@@ -69,9 +68,12 @@ def clip_scenes(row: str, record: dict[str, Any]) -> list[Scene]:
 
 
 def world_from_camera_of(clip: Clip, joints_camera_m: Float[np.ndarray, "F J 3"]) -> RigidTransform:
-    """The world from the clip's camera; where its place is unknown, its frame taken as level over its lowest feet."""
-    known, camera_from_world = RigidTransform(), clip.camera.camera_from_world
-    if not np.array_equal(camera_from_world.rotation, known.rotation) or camera_from_world.translation_m.any():
+    """Returns the world from the clip's camera.
+
+    A camera of unknown place is taken to be level, and the clip's lowest feet to stand on the ground.
+    """
+    unknown, camera_from_world = RigidTransform(), clip.camera.camera_from_world
+    if not np.array_equal(camera_from_world.rotation, unknown.rotation) or camera_from_world.translation_m.any():
         return camera_from_world.inverse()
     lowest_m = np.percentile(WORLD_FROM_LEVEL_CAMERA.apply(joints_camera_m)[..., 2].min(1), 5)
     return RigidTransform(WORLD_FROM_LEVEL_CAMERA.rotation, np.array([0.0, 0.0, -lowest_m]))

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.poses.skeleton import Skeleton
-from pipeline.visualization.framing import framing
+from pipeline.visualization.framing import frame_scene
 from pipeline.visualization.palette import palette_css
 from pipeline.visualization.scene import Body, Scene
 
@@ -67,7 +67,7 @@ def scene_json(scene: Scene) -> str:
     lengths |= set() if scene.error_mm is None else {len(scene.error_mm)}
     if len(lengths) != 1:
         raise ValueError(f"scene {scene.title}: expected bodies and errors of equally many frames, found {lengths}")
-    view = framing(scene)
+    view = frame_scene(scene)
     content = {
         "title": scene.title,
         "caption": scene.caption,

@@ -14,7 +14,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from matplotlib.image import imread
 
 from pipeline.system.errors import UserError
-from pipeline.visualization.framing import framing
+from pipeline.visualization.framing import frame_scene
 from pipeline.visualization.movie import _perspective, write_movie, write_strip
 from pipeline.visualization.palette import SINGLE
 from tests.fixtures.scenes import walking_scene
@@ -77,7 +77,7 @@ def test_a_person_has_a_head_in_every_frame(film):
 
 def test_a_metre_across_is_as_long_as_a_metre_up():
     scene = walking_scene(5)
-    view = framing(scene)
+    view = frame_scene(scene)
     across = np.array([np.cos(view.yaw), np.sin(view.yaw), 0])
     ends = view.centre_m[0] + 0.01 * np.stack([0 * across, across, [0, 0, 1]])
     origin, right, up = _perspective(ends, view, 0, 400.0, 300.0)[:, :2]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.lift.outputs.scene import lifted_scene
-from pipeline.visualization.framing import framing
+from pipeline.visualization.framing import frame_scene
 from pipeline.visualization.palette import PEOPLE, SINGLE, TRUTH
 from pipeline.visualization.viewer import scene_json, viewer_element, viewer_page, viewer_parts
 from tests.fixtures.browser import PHONE, opened
@@ -229,14 +229,14 @@ def test_a_lifted_recording_becomes_a_scene_of_its_whole_length():
 
 def test_the_first_view_is_the_cameras():
     right = camera_at(0.5).camera_from_world.rotation[0]
-    yaw = framing(walking_scene(60)).yaw
+    yaw = frame_scene(walking_scene(60)).yaw
     assert [np.cos(yaw), np.sin(yaw)] == pytest.approx(right[:2], abs=0.15)  # he is not on its axis
 
 
 def test_without_keypoints_the_first_view_is_from_the_front():
     scene = walking_scene(5)
     scene = replace(scene, bodies=scene.bodies[-1:])
-    yaw = framing(scene).yaw - np.radians(30)
+    yaw = frame_scene(scene).yaw - np.radians(30)
     # At first the walker goes towards +x, so his left is +y, which is to be on the right of the picture.
     assert [np.cos(yaw), np.sin(yaw)] == pytest.approx([0, 1], abs=0.05)
 
@@ -244,7 +244,7 @@ def test_without_keypoints_the_first_view_is_from_the_front():
 def test_people_who_walk_away_are_followed_and_stay_within_the_picture():
     scene = walking_scene(90)
     moved = scene.bodies[-1].joints_world_m + np.linspace(0, 20, 90)[:, None, None] * [1, 0, 0]
-    view = framing(replace(scene, bodies=(replace(scene.bodies[-1], joints_world_m=moved),)))
+    view = frame_scene(replace(scene, bodies=(replace(scene.bodies[-1], joints_world_m=moved),)))
     assert view.centre_m[-1, 0] - view.centre_m[0, 0] > 15
     assert view.radius_m < 6
     assert np.ptp(view.centre_m[:, 2]) == 0
