@@ -19,7 +19,7 @@ from filelock import FileLock
 from pipeline.__main__ import main
 from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.report.board import board_server, write_board
-from pipeline.report.experiments import differences, experiments
+from pipeline.report.experiments import find_differences, read_experiments
 from pipeline.tracking.pictures import track_evaluation_pictures
 from pipeline.tracking.run import start_run
 from pipeline.train.stage import train
@@ -185,13 +185,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_experiment_is_shown_beside_the_commit_that_it_started_from(repository):
-    found, complaint = experiments(repository)
+    found, complaint = read_experiments(repository)
     assert complaint == ""
     workspace, commit, halved = found
     assert (workspace.name, commit.name, halved.name, halved.baseline) == ("workspace", "main", "halved", "main")
-    assert differences(commit.params, halved.params) == {"datasets.cmu.lr": (2.0, 1.0)}
-    assert differences(commit.metrics, halved.metrics) == {f"{ROW} mpjpe_mm": (42.0, 21.0)}
-    assert differences(workspace.params, halved.params) == {}
+    assert find_differences(commit.params, halved.params) == {"datasets.cmu.lr": (2.0, 1.0)}
+    assert find_differences(commit.metrics, halved.metrics) == {f"{ROW} mpjpe_mm": (42.0, 21.0)}
+    assert find_differences(workspace.params, halved.params) == {}
 
 
 def test_two_chosen_experiments_show_what_differs(repository, tmp_path):
@@ -210,7 +210,7 @@ def test_two_chosen_experiments_show_what_differs(repository, tmp_path):
 
 
 def test_a_value_that_only_one_has_differs():
-    assert differences({"a": 1, "b": 2}, {"b": 2, "c": 3}) == {"a": (1, None), "c": (None, 3)}
+    assert find_differences({"a": 1, "b": 2}, {"b": 2, "c": 3}) == {"a": (1, None), "c": (None, 3)}
 
 
 @pytest.mark.parametrize(
