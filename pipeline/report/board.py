@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.experiments import experiments, state_of_experiments
+from pipeline.report.experiments import read_experiments, state_of_experiments
 from pipeline.report.page import (
     RowRecord,
     Sections,
@@ -25,7 +25,7 @@ from pipeline.report.page import (
     whole_page,
 )
 from pipeline.report.stage import group_records, list_table_rows, read_record
-from pipeline.report.training_runs import ReadFiles, curves_of, training_runs
+from pipeline.report.training_runs import ReadFiles, collect_curves, find_training_runs
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
 
@@ -47,11 +47,11 @@ class SectionReader:
     def read(self) -> Sections:
         """Returns the HTML of every section by its name."""
         with self._lock:
-            runs = training_runs(self._root, self._files)
+            runs = find_training_runs(self._root, self._files)
             return {
-                "training": training_section(runs, curves_of(runs)),
-                "results": self._unless_known("results", _state_of_results(self._root), _read_results),
-                "experiments": self._unless_known("experiments", state_of_experiments(self._root), _read_experiments),
+                "training": training_section(runs, collect_curves(runs)),
+                "results": self._unless_known("results", _state_of_results(self._root), _make_results),
+                "experiments": self._unless_known("experiments", state_of_experiments(self._root), _make_experiments),
             }
 
     def _unless_known(self, name: str, state: Any, make: Callable[[Path], str]) -> str:
@@ -130,11 +130,11 @@ def _state_of_results(root: Path) -> list[tuple[str, int]]:
     return [(str(path), path.stat().st_mtime_ns) for path in paths]
 
 
-def _read_experiments(root: Path) -> str:
-    return experiments_section(*experiments(root))
+def _make_experiments(root: Path) -> str:
+    return experiments_section(*read_experiments(root))
 
 
-def _read_results(root: Path) -> str:
+def _make_results(root: Path) -> str:
     """Returns the section of the rows. A row whose files are missing or damaged is a line that says so."""
     records: list[RowRecord] = []
     complaints = []

@@ -31,7 +31,7 @@ class Experiment:
     metrics: Mapping[str, Any]
 
 
-def experiments(root: Path) -> tuple[list[Experiment], str]:
+def read_experiments(root: Path) -> tuple[list[Experiment], str]:
     """Returns workspace, last commit and its experiments, the newest first; and a line that says why there are none."""
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
@@ -55,17 +55,17 @@ def state_of_experiments(root: Path) -> list[tuple[str, int]]:
     return state
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def find_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Returns the values that differ, by name; None where there is none."""
     names = dict.fromkeys([*before, *after])
     return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns nested values by the names of their keys, joined by dots."""
     result: dict[str, Any] = {}
     for key, value in values.items():
-        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        result |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result
 
 
@@ -86,7 +86,7 @@ def _read_entries(entries: list[dict[str, Any]]) -> Iterator[Experiment]:
 def _experiment(name: str, data: dict[str, Any], *, state: str, baseline: str | None) -> Experiment:
     params: dict[str, Any] = {}
     for file, content in (data["params"] or {}).items():
-        params |= flat(content.get("data") or {}, "" if file == "params.yaml" else f"{file}:")
+        params |= flatten(content.get("data") or {}, "" if file == "params.yaml" else f"{file}:")
     # Before its end an experiment has the numbers of the commit that it started from.
     reported = {} if state.lower() in UNFINISHED else data["metrics"] or {}
     metrics = {

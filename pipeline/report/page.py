@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 
 from pipeline.config.params import Values
 from pipeline.poses.row_metrics import ExampleClips, JointError, Metrics, RowDistributions, RowMetrics
-from pipeline.report.experiments import Experiment, differences
+from pipeline.report.experiments import Experiment, find_differences
 from pipeline.report.training_runs import TrainingRun
 from pipeline.tracking.run import CURVE_TITLES
 from pipeline.visualization.charts import distribution, group_errors, run_curves, scores_of_runs
@@ -228,7 +228,7 @@ def _experiment_cells(
     experiment: Experiment, by_name: Mapping[str, Experiment], errors: Sequence[str]
 ) -> tuple[str, ...]:
     baseline = experiment.baseline
-    changed = {} if baseline is None else differences(by_name[baseline].params, experiment.params)
+    changed = {} if baseline is None else find_differences(by_name[baseline].params, experiment.params)
     words = ", ".join(f"{name} {_word(value)}" for name, (_, value) in changed.items()) or "–"
     numbers = (experiment.metrics.get(name) for name in errors)
     state = experiment.state or ("workspace" if not experiment.created else "done" if baseline else "commit")

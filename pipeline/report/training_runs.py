@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.poses.checkpoint import CARD, HISTORY
-from pipeline.report.experiments import flat
+from pipeline.report.experiments import flatten
 from pipeline.system.errors import UserError
 from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
@@ -75,7 +75,7 @@ class TrainingRun:
 ReadFiles = dict[Path, tuple[tuple[int, int], TrainingRun | None]]  # by path: time and size when read, and the run
 
 
-def training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
+def find_training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
     """Returns all runs below `root`, each once, the newest first. `files` keeps what was read of unchanged files."""
     runs: dict[str, TrainingRun] = {}
     for run in _read_all(root, "wandb/*run-*/*.wandb", files, _read_tracked_run):
@@ -94,14 +94,14 @@ def training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
     return sorted(runs.values(), key=lambda run: (-run.started_s, run.row, run.seed))
 
 
-def curves_of(runs: Sequence[TrainingRun]) -> dict[str, list[dict[str, Any]]]:
+def collect_curves(runs: Sequence[TrainingRun]) -> dict[str, list[dict[str, Any]]]:
     """Returns the epochs of each series by its label, each with its `run`; series with a running run come first."""
-    series = series_of(runs)
+    series = group_in_series(runs)
     labels = sorted(series, key=lambda label: all(run.state != "running" for run in series[label]))
     return {label: [{"run": run.seed, **epoch} for run in series[label] for epoch in run.curve] for label in labels}
 
 
-def series_of(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
+def group_in_series(runs: Sequence[TrainingRun]) -> dict[str, list[TrainingRun]]:
     """Returns runs that differ in nothing but the seed together, under a label that no other series has.
 
     `runs` come newest first, and so do the series. Of the runs of one seed a series has the newest.
@@ -134,8 +134,8 @@ def _label(run: TrainingRun, rivals: Sequence[TrainingRun]) -> str:
         return run.row
     if run.config is None:
         return f"{run.row} · checkpoints"
-    settings = flat(_settings(run))
-    rival_settings = [flat(_settings(rival)) for rival in rivals if rival.config is not None]
+    settings = flatten(_settings(run))
+    rival_settings = [flatten(_settings(rival)) for rival in rivals if rival.config is not None]
     differing = [key for key in settings if len({str(rival.get(key)) for rival in rival_settings}) > 1]
     differing.sort(key=lambda key: key == DATA_HASH)  # last: any other setting says more
     words = [run.experiment, *(_setting_in_words(key, settings[key]) for key in differing[:WORDS_IN_LABEL])]

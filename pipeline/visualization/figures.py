@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.poses.skeleton import Skeleton
-from pipeline.visualization.palette import SINGLE, TRUTH
+from pipeline.visualization.palette import SINGLE, TRUTH, side_of
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -21,17 +21,15 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def pose_figure(
     predicted_m: Float[np.ndarray, "J 3"], true_m: Float[np.ndarray, "J 3"], skeleton: Skeleton, *, title: str
 ) -> Figure:
-    """Returns a predicted pose (left blue, right orange) over the true one (grey), seen by the camera and from the side.
+    """Returns a predicted pose (left blue, right orange) over the true one (grey), from the front and the side.
 
     Poses are root-relative in the camera frame (x right, y down, z away), in metres.
     """
-    figure, colours = new_figure(7.0, 4.0), SINGLE[0]
+    figure = new_figure(7.0, 4.0)
     for place, (across, label) in enumerate(((0, "seen by the camera: x in m"), (2, "from the side: depth z in m"))):
         axes = figure.add_subplot(1, 2, place + 1)
         for parent, child in skeleton.bones:
-            colour = (
-                colours.left if child in skeleton.left else colours.right if child in skeleton.right else colours.middle
-            )
+            colour = SINGLE[0][side_of(skeleton, child)]
             ends = [parent, child]
             axes.plot(true_m[ends, across], true_m[ends, 1], color=TRUTH[0], linewidth=5, solid_capstyle="round")
             axes.plot(predicted_m[ends, across], predicted_m[ends, 1], color=colour, linewidth=2)

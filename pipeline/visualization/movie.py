@@ -17,11 +17,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
 from pipeline.visualization.framing import Framing, frame_scene
-from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours
+from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours, side_of
 from pipeline.visualization.scene import Body, Scene
 
 WIDTH_PX, HEIGHT_PX, DPI = 1280, 720, 100
@@ -164,10 +163,6 @@ def _colours(scene: Scene, body: Body) -> Colours:
     return body_colours([other is body for other in people].index(True), people=len(people))
 
 
-def _side(skeleton: Skeleton, joint: int) -> int:
-    return 0 if joint in skeleton.left else 1 if joint in skeleton.right else 2
-
-
 def _space(axes: Axes, scene: Scene, view: Framing) -> Draw:
     """Returns what draws a frame in perspective: ground, shadows, and limbs from the farthest to the nearest."""
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
@@ -191,7 +186,7 @@ def _space(axes: Axes, scene: Scene, view: Framing) -> Draw:
                 a, b = places[list(ends)]
                 if not (np.minimum(a, b)[2] > 0.1):  # NaN is not
                     continue
-                side = _side(body.skeleton, ends[1])
+                side = side_of(body.skeleton, ends[1])
                 thick_m = FAINT_M if body.faint else TRUNK_M if side == 2 else LIMB_M
                 if body.skeleton.joints[ends[1]] == "Head" and not body.faint:
                     middle = 0.55 * b + 0.45 * a
@@ -260,7 +255,7 @@ def _keypoints(axes: Axes, scene: Scene) -> Draw:
             for ends in body.in_skeleton.bones:
                 if np.isfinite(places[list(ends)]).all():
                     segments.append(places[list(ends)])
-                    colours.append(_colours(scene, body)[_side(body.in_skeleton, ends[1])])
+                    colours.append(_colours(scene, body)[side_of(body.in_skeleton, ends[1])])
         limbs.set_segments(segments)
         limbs.set_color(colours)
         return [limbs]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pipeline.poses.skeleton import Skeleton
+
 
 class Colours(NamedTuple):
     """A body's colours on its left, on its right and in its middle, as #rrggbb."""
@@ -32,6 +34,11 @@ TRUTH = "#a3abb8", "#778294"  # the true pose behind a prediction, on a light an
 def body_colours(number: int, *, people: int) -> Colours:
     """Returns the colours, on a light ground, of person `number` among so many people."""
     return SINGLE[0] if people == 1 else PEOPLE[number % len(PEOPLE)][0]
+
+
+def side_of(skeleton: Skeleton, joint: int) -> int:
+    """Returns the place in `Colours` of the colour of a joint, and of the bone that ends in it."""
+    return 0 if joint in skeleton.left else 1 if joint in skeleton.right else 2
 
 
 def palette_css() -> str:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
-from pipeline.report.experiments import differences, experiments
+from pipeline.report.experiments import find_differences, read_experiments
 from pipeline.tracking.dashboard import TITLE, curve_panels, save_dashboard
 from pipeline.tracking.run import start_run
 from tests.experiments.test_sweeps import SWEEPS, TARGET, read_sweep
@@ -173,6 +173,6 @@ def test_an_agent_of_a_sweep_runs_its_trials_as_experiments(server, tmp_path, mo
     server.trials.append(trial)
     agent = ["agent", "--count", "1", f"{ENTITY}/poselift/sweep1"]
     subprocess.run([WANDB, *agent], cwd=root, capture_output=True, check=True)
-    _, commit, experiment = experiments(root)[0]
-    assert differences(commit.params, experiment.params) == {"datasets.cmu.lr": (2.0, 0.5)}
+    _, commit, experiment = read_experiments(root)[0]
+    assert find_differences(commit.params, experiment.params) == {"datasets.cmu.lr": (2.0, 0.5)}
     assert list(experiment.metrics.values()) == [10.5]

@@ -12,7 +12,7 @@ import yaml
 from pipeline.report.wandb_files import of_kind
 
 from pipeline.poses.metrics import METRIC_TITLES
-from pipeline.report.experiments import flat
+from pipeline.report.experiments import flatten
 from pipeline.tracking.run import start_run
 from tests.tracking.test_tracking import clean_environment, wandb_files
 
@@ -35,7 +35,7 @@ def read_sweep(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_a_sweep_is_over_parameters_that_there_are_for_a_score_that_is_logged(path):
     sweep = read_sweep(path)
-    params = flat(yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")))
+    params = flatten(yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")))
     for name, own in sweep["parameters"].items():
         assert params[name] not in own["values"], "a trial of the values as they are runs nothing and has no score"
     assert sweep["metric"]["name"] in {f"test/{metric}" for metric in METRIC_TITLES}

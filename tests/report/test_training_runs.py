@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from pipeline.report.training_runs import TrainingRun, series_of, training_runs
+from pipeline.report.training_runs import TrainingRun, find_training_runs, group_in_series
 from pipeline.tracking.run import start_run
 from pipeline.tracking.wandb_files import read_records
 from tests.fixtures.tracked_runs import clean_environment, read_summary, wandb_files
@@ -68,7 +68,7 @@ def without_end(path: Path) -> None:
 
 def test_a_finished_run_has_the_curve_that_was_logged(tmp_path):
     track(tmp_path)
-    (run,) = training_runs(tmp_path, {})
+    (run,) = find_training_runs(tmp_path, {})
     assert (run.row, run.seed, run.state, run.epochs_planned) == (ROW, 0, "finished", 3)
     assert [record["val_mpjpe_mm"] for record in run.curve] == [80.25, 65.125]
     assert [record["grad_norm"] for record in run.curve] == [1.5, 1.0]
@@ -76,7 +76,7 @@ def test_a_finished_run_has_the_curve_that_was_logged(tmp_path):
 
 def test_a_run_that_raised_has_failed(tmp_path):
     track(tmp_path, fails=True)
-    assert [run.state for run in training_runs(tmp_path, {})] == ["failed"]
+    assert [run.state for run in find_training_runs(tmp_path, {})] == ["failed"]
 
 
 def test_a_run_without_an_end_goes_on_as_long_as_its_lock_is_held(tmp_path):
@@ -84,11 +84,11 @@ def test_a_run_without_an_end_goes_on_as_long_as_its_lock_is_held(tmp_path):
     (path,) = wandb_files(tmp_path)
     without_end(path)
     parsed: Any = {}
-    assert [run.state for run in training_runs(tmp_path, parsed)] == ["stopped"]
+    assert [run.state for run in find_training_runs(tmp_path, parsed)] == ["stopped"]
     (tmp_path / ".work").mkdir()
     with FileLock(tmp_path / ".work" / "0f1e2d.lock"):
-        assert [run.state for run in training_runs(tmp_path, parsed)] == ["running"]
-    assert [run.state for run in training_runs(tmp_path, parsed)] == ["stopped"]
+        assert [run.state for run in find_training_runs(tmp_path, parsed)] == ["running"]
+    assert [run.state for run in find_training_runs(tmp_path, parsed)] == ["stopped"]
 
 
 def test_a_resumed_run_is_one_run_and_its_curve_the_longer_one(tmp_path):
@@ -98,7 +98,7 @@ def test_a_resumed_run_is_one_run_and_its_curve_the_longer_one(tmp_path):
         path.parent.with_name("offline-run-19700101_000000-0f1e2d-0")
     )  # two within a second share a name
     track(tmp_path, epochs=2)
-    (run,) = training_runs(tmp_path, {})
+    (run,) = find_training_runs(tmp_path, {})
     assert len(run.curve) == 2
 
 
@@ -106,7 +106,7 @@ def test_a_checkpoint_and_what_wandb_wrote_of_its_training_are_one_run(tmp_path)
     track(tmp_path, key="aaaa", seed=0)
     write_checkpoint(tmp_path, key="aaaa", seed=0)
     write_checkpoint(tmp_path, key="bbbb", seed=1)
-    first, second = training_runs(tmp_path, {})
+    first, second = find_training_runs(tmp_path, {})
     assert (first.run_id, first.source.name, first.epochs_planned) == ("aaaa-0", "history.csv", 3)
     assert (second.run_id, second.epochs_planned) == ("bbbb-1", None)
     assert second.curve[1]["val_mpjpe_mm"] is None
@@ -117,10 +117,10 @@ def test_without_checkpoints_the_reported_curves_are_taken(tmp_path):
     curves.parent.mkdir(parents=True)
     header = "run,epoch,train_mpjpe_mm,val_mpjpe_mm,val_p_mpjpe_mm,lr,grad_norm\n"
     curves.write_text(f"{header}0,1,9,8,7,0.1,1\n3,1,9,6,7,0.1,1\n3,2,9,5,7,0.1,1\n", encoding="utf-8")
-    first, second = training_runs(tmp_path, {})
+    first, second = find_training_runs(tmp_path, {})
     assert [(first.seed, len(first.curve)), (second.seed, len(second.curve))] == [(0, 1), (3, 2)]
     write_checkpoint(tmp_path, key="bbbb", seed=1)
-    assert [run.seed for run in training_runs(tmp_path, {})] == [1]
+    assert [run.seed for run in find_training_runs(tmp_path, {})] == [1]
 
 
 def test_a_file_that_cannot_be_read_is_left_out_with_one_warning(tmp_path, caplog):
@@ -130,7 +130,7 @@ def test_a_file_that_cannot_be_read_is_left_out_with_one_warning(tmp_path, caplo
     parsed: Any = {}
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert training_runs(tmp_path, parsed) == []
+            assert find_training_runs(tmp_path, parsed) == []
     assert [record.getMessage() for record in caplog.records] == [
         f"{path} is left out: ValueError: {path}: expected a W&B file, found it to begin with b'hell'"
     ]
@@ -143,7 +143,7 @@ def run_of(seed: int, started_s: float, *, lr: float = 0.001, **changes: Any) ->
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_series_of_the_newest_of_each(tmp_path):
-    series = series_of([run_of(1, 30.0), run_of(0, 20.0), run_of(0, 10.0)])
+    series = group_in_series([run_of(1, 30.0), run_of(0, 20.0), run_of(0, 10.0)])
     assert {label: [(run.seed, run.started_s) for run in runs] for label, runs in series.items()} == {
         ROW: [(0, 20.0), (1, 30.0)]
     }
@@ -152,7 +152,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_series_of_the_newest_of_each
 def test_series_of_one_row_are_told_apart_by_what_differs():
     runs = [run_of(0, 30.0, lr=0.01), run_of(0, 20.0), run_of(0, 10.0, experiment="ultra-boon")]
     runs.append(run_of(0, 0.0, config=None))
-    assert list(series_of(runs)) == [
+    assert list(group_in_series(runs)) == [
         f"{ROW} · lr 0.01",
         f"{ROW} · lr 0.001",
         f"{ROW} · ultra-boon · lr 0.001",
@@ -165,14 +165,14 @@ def test_series_of_other_data_are_told_apart_by_the_beginning_of_their_hash_afte
     for place, (lr, letter) in enumerate(((0.01, "a"), (0.001, "b"))):
         run = run_of(0, 20.0 - place, lr=lr)
         runs.append(replace(run, config={"data": {"manifest_sha256": letter * 64}, **(run.config or {})}))
-    assert list(series_of(runs)) == [
+    assert list(group_in_series(runs)) == [
         f"{ROW} · lr 0.01 · data aaaaaaa",
         f"{ROW} · lr 0.001 · data bbbbbbb",
     ]
 
 
 def test_series_of_two_commits_are_told_apart_by_them():
-    labels = list(series_of([run_of(0, 2.0), run_of(0, 1.0, commit="badcafe00")]))
+    labels = list(group_in_series([run_of(0, 2.0), run_of(0, 1.0, commit="badcafe00")]))
     assert labels == [f"{ROW} · c0ffee0", f"{ROW} · badcafe"]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.poses.checkpoint import load_checkpoint
 from pipeline.poses.clips import read_split
-from pipeline.poses.windows import frame_table, predict_frames
+from pipeline.poses.predict import load_trained_model
+from pipeline.poses.windows import frame_table
 from pipeline.train.stage import train
 from tests.fixtures.tracked_runs import clean_environment, read_history
 from tests.fixtures.walker import write_prepared
@@ -39,9 +39,9 @@ def test_a_run_sends_four_pictures_the_last_after_its_last_epoch(followed, key):
 
 def test_the_last_clip_is_what_the_final_weights_make_of_the_validation_clip(followed):
     (clip, *_) = read_split(followed / "prepared" / "validation")
-    model, card = load_checkpoint(followed / "run", device=torch.device("cpu"))
+    model = load_trained_model(followed / "run", device=torch.device("cpu"))
     table = frame_table([clip], root=0, device=torch.device("cpu"))
-    poses_m = predict_frames(model, table, *card.skeletons, frames=9, stride=9, flip_averaging=False)
+    poses_m = model.predict(table, flip_averaging=False)
     errors_mm = 1000 * np.linalg.norm((poses_m - table.pose_m).numpy(), axis=-1).mean(-1)
     (page,) = (followed / "wandb").glob(f"**/{picture_rows(followed, 'validation_clip')[-1]['validation_clip/path']}")
     title = re.search(r'"title":"([^"]*)"', page.read_text(encoding="utf-8"))[1]
