@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.poses.checkpoint import WEIGHTS
 from pipeline.report.stage import ROW_NAMES_IT, plain
-from pipeline.system.errors import UserError
+from pipeline.system.errors import BAD_VALUE, UserError, reason
 from pipeline.system.files import md5_as_dvc, sha256_of
-from pipeline.system.text_files import BAD_VALUE, read_json, read_yaml, reason
+from pipeline.system.text_files import read_json, read_yaml
 
 FOLDER = "data/checkpoints"
 HERE, CHANGED, MISSING, UNKNOWN = "here", "changed since", "dvc pull", "not of DVC"

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from pipeline.lift.root_path import rays_from_pixels
 from pipeline.poses.geometry import Camera, screen_from_pixels
 from pipeline.poses.skeleton import Skeleton
-from pipeline.system.errors import UserError
+from pipeline.system.errors import UserError, reason
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def calibrated_camera(about: Mapping[str, Any], image_size_px: tuple[int, int], 
             radial, tangential = (k1, k2, k3), tuple(np.array(about.get("tangential", [0] * 2), dtype=float).reshape(2))
     except (KeyError, TypeError, ValueError) as error:
         expected = "focal_px and centre_px, or camera_matrix (and dist_coeffs: 5 numbers)"
-        raise UserError(f"{where}: expected a camera's {expected}, found {type(error).__name__}: {error}") from error
+        raise UserError(f"{where}: expected a camera's {expected}, found {reason(error)}") from error
     if not np.isfinite([*focal, *centre, *radial, *tangential]).all() or not (focal > 0).all():
         raise UserError(f"{where}: expected a focal length over 0 and finite numbers, found {focal} and {centre}")
     (fx, fy), (cx, cy), (px, py) = map(float, focal), map(float, centre), map(float, tangential)

@@ -14,9 +14,9 @@ from pipeline.lift.model_input import calibrated_camera
 from pipeline.lift.outputs.files import about, write_csv, write_npz, write_poses_json
 from pipeline.lift.people import Lifted, Recording
 from pipeline.poses.geometry import Camera
-from pipeline.system.errors import UserError
+from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import new_folder, write_json
-from pipeline.system.text_files import BAD_VALUE, read_json
+from pipeline.system.text_files import read_json
 
 OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html", "mp4", "gif", "png")
 DEFAULT_OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html")

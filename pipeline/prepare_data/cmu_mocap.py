@@ -17,9 +17,9 @@ from jaxtyping import Float
 from pipeline.mocap.cameras import Take, film
 from pipeline.poses.clips import Clip, Dropped, Prepared
 from pipeline.poses.skeleton import H36M_17
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json, reason
-from pipeline.system.untrusted import read_object_npz
+from pipeline.system.archives import read_object_npz
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.text_files import csv_lines, read_json
 
 COLUMNS = ("name", "file", "subset", "action", "split", "subject", "fps", "frames", "body_scale", "floor_mm")
 NUMBERS: dict[str, type[int] | type[float]] = {"fps": float, "frames": int, "body_scale": float, "floor_mm": float}

@@ -18,9 +18,9 @@ from jaxtyping import Float32
 
 from pipeline.poses.skeleton import COCO_17, H36M_17, HUMANEVA_15, Skeleton
 from pipeline.prepare_data.raw_arrays import numbers, numbers_or_nan, read_mat, stretches_of
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
-from pipeline.system.untrusted import read_object_npz
 
 POSES, CONVERTED = "data_3d_humaneva15.npz", "converted_15j"
 SUBJECTS = ("S1", "S2", "S3")

@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from pipeline.poses.checkpoint import CARD, HISTORY
 from pipeline.report.experiments import flat
 from pipeline.report.wandb_files import read_items, records_by_kind
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.text_files import csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _read_again(path: Path, parsed: Parsed, read: Any) -> TrainingRun | None:
         return parsed[path][1]
     except (UserError, OSError, ImportError, *BAD_VALUE) as error:
         if path not in parsed:
-            log.warning("%s is left out: %s: %s", path, type(error).__name__, error)
+            log.warning("%s is left out: %s", path, reason(error))
         parsed[path] = (mark, None) if path.exists() else ((0, 0), None)
         return None
 

@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline.system.errors import UserError, reason
+
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
@@ -57,6 +61,17 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def map_array(path: Path) -> np.ndarray:
+    """Returns the array in an npy file, mapped into memory. Raises UserError if the file is missing or damaged."""
+    try:
+        with np.errstate(over="ignore"):  # for a shape that nothing has
+            return np.lib.format.open_memmap(path, mode="r")  # np.load would open archives too
+    except (MemoryError, RecursionError) as error:  # the header is Python's notation, which Python parses
+        raise UserError(f"{path}: expected a numpy array, found a header nested too deep") from error
+    except Exception as error:  # the parser, the tokenizer and numpy raise whatever comes of the bytes
+        raise UserError(f"{path}: expected a numpy array, found {reason(error)}") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from pipeline.system.archives import check_torch_archive
+from pipeline.system.errors import reason
 from pipeline.system.files import sha256_of
 
 log = logging.getLogger(__name__)
@@ -94,16 +95,10 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         if not path.exists():
             continue
         try:
-            with zipfile.ZipFile(path) as archive:  # torch itself reads on over a wrong checksum
-                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                    raise zipfile.BadZipFile("compressed content, which torch does not write")
-                if (wrong := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"a wrong checksum of {wrong}")
+            check_torch_archive(path)
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever comes of the bytes
-            log.warning(
-                "%s: expected a saved state, found %s; trying the one before", path, " ".join(str(error).split())
-            )
+            log.warning("%s: expected a saved state, found %s; trying the one before", path, reason(error))
     return None
 
 

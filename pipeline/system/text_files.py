@@ -9,13 +9,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.system.errors import UserError
-from pipeline.system.untrusted import check_weight
+from pipeline.system.errors import BAD_VALUE, UserError, reason
 
 MAX_YAML_BYTES = 2 << 20  # the longest file of the project, dvc.lock, has 30 KB
-MAX_YAML_VALUES = 500_000
-# What comes of values of another kind, size or depth than expected.
-BAD_VALUE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+MAX_YAML_ALIASES = 10  # dvc.yaml has 2; ten that refer to each other make at most 36 copies of anything
 
 
 def read_json(path: Path, expected: str = "whole JSON") -> Any:
@@ -29,36 +26,33 @@ def read_json(path: Path, expected: str = "whole JSON") -> Any:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML (or JSON) file: plain values alone.
 
-    Raises UserError if it is missing or damaged, has tags that make objects, or is absurdly large, also where that is
-    by values that refer to each other.
+    Raises UserError if it is missing or damaged, has tags that make objects, is absurdly large, or has so many aliases
+    that what they refer to could be.
     """
     if not path.exists():
         raise UserError(f"{path}: expected a YAML file, found no such file")
     try:
-        size = path.stat().st_size
-        content = _plain_yaml(path) if size <= MAX_YAML_BYTES else None
+        if (size := path.stat().st_size) > MAX_YAML_BYTES:
+            raise UserError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML, found {size}")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_FewAliasesLoader)
     except (OSError, yaml.YAMLError, *BAD_VALUE) as error:
         raise UserError(f"{path}: expected a readable YAML file, found {reason(error)}") from error
-    if size > MAX_YAML_BYTES:
-        raise UserError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML, found {size}")
-    return content
 
 
-def _plain_yaml(path: Path) -> Any:
-    """What yaml.safe_load gives, looked at for aliases of aliases before anything is made of them."""
-    loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-    try:
-        node = loader.get_single_node()
-        check_weight(node, items=MAX_YAML_VALUES, array_bytes=0, where=str(path), parts=_nodes)
-        return None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
+class _FewAliasesLoader(yaml.SafeLoader):
+    """What yaml.safe_load reads with, with at most MAX_YAML_ALIASES."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.aliases = 0
 
-def _nodes(node: Any) -> list[Any]:
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return node.value if isinstance(node, yaml.SequenceNode) else []
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Composes the next value. Raises ComposerError where there are too many aliases, or one is within itself."""
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > MAX_YAML_ALIASES:
+                raise yaml.composer.ComposerError(problem=f"more than {MAX_YAML_ALIASES} aliases")
+        return super().compose_node(parent, index)
 
 
 def csv_lines(path: Path, expected: str) -> tuple[list[str], list[dict[str, str]]]:
@@ -80,9 +74,3 @@ def csv_lines(path: Path, expected: str) -> tuple[list[str], list[dict[str, str]
         if len(line) != len(columns):
             raise UserError(f"{path}: line {number}: expected {len(columns)} values, found {len(line)}")
     return columns, [dict(zip(columns, line, strict=True)) for line in lines]
-
-
-def reason(error: BaseException) -> str:
-    """What went wrong, in short; of text that cannot be decoded not the text itself."""
-    words = f"{type(error).__name__}: {error}"
-    return " ".join(words.split())[:200]

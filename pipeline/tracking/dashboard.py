@@ -11,7 +11,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from pipeline.poses.metrics import METRIC_TITLES
-from pipeline.system.errors import UserError
+from pipeline.system.errors import UserError, reason
 from pipeline.tracking.run import EPOCH_METRICS
 
 TITLE = "Poselift"
@@ -138,8 +138,7 @@ def save_dashboard(results_path: Path, *, entity: str, project: str) -> Iterator
         yield workspace(entity=entity, project=project).save().url
         yield report.save(draft=False).url
     except Exception as error:  # of wandb: UsageError without a key, CommError, AuthenticationError, ...
-        reason = " ".join(str(error).split())
-        raise UserError(f"W&B: expected to save the dashboard, found {type(error).__name__}: {reason}") from error
+        raise UserError(f"W&B: expected to save the dashboard, found {reason(error)}") from error
 
 
 def _read(results_path: Path) -> str:

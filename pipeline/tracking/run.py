@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from pipeline.system.errors import reason
 from pipeline.system.files import md5_as_dvc, sha256_of
-from pipeline.tracking.service import finish_run, one_line, open_run, within_limit
+from pipeline.tracking.service import finish_run, open_run, within_limit
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -180,7 +181,7 @@ class Run:
             while (task := self._waiting.get()) is not None:
                 task()
         except BaseException as error:  # of wandb, which may also mean to end the process
-            log.warning("W&B: nothing more is tracked: %s", one_line(error))
+            log.warning("W&B: nothing more is tracked: %s", reason(error))
         finally:
             self._opened.set()
             self._closed.set()
@@ -194,7 +195,7 @@ class Run:
             send(self._wandb_run)
         except Exception as error:  # whatever it is, a chart is worth less than the training
             if what not in self._warned:
-                log.warning("W&B: %s failed, training goes on: %s", what, one_line(error))
+                log.warning("W&B: %s failed, training goes on: %s", what, reason(error))
             self._warned.add(what)
 
 
@@ -269,7 +270,7 @@ def start_run(
         yield run
         exit_code = 0
     except Exception as error:
-        run.alert(f"{name} failed", one_line(error))
+        run.alert(f"{name} failed", reason(error))
         raise
     finally:
         run.close(exit_code=exit_code)

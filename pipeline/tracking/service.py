@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.system.errors import reason
+
 log = logging.getLogger(__name__)
 
 # wandb's own settings, each left alone where the user has set it. Error reporting off: its last report is sent at
@@ -50,7 +52,7 @@ def open_run(mode: str, root: Path, **arguments: Any) -> Any:
         log.info("W&B: wandb is not installed, nothing is tracked")
         return None
     except Exception as error:  # a folder that cannot be written, a bad $WANDB_..., a wandb that is broken
-        log.warning("W&B: nothing is tracked: %s", one_line(error))
+        log.warning("W&B: nothing is tracked: %s", reason(error))
         return None
     if mode not in ("offline", "dryrun"):
         try:
@@ -59,12 +61,12 @@ def open_run(mode: str, root: Path, **arguments: Any) -> Any:
                 return _init(root, "shared" if mode == "shared" else "online", **arguments)
             (log.warning if mode else log.info)("W&B: no API key found, so this run is offline")
         except Exception as error:  # CommError, AuthenticationError, UsageError, TimeoutError, ...
-            log.warning("W&B: cannot go online, so this run is offline: %s", one_line(error))
+            log.warning("W&B: cannot go online, so this run is offline: %s", reason(error))
             _give_up()
     try:
         return _init(root, "offline", **arguments)
     except Exception as error:  # a full disk, a wandb process that does not start
-        log.warning("W&B: nothing is tracked, cannot start even offline: %s", one_line(error))
+        log.warning("W&B: nothing is tracked, cannot start even offline: %s", reason(error))
         _give_up()
         return None
 
@@ -149,7 +151,7 @@ def _remove_logs(folder: Path) -> None:
 
 def _warn_unless(silent: bool, error: BaseException | None) -> None:
     if error is not None and not silent:
-        log.warning("W&B: the run may be incomplete, closing it failed: %s", one_line(error))
+        log.warning("W&B: the run may be incomplete, closing it failed: %s", reason(error))
 
 
 def _answer(settings: Any) -> Literal["answered", "refused", "silent"]:
@@ -187,8 +189,3 @@ def within_limit(call: Callable[[], object], limit_s: float | None) -> BaseExcep
     if thread.is_alive():
         return TimeoutError(f"no answer in {limit_s} s")
     return errors[0] if errors else None
-
-
-def one_line(error: BaseException) -> str:
-    """What went wrong, whatever line breaks its message has."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -18,8 +18,8 @@ from pipeline.poses.geometry import screen_from_pixels
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16
 from pipeline.prepare_data import human36m
 from pipeline.prepare_data.human36m_files import layout_of, read_keypoints, read_poses, take_name, write_archives
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
-from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import human36m as fixtures
 from tests.fixtures.four_stages import four_stages
 from tests.fixtures.golden_human36m import GOLDEN, POINT_A, POINT_B

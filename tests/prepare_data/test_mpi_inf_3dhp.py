@@ -21,8 +21,8 @@ from pipeline.poses.windows import every_nth, frame_table, predict_frames, score
 from pipeline.prepare_data import mpi_inf_3dhp
 from pipeline.prepare_data import mpi_inf_3dhp_files as files
 from pipeline.prepare_data.doctor import examine
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
-from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import mpi_inf_3dhp as fixture
 from tests.fixtures.four_stages import four_stages
 

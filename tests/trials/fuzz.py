@@ -24,7 +24,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 RECORD = REPOSITORY / "docs" / "reliability" / "fuzzing.json"
-INSTRUMENTED = ["pipeline", "cdflib", "yaml", "pickletools"]
+INSTRUMENTED = ["pipeline", "cdflib", "yaml", "pickle"]
 RESTARTS = 20  # of a reader that ends the process
 SECONDS = 2.0  # of the processor for an input; what takes longer is tried again with as much as watch.py gives
 # What is seldom hit upon by chance.
@@ -121,7 +121,7 @@ def _fuzz_reader(name: str, folder: Path, *, seconds: float, seed: int) -> dict[
 
 
 def _read_once(name: str, path: Path) -> tuple[str, str]:
-    from pipeline.system import confined
+    from pipeline.system import archives
     from tests.trials import readers, watch
 
     logging.disable(logging.CRITICAL)
@@ -131,7 +131,7 @@ def _read_once(name: str, path: Path) -> tuple[str, str]:
         watch.warm(readers.READERS[name], folder)
         watch.guard()
         watch.limit_memory()
-        confined.CPU_S = 3
+        archives.CPU_S = 3
         return watch.outcome(lambda: readers.READERS[name].read(folder, content), folder)
 
 
@@ -139,12 +139,11 @@ def _fuzz(name: str, kept: Path, *, seconds: float, seed: int) -> None:
     """Fuzz one reader in this process, which libFuzzer ends; counts.json in `kept` is up to date to a second."""
     import atheris
 
-    from pipeline.prepare_data import raw_arrays
-    from pipeline.system import confined
+    from pipeline.system import archives
     from tests.trials import readers, watch
 
     # In this process, where its ways are seen; what goes wrong is tried again as it is.
-    raw_arrays.confined = confined.confined = lambda read, *arguments: read(*arguments)
+    archives._ask_child = lambda *request: archives._answer(*request)
     watch.SECONDS = SECONDS
     logging.disable(logging.CRITICAL)
     inputs, folder = kept / "inputs", Path(tempfile.mkdtemp())

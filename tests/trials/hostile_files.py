@@ -31,6 +31,9 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {}  # name -> reader,
 RAW_CMU = Path(__file__).parents[2] / "data" / "raw" / "cmu_mocap"
 READ = "read"  # in its place: nothing is refused, as what is read is left out with a warning
 PLAIN = "expected arrays, dicts, lists, numbers and strings, found"
+WHOLE_BIN = "expected a whole file of torch.save, found"
+FULL = "expected to be read in 512 MiB of memory, found more"
+ENDED = "expected .* that takes 512 MiB of memory and 1 s, found one that ends its reader"
 
 
 def hostile(name: str, reader: str, says: str, make: Callable[[], bytes]) -> None:
@@ -67,8 +70,9 @@ def call_of(name: str) -> bytes:
 
 
 for what, name in CALLS.items():
-    hostile(f"npz: {what}", "pickle in npz", f"{PLAIN} a call of '{name}'", lambda name=name: call_of(name))
-    hostile(f"bin: {what}", "pickle in bin", f"{PLAIN} a call of '{name}'", lambda name=name: call_of(name))
+    called = rf" a call of '([\w.]+\.)?{name.rpartition('.')[2]}'"  # builtins are called differently on the way
+    hostile(f"npz: {what}", "pickle in npz", f"{PLAIN} UnpicklingError:{called}", lambda name=name: call_of(name))
+    hostile(f"bin: {what}", "pickle in bin", f"{WHOLE_BIN}{called}", lambda name=name: call_of(name))
     hostile(f"state: {what}", "pickle in state", READ, lambda name=name: call_of(name))
 
 
@@ -102,6 +106,16 @@ def npy_of_call() -> bytes:
         return archive.read("all.npy")
 
 
+def zip_bomb() -> bytes:
+    """600 MB of zeros."""
+    file, block = BytesIO(), bytes(1 << 20)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (600 << 20,)})
+        for _ in range(600):
+            member.write(block)
+    return file.getvalue()
+
+
 def lying_zip() -> bytes:
     """3 GB of stored data, says the directory of a file of 200 bytes."""
     content = bytearray(zip_of({"a.npy": b"x" * 50}, zipfile.ZIP_STORED))
@@ -121,34 +135,30 @@ def overlapping_zip() -> bytes:
     return data + entries + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 100, 100, len(entries), len(data), 0)
 
 
-hostile("a zip that lies about its size", "npz", "expected at most the archive's own", lying_zip)
-hostile("a zip whose files overlap", "npz", "expected at most the archive's own", overlapping_zip)
-hostile(
-    "a zip bomb", "npz", r"expected an archive of data, found \d+ bytes", lambda: zip_of({"a.npy": bytes(80 << 20)})
-)
-hostile("a zip that leads out", "npz", r"expected arrays \(.npy\) alone", lambda: zip_of({"../../a.sh": b"x"}))
-hostile("a name with a line break", "npz", "expected a numpy array, found", lambda: zip_of({"a\n\x1b[31m.npy": b"x"}))
-hostile("deep minus signs", "npz", "expected a numpy array, found", lambda: npz_of_header("-" * 9000 + "1"))
-hostile("deep brackets", "npz", "expected a numpy array, found", lambda: npz_of_header("(" * 5000))
-hostile("an endless header", "npz", "expected a numpy array, found", lambda: npz_of_header("{'descr': '''"))
-hostile(
-    "code as a header", "npz", "expected a numpy array, found", lambda: npz_of_header("__import__('os').system('x')")
-)
-hostile("a long header", "npz", "expected a numpy array, found", lambda: npz_of_header("{" + " " * 100_000 + "}"))
-hostile("a negative shape", "npz", "'a': expected", lambda: npz_of_shape("(-1, 4)"))
-hostile("a shape of exabytes", "npz", "'a': expected at most 8 dimensions and", lambda: npz_of_shape(f"({2**62},)"))
-hostile("a shape of 64 dimensions", "npz", "'a': expected", lambda: npz_of_shape(f"({'1, ' * 64})"))
-hostile("a shape of fractions", "npz", "expected a numpy array, found", lambda: npz_of_shape("(1.5,)"))
-hostile("arrays in an array", "npz", "'a': expected", lambda: npz_of_shape("(1,)", "('<f4', (1000000, 1000000))"))
-hostile("a text of 2 GB", "npz", "'a': expected", lambda: npz_of_shape("(1,)", f"'<U{2**29 - 1}'"))
-hostile("a field that is an object", "npz", "'a': expected", lambda: npz_of_shape("(1,)", "[('x', '|O')]"))
-hostile("a motion of exabytes", "motion npz", "'martial_03'", lambda: zip_of({"martial_03.npy": npy_of(2**60)}))
-hostile(
-    "a motion that is a pickle",
-    "motion npz",
-    f"'martial_03': {PLAIN} a call",
-    lambda: zip_of({"martial_03.npy": npy_of_call()}),
-)
+NPZ: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "a zip that lies about its size": (PLAIN, lying_zip),
+    "a zip whose files overlap": (f"{PLAIN}|BadZipFile: Overlapped", overlapping_zip),
+    "a zip bomb": (FULL, zip_bomb),
+    "a zip that leads out": (PLAIN, lambda: zip_of({"../../a.sh": b"x"})),
+    "a name with a line break": (PLAIN, lambda: zip_of({"a\n\x1b[31m.npy": b"x"})),
+    "deep minus signs": (f"{PLAIN}|{FULL}", lambda: npz_of_header("-" * 9000 + "1")),
+    "deep brackets": (PLAIN, lambda: npz_of_header("(" * 5000)),
+    "an endless header": (PLAIN, lambda: npz_of_header("{'descr': '''")),
+    "code as a header": (PLAIN, lambda: npz_of_header("__import__('os').system('x')")),
+    "a long header": (PLAIN, lambda: npz_of_header("{" + " " * 100_000 + "}")),
+    "a negative shape": (PLAIN, lambda: npz_of_shape("(-1, 4)")),
+    "a shape of exabytes": (PLAIN, lambda: npz_of_shape(f"({2**62},)")),
+    "a shape of terabytes": (FULL, lambda: npz_of_shape(f"({2**40},)")),
+    "a shape of fractions": (PLAIN, lambda: npz_of_shape("(1.5,)")),
+    "arrays in an array": (PLAIN, lambda: npz_of_shape("(1,)", "('<f4', (1000000, 1000000))")),
+    "a text of 2 GB": (FULL, lambda: npz_of_shape("(1,)", f"'<U{2**29 - 1}'")),
+    "a field that is an object": (PLAIN, lambda: npz_of_shape("(1,)", "[('x', '|O')]")),
+}
+for what, (says, make) in NPZ.items():
+    hostile(what, "npz", says, make)
+MOTION = "'martial_03': expected arrays"
+hostile("a motion of exabytes", "motion npz", MOTION, lambda: zip_of({"martial_03.npy": npy_of(2**60)}))
+hostile("a motion that is a pickle", "motion npz", MOTION, lambda: zip_of({"martial_03.npy": npy_of_call()}))
 
 
 # --- Pickles that fill the memory, or those who go through what they hold ---------------------------------------------
@@ -165,22 +175,26 @@ def one_array_often() -> bytes:
     return pickle.dumps(np.array({"positions_3d": {"S1": takes}}), protocol=2)
 
 
-def one_text_often(*, as_bytes: bool) -> bytes:
+def one_text_often() -> bytes:
     """16 MB of text, turned into bytes once for each of 200 arrays."""
     text = b"X" + struct.pack("<I", 16 << 20) + bytes(16 << 20) + b"q\x00"
-    array = b"cnumpy._core.numeric\n_frombuffer\n("
-    encoded = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" if as_bytes else b"h\x00"
+    encoded = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
     dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R"
-    one = array + encoded + dtype + b"J" + struct.pack("<i", 16 << 20) + b"\x85X\x01\x00\x00\x00CtR"
-    return b"\x80\x02" + text + b"0](" + one * 200 + b"e."
+    shape = b"J" + struct.pack("<i", 16 << 20) + b"\x85"
+    array = b"cnumpy._core.numeric\n_frombuffer\n(" + encoded + dtype + shape + b"X\x01\x00\x00\x00CtR"
+    return b"\x80\x02" + text + b"0](" + array * 200 + b"e."
 
 
-hostile("lists each twice in the next", "pickle in npz", "when what is shared is written out", lambda: nested_twice(28))
-hostile("one array in a thousand places", "pickle in npz", "when what is shared is written out", one_array_often)
-hostile("one text for many arrays", "pickle in npz", "found those of two", lambda: one_text_often(as_bytes=True))
-hostile("one plain text for many arrays", "pickle in npz", "found those of two", lambda: one_text_often(as_bytes=False))
-hostile("2 million lists", "pickle in npz", "expected at most", lambda: b"\x80\x02](" + b"]" * 2_000_001 + b"e.")
-hostile("a list in itself", "pickle in npz", "contains itself", lambda: b"\x80\x02]q\x00h\x00a.")
+PICKLES: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "lists each twice in the next": (ENDED, lambda: nested_twice(60)),
+    "one array in a thousand places": (FULL, one_array_often),
+    "one text for many arrays": (FULL, one_text_often),
+    "2 million lists": (f"{ENDED}|{PLAIN}", lambda: b"\x80\x02](" + b"]" * 2_000_001 + b"e."),
+    "a list in itself": (PLAIN, lambda: b"\x80\x02]q\x00h\x00a."),
+    "a deep tuple as a key": (ENDED, lambda: b"\x80\x02}(K\x01K\x02)" + b"\x85" * 200_000 + b"K\x03u."),
+}
+for what, (says, make) in PICKLES.items():
+    hostile(what, "pickle in npz", says, make)
 STRANGE = {
     "a layout that is a list": {"positions_2d": {}, "metadata": {"layout_name": ["coco"], "num_joints": 1}},
     "joints that are a number": {"positions_2d": {}, "metadata": {"num_joints": [], "keypoints_symmetry": 3}},
@@ -215,7 +229,7 @@ def safetensors_of(**tensor: Any) -> bytes:
 hostile(
     "a storage that is not there",
     "pickle in bin",
-    "expected 4398046511104 bytes",
+    WHOLE_BIN,
     lambda: tensor_pickle((1,), (1,), 1 << 40),
 )
 hostile("a state of a storage of terabytes", "pickle in state", READ, lambda: tensor_pickle((1,), (1,), 1 << 40))
@@ -274,9 +288,9 @@ YAML = {
     "a tag that makes an object": (b"!!python/object/new:subprocess.Popen [touch, hacked]", "ConstructorError"),
     "a tag of a name": (b"a: !!python/name:os.system", "ConstructorError"),
     "a tag of a module": (b"a: !!python/module:antigravity", "ConstructorError"),
-    "a billion laughs": (LAUGHS, "when what is shared is written out"),
-    "a billion merged laughs": (MERGED, "when what is shared is written out"),
-    "a list in itself": (b"a: &a [*a]", "Error"),
+    "a billion laughs": (LAUGHS, "ComposerError: more than 10 aliases"),
+    "a billion merged laughs": (MERGED, "ComposerError: more than 10 aliases"),
+    "a list in itself": (b"a: &a [*a]", "unknown key"),
     "brackets without end": (b"[" * 50_000, "RecursionError"),
     "a number of 5000 digits": (b"a: " + b"9" * 5000, "ValueError"),
     "the 99th of a month": (b"a: 2001-99-99", "ValueError"),
@@ -291,14 +305,14 @@ YAML = {
 for what, (content, says) in YAML.items():
     hostile(f"params.yaml: {what}", "params.yaml", says, lambda content=content: content)
 hostile("card: a tag that calls", "card", "ConstructorError", lambda: YAML["a tag that calls"][0])
-hostile("card: a billion laughs", "card", "written out", lambda: LAUGHS)
+hostile("card: a billion laughs", "card", "more than 10 aliases", lambda: LAUGHS)
 hostile(
     "card: an unknown model with escapes",
     "card",
     "model: expected one of",
     lambda: json.dumps(CARD_CONTENT | {"model": "\x1b[2J\n" * 99}).encode(),
 )
-hostile("dvc.yaml: a billion laughs", "dvc.yaml", "written out", lambda: LAUGHS)
+hostile("dvc.yaml: a billion laughs", "dvc.yaml", "more than 10 aliases", lambda: LAUGHS)
 hostile(
     "dvc.yaml: numbers for rows",
     "dvc.yaml",
@@ -341,7 +355,7 @@ def mat_of(**content: Any) -> bytes:
     return file.getvalue()
 
 
-hostile("mat: cells in cells", "mat", "found one that ends its reader", lambda: deep_cells(20_000))
+hostile("mat: cells in cells", "mat", ENDED, lambda: deep_cells(20_000))
 hostile("mat: a cell of terabytes", "mat", "", lambda: MAT_HEAD + matrix(1, (1, 1), matrix(1, (1 << 20, 1 << 20), b"")))
 hostile(
     "mat: numbers that are not there",
@@ -371,21 +385,14 @@ def h5(make: Callable[[h5py.File], object]) -> bytes:
 
 
 H5 = "3D_positions"
-NOT_DATA = "expected a file of data, found"
 INSIDE = f"'{H5}': expected"
 LAYOUT = h5py.VirtualLayout(shape=(96, 2), dtype="f4")
 LAYOUT[:] = h5py.VirtualSource("/etc/passwd", "x", shape=(96, 2))
 hostile(
     "h5: numbers that are not there",
     "hdf5",
-    NOT_DATA,
+    FULL,
     lambda: h5(lambda f: f.create_dataset(H5, (96, 1 << 40), "f8", chunks=(96, 1))),
-)
-hostile(
-    "h5: a bomb",
-    "hdf5",
-    NOT_DATA,
-    lambda: h5(lambda f: f.create_dataset(H5, data=np.zeros((96, 1 << 18), "f4"), compression=9, chunks=(96, 1 << 14))),
 )
 hostile(
     "h5: a link to another file",
@@ -438,7 +445,7 @@ def cdf_bomb() -> bytes:
     return bytes.fromhex("cdf30001cccc0001") + record + struct.pack(">QIIIII", 28, 11, 5, 0, 1, 9)
 
 
-NO_CDF = "expected a CDF file with 'Pose'|expected a file that can be read in|expected to be read in"
+NO_CDF = f"expected a CDF file with 'Pose'|{FULL}"
 hostile("cdf: 2 billion variables", "cdf", NO_CDF, lambda: cdf((gdr(60), MOST), (vdr(84), b"Nose")))
 hostile("cdf: 2 billion dimensions", "cdf", NO_CDF, lambda: cdf((vdr(340), MOST)))
 hostile("cdf: a bomb", "cdf", NO_CDF, cdf_bomb)
@@ -589,10 +596,10 @@ hostile(
 
 def main() -> None:
     """Read every file; a line of JSON for each: its name and how that ended."""
-    from pipeline.system import confined
+    from pipeline.system import archives
     from tests.trials import watch
 
-    confined.CPU_S, confined.MEMORY_BYTES = 1, 512 << 20
+    archives.CPU_S, archives.MEMORY_BYTES = 1, 512 << 20
     logging.disable(logging.CRITICAL)
     contents = {name: make() for name, (_, make, _) in HOSTILE.items()}
     with tempfile.TemporaryDirectory() as temporary:

@@ -21,7 +21,7 @@ import yaml
 from cdflib import cdfwrite
 from safetensors.torch import save as save_safetensors
 
-from pipeline.checkpoints.import_poseformer import import_checkpoint
+from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
 from pipeline.checkpoints.list import checkpoint_entries
 from pipeline.config.params import load_params
 from pipeline.config.rows import listed_rows
@@ -33,9 +33,9 @@ from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_f
 from pipeline.prepare_data.cmu_mocap import read_takes
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 from pipeline.system.resume import load_state
-from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import human36m, keypoint_files, mpi_inf_3dhp, poseformer_bin
 from tests.fixtures.tiny_archive import write_tiny_archive
 from tests.fixtures.walker import walker_clips
@@ -156,7 +156,7 @@ def _read_bin(folder: Path, content: bytes) -> None:
             file.unlink()
         (folder / "out").rmdir()
     path = _written(folder / "a.bin", content)
-    import_checkpoint(path, folder / "out", dataset="h36m", keypoints="gt", heads=1)  # of width 1
+    import_checkpoint(path, folder / "out", Description("h36m", "gt", heads=1))  # of width 1
 
 
 def _read_bin_pickle(folder: Path, payload: bytes) -> None:

@@ -11,8 +11,7 @@ from pipeline.lift.formats import arrays, detectors
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Recording
 from pipeline.lift.tracks import Found, tracks_of
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, reason
+from pipeline.system.errors import BAD_VALUE, UserError, reason
 
 FORMATS = ("npz", "csv", *detectors.READERS, "ultralytics-labels", "mediapipe")
 # Scores above 1, which OpenPose has up to about 1.1, count as 1; far above it they are something else.
