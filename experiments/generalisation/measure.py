@@ -35,10 +35,9 @@ from pipeline.poses.checkpoint import Card, load_checkpoint
 from pipeline.poses.clips import Clip
 from pipeline.poses.windows import frame_table, predict_frames
 from pipeline.prepare_data.cmu_mocap import KEYPOINTS, read_takes
-from pipeline.system.device import torch_device
+from pipeline.system.device import limit_further, torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json
-from pipeline.system.processor import limit_further
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from typing import Any
 from pipeline.poses.checkpoint import WEIGHTS
 from pipeline.report.stage import ROW_NAMES_IT, plain
 from pipeline.system.errors import BAD_VALUE, UserError, reason
-from pipeline.system.files import md5_as_dvc, sha256_of
-from pipeline.system.text_files import read_json, read_yaml
+from pipeline.system.files import md5_as_dvc, read_json, read_yaml, sha256_of
 
 FOLDER = "data/checkpoints"
 HERE, CHANGED, MISSING, UNKNOWN = "here", "changed since", "dvc pull", "not of DVC"

@@ -18,9 +18,9 @@ from pydantic import (
 
 from models import check_hyperparameters
 from pipeline.config.rows import Row
+from pipeline.system.device import SameBits
 from pipeline.system.errors import UserError
-from pipeline.system.processor import SameBits
-from pipeline.system.text_files import read_yaml
+from pipeline.system.files import read_yaml
 
 Count = Annotated[StrictInt, Field(ge=1)]
 

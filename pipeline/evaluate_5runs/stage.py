@@ -30,10 +30,9 @@ from pipeline.poses.checkpoint import EPOCH_COLUMNS, Card, load_checkpoint, read
 from pipeline.poses.clips import Clip, read_split
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.poses.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
-from pipeline.system.device import torch_device
+from pipeline.system.device import limit_further, torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
-from pipeline.system.processor import limit_further
 from pipeline.tracking import run as tracking
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,7 @@ from pipeline.lift.outputs.files import about, write_csv, write_npz, write_poses
 from pipeline.lift.people import Lifted, Recording
 from pipeline.poses.geometry import Camera
 from pipeline.system.errors import BAD_VALUE, UserError
-from pipeline.system.files import new_folder, write_json
-from pipeline.system.text_files import read_json
+from pipeline.system.files import new_folder, read_json, write_json
 
 OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html", "mp4", "gif", "png")
 DEFAULT_OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html")

@@ -20,8 +20,7 @@ from jaxtyping import Bool, Float32
 from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import BAD_VALUE, UserError, reason
-from pipeline.system.files import map_array, new_folder
-from pipeline.system.text_files import read_json
+from pipeline.system.files import map_array, new_folder, read_json
 
 SPLITS = ("train", "validation", "test")
 ARRAYS = ("pixels", "joints_camera_m", "confidence", "scored")  # of a clip, each in a file of the split

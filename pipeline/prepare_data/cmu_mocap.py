@@ -19,7 +19,7 @@ from pipeline.poses.clips import Clip, Dropped, Prepared
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import BAD_VALUE, UserError, reason
-from pipeline.system.text_files import csv_lines, read_json
+from pipeline.system.files import csv_lines, read_json
 
 COLUMNS = ("name", "file", "subset", "action", "split", "subject", "fps", "frames", "body_scale", "floor_mm")
 NUMBERS: dict[str, type[int] | type[float]] = {"fps": float, "frames": int, "body_scale": float, "floor_mm": float}

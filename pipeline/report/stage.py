@@ -21,8 +21,7 @@ from pipeline.config.rows import listed_rows, parse_row
 from pipeline.poses.metrics import METRIC_TITLES, mean_std
 from pipeline.report.page import Group, Published, RowRecord, results_page
 from pipeline.system.errors import BAD_VALUE, UserError, reason
-from pipeline.system.files import new_file, write_text
-from pipeline.system.text_files import csv_lines, read_json
+from pipeline.system.files import csv_lines, new_file, read_json, write_text
 from pipeline.visualization.figures import new_figure
 from pipeline.visualization.tables import tex_table
 

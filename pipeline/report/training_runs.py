@@ -21,7 +21,7 @@ from pipeline.poses.checkpoint import CARD, HISTORY
 from pipeline.report.experiments import flat
 from pipeline.report.wandb_files import read_items, records_by_kind
 from pipeline.system.errors import BAD_VALUE, UserError, reason
-from pipeline.system.text_files import csv_lines, read_json
+from pipeline.system.files import csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
 
 log = logging.getLogger(__name__)

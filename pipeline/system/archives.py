@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.system.errors import UserError, reason
 
-MEMORY_BYTES = 4 << 30  # beyond what the libraries take; the largest published file, of 0.7 GB, takes 2 with its copies
+MEMORY_BYTES = 3 << 30  # beyond what the libraries take; the largest published file, of 0.7 GB, takes 2
 CPU_S = 30  # for one file; the largest published one takes 3 s
 STATUS = Path("/proc/self/statm")
 PLAIN = "arrays, dicts, lists, numbers and strings"

@@ -12,9 +12,12 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,51 @@ from pipeline.system.errors import reason
 from pipeline.system.files import sha256_of
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Stop:
+    """The signal that came, if one did."""
+
+    number: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as SIGTERM."""
+        return "the signal of another rank" if self.number is None else signal.Signals(self.number).name
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the number of the signal, as shells have it; SIGTERM's where another rank got it."""
+        return 128 + (self.number or signal.SIGTERM)
+
+
+@contextmanager
+def noticed() -> Iterator[Stop]:
+    """Within the block the first SIGTERM or SIGINT is noted and does nothing else; a second one acts as ever.
+
+    Outside the main thread, where signals do not arrive, none is noted.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: object) -> None:
+        stop.number = number
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        restore()
 
 
 def run_key(config: dict[str, Any], *, seed: int, files: list[Path]) -> str:

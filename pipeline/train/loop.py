@@ -24,8 +24,7 @@ from pipeline.poses import metrics
 from pipeline.poses.checkpoint import Record
 from pipeline.poses.windows import FrameTable, every_nth, predict_frames, scores_of_actions
 from pipeline.system.errors import UserError
-from pipeline.system.resume import every, load_state, save_state
-from pipeline.system.stop_signals import Stop, noticed
+from pipeline.system.resume import Stop, every, load_state, noticed, save_state
 from pipeline.tracking import run as tracking
 from pipeline.tracking.progress import ShowProgress, progress_bar
 from pipeline.train import distributed, losses

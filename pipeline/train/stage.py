@@ -18,9 +18,9 @@ from models import build
 from models.linear import Linear
 from pipeline.config.params import TrainingConfig, read_yaml, validated
 from pipeline.poses.checkpoint import CARD, Card, Record, read_card, write_checkpoint, write_history
+from pipeline.system.device import limit_further
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
-from pipeline.system.processor import limit_further
 from pipeline.system.resume import locked, remove_state, run_key
 from pipeline.tracking import run as tracking
 from pipeline.tracking.pictures import is_picture_epoch, middle_frames, track_validation_clip

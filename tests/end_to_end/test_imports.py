@@ -29,7 +29,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_the_pipeline_loads_no_library_before_it_limits_the_processor():
-    assert list(imported(REPOSITORY / "pipeline" / "__init__.py")) == ["pipeline.system.processor.limit_instructions"]
+    assert list(imported(REPOSITORY / "pipeline" / "__init__.py")) == ["pipeline.system.device.limit_instructions"]
 
 
 @pytest.mark.parametrize(

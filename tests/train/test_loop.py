@@ -23,7 +23,7 @@ from pipeline.config.params import TrainingConfig, read_yaml
 from pipeline.mocap.augmentation import room_of
 from pipeline.poses.windows import frame_table
 from pipeline.system.errors import UserError
-from pipeline.system.stop_signals import Stop, noticed
+from pipeline.system.resume import Stop, noticed
 from pipeline.train import batches, loop
 from pipeline.train.loop import Run, State
 from pipeline.train.optimization import optimizers_of

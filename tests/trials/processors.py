@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import yaml
 
-from pipeline.system.processor import LIMITS, NUMPY_LIMIT
+from pipeline.system.device import LIMITS, NUMPY_LIMIT
 from tests.fixtures.small_project import REPOSITORY, ROW, environment, write_project
 
 RECORD = REPOSITORY / "docs" / "reliability" / "processors.json"

@@ -12,7 +12,7 @@ from pipeline.lift.model_input import calibrated_camera
 from pipeline.lift.tracks import Detection, Found, in_order
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import BAD_VALUE, UserError
-from pipeline.system.text_files import csv_lines
+from pipeline.system.files import csv_lines
 
 OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
 COLUMNS = ("frame", "joint", "x", "y")

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.lift.tracks import Detection, Found, in_order
 from pipeline.system.errors import UserError
-from pipeline.system.text_files import read_json
+from pipeline.system.files import read_json
 
 # Layouts by number of joints; of COCO's 133 the first 17 are the body, of Halpe's 136 the first 26.
 BY_JOINTS = {17: "coco17", 16: "mpii16", 18: "openpose18", 25: "body25", 26: "halpe26", 133: "coco17", 136: "halpe26"}

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from pipeline.system import processor
+from pipeline.system import device
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="limits are of x86 processors")
 
 
 def answer(question: str, **variables: str) -> str:
     """What a fresh Python prints, which has no limits but the given ones before it imports `pipeline`."""
-    limits = processor.LIMITS | processor.NUMPY_LIMIT
+    limits = device.LIMITS | device.NUMPY_LIMIT
     kept = {variable: value for variable, value in os.environ.items() if variable not in limits}
     done = subprocess.run(
         [sys.executable, "-c", question], env=kept | variables, capture_output=True, text=True, check=True
@@ -42,7 +42,7 @@ def test_a_variable_that_is_set_is_left_alone():
 def test_mkl_is_told_before_it_computes(same_bits, mode):
     question = f"""
 import os, pipeline, torch
-from pipeline.system.processor import limit_further
+from pipeline.system.device import limit_further
 limit_further("{same_bits}")
 print(os.environ["MKL_CBWR"])
 """
@@ -52,7 +52,7 @@ print(os.environ["MKL_CBWR"])
 def test_agreement_of_all_x86_processors_changes_what_mkl_does():
     question = """
 import hashlib, pipeline, torch
-from pipeline.system.processor import limit_further
+from pipeline.system.device import limit_further
 limit_further("{}")
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
