@@ -24,7 +24,7 @@ from pipeline.poses import metrics
 from pipeline.poses.checkpoint import Record
 from pipeline.poses.windows import FrameTable, every_nth, predict_frames, scores_of_actions
 from pipeline.system.errors import UserError
-from pipeline.system.resume import Stop, every, load_state, noticed, save_state
+from pipeline.system.resume import Interval, Stop, load_state, save_state, stop_on_signals
 from pipeline.tracking import run as tracking
 from pipeline.tracking.progress import ShowProgress, progress_bar
 from pipeline.train import distributed, losses
@@ -119,8 +119,8 @@ def fit(
     for record in state.history:  # a resumed run's curve is whole
         tracked.log(tracking.name_epoch_metrics(record))
     bar = progress_bar(f"{config.row} run {seed}", training.epochs) if distributed.rank() == 0 else nullcontext(_silent)
-    with bar as show, noticed() as stop:
-        due = every(SAVE_EVERY_S)
+    with bar as show, stop_on_signals() as stop:
+        due = Interval(SAVE_EVERY_S).has_passed
         run = Run(model, distributed.parallel(compiled), optimizers, data, config, seed, folder, stop, due)
         _log_batch_size(run)
         while state.epoch < training.epochs:

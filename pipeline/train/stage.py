@@ -21,7 +21,7 @@ from pipeline.poses.checkpoint import CARD, Card, Record, read_card, write_check
 from pipeline.system.device import limit_further
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
-from pipeline.system.resume import locked, remove_state, run_key
+from pipeline.system.resume import hold_lock, remove_state, run_key
 from pipeline.tracking import run as tracking
 from pipeline.tracking.pictures import is_picture_epoch, middle_frames, track_validation_clip
 from pipeline.train import distributed
@@ -61,7 +61,7 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
     folder = work_folder / key
     with (
         distributed.joined(config.device) as device,
-        locked(folder) if distributed.rank() == 0 else nullcontext(False) as waited,
+        hold_lock(folder) if distributed.rank() == 0 else nullcontext(False) as waited,
     ):
         if distributed.from_first(waited and (out / CARD).exists() and read_card(out).run_key == key):
             log.info("%s run %d was finished by another process", config.row, seed)

@@ -23,7 +23,7 @@ from pipeline.config.params import TrainingConfig, read_yaml
 from pipeline.mocap.augmentation import room_of
 from pipeline.poses.windows import frame_table
 from pipeline.system.errors import UserError
-from pipeline.system.resume import Stop, noticed
+from pipeline.system.resume import Stop, stop_on_signals
 from pipeline.train import batches, loop
 from pipeline.train.loop import Run, State
 from pipeline.train.optimization import optimizers_of
@@ -267,12 +267,12 @@ def test_training_runs_where_dvc_and_wandb_are_not_installed(stopped):
 
 def test_a_second_signal_acts_as_ever():
     before = signal.getsignal(signal.SIGINT)
-    with noticed() as stop:
+    with stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.number == signal.SIGINT
         assert (stop.name, stop.exit_code) == ("SIGINT", 130)
         assert signal.getsignal(signal.SIGINT) is before
-    with noticed():
+    with stop_on_signals():
         pass
     assert signal.getsignal(signal.SIGINT) is before
 
