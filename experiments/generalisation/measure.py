@@ -35,7 +35,7 @@ from pipeline.poses.checkpoint import Card, load_checkpoint
 from pipeline.poses.clips import Clip
 from pipeline.poses.windows import frame_table, predict_frames
 from pipeline.prepare_data.cmu_mocap import KEYPOINTS, read_takes
-from pipeline.system.device import limit_further, torch_device
+from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json
 
@@ -121,7 +121,6 @@ def generalise(row_name: str, *, raw: Path, checkpoints: Path, params_path: Path
         raise UserError(f"row: expected cmu-gt or cmu-det, which can be filmed anew, found '{row_name}'")
     if recipe.rate_hz % SCORED_HZ:
         raise UserError(f"datasets.cmu.rate_hz: expected a multiple of {SCORED_HZ:g} Hz, found {recipe.rate_hz:g}")
-    limit_further(params.same_bits)
     torch.set_num_threads(params.threads)
     device = torch_device(params.device)
     runs = []

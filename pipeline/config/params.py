@@ -18,7 +18,6 @@ from pydantic import (
 
 from models import check_hyperparameters
 from pipeline.config.rows import Row
-from pipeline.system.device import SameBits
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_yaml
 
@@ -164,7 +163,6 @@ class Params(Values):
     model: str
     seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
     threads: Count
-    same_bits: SameBits  # of which processors
     device: Device
     precision: Precision
     compile: Compile
@@ -185,7 +183,6 @@ class TrainingConfig(Values):
     out_skeleton: str
     in_channels: Count
     threads: Count
-    same_bits: SameBits
     device: Device
     precision: Precision  # of the products of matrices in training; weights and sums are float32
     compile: Compile  # by torch.compile, and in which mode
@@ -206,7 +203,6 @@ class EvaluationConfig(Values):
     out_skeleton: str
     frames: Count
     threads: Count
-    same_bits: SameBits
     device: Device
     selection: str
     pck_joints: tuple[StrictInt, ...]  # of the output; empty where the dataset has no PCK of its own

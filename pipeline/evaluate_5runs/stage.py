@@ -30,7 +30,7 @@ from pipeline.poses.checkpoint import EPOCH_COLUMNS, Card, load_checkpoint, read
 from pipeline.poses.clips import Clip, read_split
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.poses.windows import FrameTable, every_nth, frame_table, predict_frames, scores_of_actions
-from pipeline.system.device import limit_further, torch_device
+from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
 from pipeline.tracking import run as tracking
@@ -110,7 +110,6 @@ def evaluated(
     """
     path = prepared / "evaluation.json"
     config = validated(EvaluationConfig, read_yaml(path), where=str(path))
-    limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     device = torch_device(config.device)
     runs = [load_checkpoint(folder, device=device) for folder in checkpoints]

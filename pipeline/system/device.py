@@ -1,18 +1,21 @@
-"""The device that torch computes on, and the instructions that libraries may use on an x86 processor."""
+"""The device that torch computes on, and the instructions that libraries may use on an x86 processor.
+
+numpy, torch and the libraries below them choose their instructions by the processor, and with them the order of sums.
+They are limited to AVX2, so that unlike processors of one vendor compute the same bits (docs/reliability.md).
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pipeline.system.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-SameBits = Literal["one_vendor", "x86"]
 LIMITS = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -24,21 +27,18 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def limit_instructions() -> None:
-    """Set the limits for this process and those it starts. Has no effect on a library that has begun to compute."""
+    """Limits this process and those it starts; a variable that is set already is left alone.
+
+    Has no effect on a library that has begun to compute.
+    """
     if platform.machine() in ("x86_64", "AMD64"):
         has_avx512 = CPU_INFO.exists() and "avx512dq" in CPU_INFO.read_text(encoding="utf-8")
         for variable, value in (LIMITS | NUMPY_LIMIT if has_avx512 else LIMITS).items():
             os.environ.setdefault(variable, value)
 
 
-def limit_further(same_bits: SameBits) -> None:
-    """Where Intel's and AMD's processors are to agree too, keep MKL from what only one of them has; at a cost."""
-    if same_bits == "x86" and os.environ.get("MKL_CBWR") == LIMITS["MKL_CBWR"]:
-        os.environ["MKL_CBWR"] = "COMPATIBLE"
-
-
 def torch_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is the GPU if there is one. Raises UserError if a wanted GPU is missing."""
+    """Returns the device called `name`; "auto" is the GPU if there is one. Raises UserError if "cuda" is missing."""
     import torch  # here, since the limits have to be set before it is loaded
 
     if name == "cuda" and not torch.cuda.is_available():

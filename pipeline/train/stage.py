@@ -18,7 +18,6 @@ from models import build
 from models.linear import Linear
 from pipeline.config.params import TrainingConfig, read_yaml, validated
 from pipeline.poses.checkpoint import CARD, Card, Record, read_card, write_checkpoint, write_history
-from pipeline.system.device import limit_further
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
 from pipeline.system.resume import hold_lock, remove_state, run_key
@@ -55,7 +54,6 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
     fit the configuration, or if a loss is not finite.
     """
     config = validated(TrainingConfig, read_yaml(prepared / "training.json"), where=str(prepared / "training.json"))
-    limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     key = run_key(config.model_dump(), seed=seed, files=_files_a_run_depends_on(prepared))
     folder = work_folder / key

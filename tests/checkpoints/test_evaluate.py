@@ -63,7 +63,6 @@ def prepare(folder: Path, **changes: Any) -> Path:
         "out_skeleton": "h36m17",
         "frames": 9,
         "threads": 1,
-        "same_bits": "one_vendor",
         "device": "cpu",
         "selection": "last",
         "pck_joints": (),

@@ -262,7 +262,6 @@ def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
         out_skeleton="h36m17",
         in_channels=2,
         threads=1,
-        same_bits="one_vendor",
         device="cpu",
         precision="bf16",
         compile="reduce-overhead",
