@@ -170,15 +170,6 @@ def checkpoints(as_json: Annotated[bool, typer.Option("--json", help="With whole
     print(entries_as_json(entries) if as_json else "\n".join(checkpoint_lines(entries)))
 
 
-@app.command("publish")
-def publish(remote: Annotated[str | None, typer.Option(help="Of DVC; the default one if not said.")] = None) -> None:
-    """Push data, checkpoints and run cache to a remote, and check that a fresh clone gets all of it back."""
-    from pipeline.checkpoints.publish import publish
-
-    for line in publish(Path().resolve(), remote):
-        print(line, flush=True)
-
-
 @app.command("dashboard")
 def dashboard(
     entity: Annotated[str | None, typer.Option(envvar="WANDB_ENTITY", help="The user or team in W&B.")] = None,
