@@ -133,10 +133,10 @@ def show(
     checkpoints: Annotated[Path, typer.Option(help="Where the rows' runs lie.")] = Path("data/checkpoints"),
 ) -> None:
     """A clip of a row: prediction beside truth, with the error over time, as a page to turn, a film or a picture."""
-    from pipeline.checkpoints.show import Wanted, show
+    from pipeline.checkpoints.show import Selection, show
 
-    wanted = Wanted(action=action, subject=subject, camera=camera, take=take)
-    print(show(row, wanted, split=split, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
+    selection = Selection(action=action, subject=subject, camera=camera, take=take, split=split)
+    print(show(row, selection, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
 
 
 @app.command("board")
