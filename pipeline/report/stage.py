@@ -21,7 +21,7 @@ from pipeline.config.rows import listed_rows, parse_row
 from pipeline.poses.metrics import METRIC_TITLES, mean_std
 from pipeline.report.page import Group, Published, RowRecord, results_page
 from pipeline.system.errors import BAD_VALUE, UserError, reason
-from pipeline.system.files import csv_lines, new_file, read_json, write_text
+from pipeline.system.files import new_file, read_csv_lines, read_json, write_text
 from pipeline.visualization.figures import new_figure
 from pipeline.visualization.tables import tex_table
 
@@ -101,7 +101,7 @@ def _read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
 
 def _read_curves(path: Path) -> tuple[dict[str, Any], ...]:
     columns = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm")
-    _, lines = csv_lines(path, "learning curves")
+    _, lines = read_csv_lines(path, "learning curves")
     try:
         return tuple({name: float(line[name]) if line[name] else None for name in columns} for line in lines)
     except BAD_VALUE as error:
@@ -155,7 +155,7 @@ def _read_result(path: Path) -> Result:
 
 
 def _read_published(path: Path) -> list[dict[str, str]]:
-    columns, published = csv_lines(path, "the published results")
+    columns, published = read_csv_lines(path, "the published results")
     if tuple(columns) != PUBLISHED:
         raise UserError(f"{path}: expected the columns {', '.join(PUBLISHED)}, found {', '.join(columns)}")
     return published

@@ -21,7 +21,7 @@ from pipeline.poses.checkpoint import CARD, HISTORY
 from pipeline.report.experiments import flat
 from pipeline.report.wandb_files import read_items, records_by_kind
 from pipeline.system.errors import BAD_VALUE, UserError, reason
-from pipeline.system.files import csv_lines, read_json
+from pipeline.system.files import read_csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def _finished_run(path: Path) -> TrainingRun:
 
 def _reported_runs(path: Path) -> Iterator[TrainingRun]:
     """The runs in the learning curves of a row's report."""
-    seeds = list(dict.fromkeys(line["run"] for line in csv_lines(path, "learning curves")[1]))
+    seeds = list(dict.fromkeys(line["run"] for line in read_csv_lines(path, "learning curves")[1]))
     for seed in seeds:
         curve = tuple(_read_curve(path, seed))
         yield TrainingRun(f"{path.stem}/run{seed}", path.stem, int(seed), curve, path, "finished")
@@ -213,7 +213,7 @@ def _reported_runs(path: Path) -> Iterator[TrainingRun]:
 
 def _read_curve(path: Path, run: str | None = None) -> Iterator[Record]:
     """The epochs in a file of one run, or of the one called `run` of several."""
-    for line in csv_lines(path, "a learning curve")[1]:
+    for line in read_csv_lines(path, "a learning curve")[1]:
         if run is None or line["run"] == run:
             yield {column: _finite(line[column] or None) for column in EPOCH_METRICS}
 

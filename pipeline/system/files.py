@@ -1,4 +1,4 @@
-"""Files and folders written whole or not at all, and their hashes; JSON, YAML, CSV and arrays read back or refused."""
+"""Writes files and folders whole or not at all, hashes them, and reads JSON, YAML, CSV and arrays or refuses them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MAX_YAML_ALIASES = 10  # dvc.yaml has 2; ten that refer to each other make at mo
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill beside `folder`; it takes its place when the block ends well, else it is removed."""
+    """Yields a folder to fill, which takes the place of `folder` when the block ends well; else it is removed."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        with _named(folder):
+        with _error_names(folder):
             yield partial
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -42,14 +42,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A path beside `path`, of the same suffix, to write; it takes its place when the block ends well, else it goes.
+    """Yields a path to write, which takes the place of `path` when the block ends well; else it is removed.
 
-    The folder of `path` is made if need be.
+    It has the same suffix. The folder of `path` is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        with _named(path):
+        with _error_names(path):
             yield partial
             _flush(partial)
         partial.replace(path)
@@ -58,18 +58,18 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all, its folder too if need be."""
+    """Writes a file whole or not at all, and makes its folder if need be."""
     with new_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
+    """Writes `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, expected: str = "whole JSON") -> Any:
-    """The content of a JSON file. Raises UserError if it is missing, damaged or nested absurdly deep."""
+    """Returns the content of a JSON file. Raises UserError if it is missing, damaged or nested absurdly deep."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -77,7 +77,7 @@ def read_json(path: Path, expected: str = "whole JSON") -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML (or JSON) file: plain values alone.
+    """Returns the content of a YAML (or JSON) file: plain values alone.
 
     Raises UserError if it is missing or damaged, has tags that make objects, is absurdly large, or has so many aliases
     that what they refer to could be.
@@ -93,25 +93,28 @@ def read_yaml(path: Path) -> Any:
 
 
 class _FewAliasesLoader(yaml.SafeLoader):
-    """What yaml.safe_load reads with, with at most MAX_YAML_ALIASES."""
+    """Reads what yaml.safe_load does with at most MAX_YAML_ALIASES, none within what it refers to."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.aliases = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Composes the next value. Raises ComposerError where there are too many aliases, or one is within itself."""
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > MAX_YAML_ALIASES:
-                raise yaml.composer.ComposerError(problem=f"more than {MAX_YAML_ALIASES} aliases")
-        return super().compose_node(parent, index)
+        """Composes the next value. Raises ComposerError for an alias that is not admitted."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self.aliases += is_alias
+        if self.aliases > MAX_YAML_ALIASES:
+            raise yaml.composer.ComposerError(problem=f"more than {MAX_YAML_ALIASES} aliases")
+        if is_alias and node is not None and node.end_mark is None:  # not read to its end yet
+            raise yaml.composer.ComposerError(problem="an alias within what it refers to")
+        return node
 
 
-def csv_lines(path: Path, expected: str) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns of a CSV file and its lines by column, all as text; a line that is not of all columns is refused.
+def read_csv_lines(path: Path, expected: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Returns the columns of a CSV file, and its lines by column, all as text.
 
-    Raises UserError if it is missing or damaged, or two columns have one name.
+    Raises UserError if it is missing or damaged, two columns have one name, or a line is not of all columns.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -141,7 +144,7 @@ def map_array(path: Path) -> np.ndarray:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of the file's content, in hexadecimal."""
+    """Returns the hash of the file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -150,7 +153,7 @@ def sha256_of(path: Path) -> str:
 
 
 def md5_as_dvc(path: Path) -> str:
-    """The hash that DVC gives a file, or a folder: there of the sorted list of its files and hashes; no suffix."""
+    """Returns the hash that DVC gives a file, or without its suffix a folder: of the list of its files and hashes."""
     if path.is_file():
         return hashlib.md5(path.read_bytes()).hexdigest()
     files = sorted(
@@ -161,8 +164,8 @@ def md5_as_dvc(path: Path) -> str:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Within the block a full disk, which says not what it is full of, is an error that names `path`."""
+def _error_names(path: Path) -> Iterator[None]:
+    """Lets an error within the block that names no file, such as of a full disk, name `path`."""
     try:
         yield
     except OSError as error:

@@ -12,7 +12,7 @@ from pipeline.lift.model_input import calibrated_camera
 from pipeline.lift.tracks import Detection, Found, in_order
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import BAD_VALUE, UserError
-from pipeline.system.files import csv_lines
+from pipeline.system.files import read_csv_lines
 
 OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
 COLUMNS = ("frame", "joint", "x", "y")
@@ -88,7 +88,7 @@ def read_csv(path: Path, layout: str | None) -> Found:
     """People of a CSV file with a line per joint (frame, joint, x, y; person and confidence where there are any) or per
     person and frame (frame, <joint>_x, <joint>_y, <joint>_confidence). Joints are named as in the layout or numbered.
     """
-    _, lines = csv_lines(path, "keypoints")
+    _, lines = read_csv_lines(path, "keypoints")
     name = layout or (lines[0].get("layout") if lines else None) or "none"
     if name not in LAYOUTS:
         raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)} (--layout), found '{name}'")
