@@ -37,7 +37,7 @@ ENDED = "expected .* that takes 512 MiB of memory and 1 s, found one that ends i
 
 
 def hostile(name: str, reader: str, says: str, make: Callable[[], bytes]) -> None:
-    """One more file."""
+    """Adds a file to HOSTILE."""
     assert name not in HOSTILE, name
     HOSTILE[name] = (reader, make, says)
 
@@ -64,7 +64,7 @@ CALLS = {
 
 
 def call_of(name: str) -> bytes:
-    """A pickle that calls the function of that name with the text "touch hacked"."""
+    """Returns a pickle that calls the function of that name with the text "touch hacked"."""
     module, _, function = name.rpartition(".")
     return b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"X\x0c\x00\x00\x00touch hacked\x85R."
 
@@ -86,7 +86,7 @@ def zip_of(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -
 
 
 def npz_of_header(text: str) -> bytes:
-    """An archive with an array whose header is that text."""
+    """Returns an archive with an array whose header is that text."""
     header = text.encode("latin1")
     return zip_of({"a.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header + b"\0" * 64})
 
@@ -96,7 +96,7 @@ def npz_of_shape(shape: str, descr: str = "'<f4'") -> bytes:
 
 
 def npy_of(frames: int) -> bytes:
-    """The beginning of an array of so many frames."""
+    """Returns the beginning of an array of so many frames."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({frames}, 17, 2)}}"
     return b"\x93NUMPY\x01\x00v\x00" + header.ljust(118).encode()
 
@@ -107,7 +107,7 @@ def npy_of_call() -> bytes:
 
 
 def zip_bomb() -> bytes:
-    """600 MB of zeros."""
+    """Returns an archive of 600 MB of zeros."""
     file, block = BytesIO(), bytes(1 << 20)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (600 << 20,)})
@@ -117,7 +117,7 @@ def zip_bomb() -> bytes:
 
 
 def lying_zip() -> bytes:
-    """3 GB of stored data, says the directory of a file of 200 bytes."""
+    """Returns a file of 200 bytes whose directory says that it holds 3 GB."""
     content = bytearray(zip_of({"a.npy": b"x" * 50}, zipfile.ZIP_STORED))
     place = content.rindex(b"PK\x01\x02")
     content[place + 20 : place + 28] = struct.pack("<II", 3 << 30, 3 << 30)
@@ -125,7 +125,7 @@ def lying_zip() -> bytes:
 
 
 def overlapping_zip() -> bytes:
-    """A hundred arrays that are the same bytes of the file."""
+    """Returns an archive of a hundred arrays that are the same bytes of the file."""
     whole = zip_of({"00.npy": bytes(1 << 20)}, zipfile.ZIP_STORED)
     data, directory = (
         whole[: whole.rindex(b"PK\x01\x02")],
@@ -176,7 +176,7 @@ def one_array_often() -> bytes:
 
 
 def one_text_often() -> bytes:
-    """16 MB of text, turned into bytes once for each of 200 arrays."""
+    """Returns a pickle of 16 MB of text, which is turned into bytes once for each of 200 arrays."""
     text = b"X" + struct.pack("<I", 16 << 20) + bytes(16 << 20) + b"q\x00"
     encoded = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
     dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R"
@@ -226,12 +226,7 @@ def safetensors_of(**tensor: Any) -> bytes:
     ) + bytes(4)
 
 
-hostile(
-    "a storage that is not there",
-    "pickle in bin",
-    WHOLE_BIN,
-    lambda: tensor_pickle((1,), (1,), 1 << 40),
-)
+hostile("a storage that is not there", "pickle in bin", WHOLE_BIN, lambda: tensor_pickle((1,), (1,), 1 << 40))
 hostile("a state of a storage of terabytes", "pickle in state", READ, lambda: tensor_pickle((1,), (1,), 1 << 40))
 hostile(
     "a state of a tensor of exabytes", "pickle in state", READ, lambda: tensor_pickle((1 << 30, 1 << 30), (0, 0), 16)
@@ -246,38 +241,20 @@ hostile(
 )
 hostile("a state cut off", "state", READ, lambda: saved({"a": torch.ones(100)})[:-300])
 hostile("a state that is a pickle of old", "state", READ, lambda: call_of("os.system"))
-hostile(
-    "weights of an endless header", "safetensors", "expected a safetensors file", lambda: safetensors(b"{}", 1 << 62)
-)
-hostile(
-    "weights of a header of 99 MB", "safetensors", "expected a safetensors file", lambda: safetensors(b"{}", 99_000_000)
-)
-hostile(
-    "weights of a deep header",
-    "safetensors",
-    "expected a safetensors file",
-    lambda: safetensors(b'{"a":' + b"[" * 90_000),
-)
+NO_WEIGHTS = "expected a safetensors file"
+hostile("weights of an endless header", "safetensors", NO_WEIGHTS, lambda: safetensors(b"{}", 1 << 62))
+hostile("weights of a header of 99 MB", "safetensors", NO_WEIGHTS, lambda: safetensors(b"{}", 99_000_000))
+hostile("weights of a deep header", "safetensors", NO_WEIGHTS, lambda: safetensors(b'{"a":' + b"[" * 90_000))
 hostile(
     "weights beyond the file",
     "safetensors",
-    "expected a safetensors file",
+    NO_WEIGHTS,
     lambda: safetensors_of(data_offsets=[0, 1 << 40], shape=[1 << 38]),
 )
-hostile(
-    "weights of a shape of exabytes",
-    "safetensors",
-    "expected a safetensors file",
-    lambda: safetensors_of(shape=[1 << 40, 1 << 40]),
-)
-hostile(
-    "weights of a negative place",
-    "safetensors",
-    "expected a safetensors file",
-    lambda: safetensors_of(data_offsets=[-4, 0]),
-)
-hostile("weights of unknown numbers", "safetensors", "expected a safetensors file", lambda: safetensors_of(dtype="F31"))
-hostile("weights that are a pickle", "safetensors", "expected a safetensors file", lambda: call_of("os.system"))
+hostile("weights of a shape of exabytes", "safetensors", NO_WEIGHTS, lambda: safetensors_of(shape=[1 << 40, 1 << 40]))
+hostile("weights of a negative place", "safetensors", NO_WEIGHTS, lambda: safetensors_of(data_offsets=[-4, 0]))
+hostile("weights of unknown numbers", "safetensors", NO_WEIGHTS, lambda: safetensors_of(dtype="F31"))
+hostile("weights that are a pickle", "safetensors", NO_WEIGHTS, lambda: call_of("os.system"))
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
@@ -417,7 +394,7 @@ hostile("h5: nothing but a superblock", "hdf5", "found OSError", lambda: b"\x89H
 
 # --- CDF --------------------------------------------------------------------------------------------------------------
 def cdf(*changes: tuple[int, bytes]) -> bytes:
-    """A good file with other bytes at these places."""
+    """Returns a good file with other bytes at these places."""
     with tempfile.TemporaryDirectory() as folder:
         content = bytearray(next(iter(READERS["cdf"].seeds(Path(folder)))))
     for place, value in changes:
@@ -429,17 +406,17 @@ MOST = b"\x7f\xff\xff\xff"
 
 
 def gdr(field: int) -> int:
-    """The place of a field in the file's global descriptor."""
+    """Returns the place of a field in the file's global descriptor."""
     return int.from_bytes(cdf()[20:28], "big") + field
 
 
 def vdr(field: int) -> int:
-    """Of one in the descriptor of the variable, where its name is the 84th byte."""
+    """Returns the place of a field in the descriptor of the variable, whose name begins at byte 84."""
     return cdf().index(b"Pose") - 84 + field
 
 
 def cdf_bomb() -> bytes:
-    """A file that is compressed as a whole: a header, 300 MB of zeros, and how it is compressed."""
+    """Returns a file that is compressed as a whole: a header, 300 MB of zeros, and how it is compressed."""
     packed = zlib.compressobj(9, zlib.DEFLATED, 31)
     data = b"".join(packed.compress(bytes(1 << 20)) for _ in range(300)) + packed.flush()
     record = struct.pack(">QIQQI", 32 + len(data), 10, 8 + 32 + len(data), 300 << 20, 0) + data
@@ -498,12 +475,7 @@ hostile("clips: a camera that is none", "clips.json", "expected the list of clip
 hostile("clips: a camera of exabytes", "clips.json", "expected", lambda: clip_of(frames=float("inf")))
 hostile("clips: a pickle for an array", "clips npy", "expected a numpy array", lambda: call_of("os.system"))
 hostile("clips: an array of objects", "clips npy", "expected a numpy array", lambda: npy_of_object())
-hostile(
-    "clips: an archive for an array",
-    "clips npy",
-    "expected a numpy array",
-    lambda: b"PK\x03\x04" + bytes(100),
-)
+hostile("clips: an archive for an array", "clips npy", "expected a numpy array", lambda: b"PK\x03\x04" + bytes(100))
 hostile("clips: an array in an archive", "clips npy", "expected a numpy array", lambda: zip_of({"a.npy": npy_of(5)}))
 hostile("clips: an array of exabytes", "clips npy", "expected", lambda: npy_of(2**60))
 hostile(
@@ -562,7 +534,7 @@ hostile("sequences: a rate that is none", "sequences.csv", "expected a number ov
 
 
 def skeletons(**changes: Any) -> bytes:
-    """The skeletons, with other values of daz."""
+    """Returns the skeletons with other values of daz."""
     content = json.loads((RAW_CMU / "skeletons.json").read_text(encoding="utf-8"))
     content["daz"] |= changes
     return json.dumps(content).encode()
@@ -596,7 +568,7 @@ hostile(
 
 
 def main() -> None:
-    """Read every file; a line of JSON for each: its name and how that ended."""
+    """Reads every file and prints a line of JSON for each: its name and how that ended."""
     from pipeline.system import archives
     from tests.trials import watch
 
