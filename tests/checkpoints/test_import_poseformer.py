@@ -36,18 +36,18 @@ CPU = torch.device("cpu")
 STATED = {"dataset": "h36m", "keypoints": "cpn_ft_h36m_dbb", "heads": 2}
 
 
-def imported(path: Path, **changes: Any) -> Path:
-    """The checkpoint folder made from `path`."""
+def import_file(path: Path, **changes: Any) -> Path:
+    """Returns the checkpoint folder made from `path`."""
     out = path.with_name("imported")
     import_checkpoint(path, out, Description(**{**STATED, **changes}))
     return out
 
 
-def refused(path: Path, **changes: Any) -> str:
-    """Why the import of `path` is refused: one line that names the file, and nothing is left behind."""
+def refusal(path: Path, **changes: Any) -> str:
+    """Returns why the import of `path` is refused: one line that names the file, and nothing is left behind."""
     before = set(path.parent.iterdir())
     with pytest.raises(UserError) as caught:
-        imported(path, **changes)
+        import_file(path, **changes)
     assert set(path.parent.iterdir()) == before
     message = str(caught.value)
     assert "\n" not in message
@@ -64,7 +64,7 @@ def test_the_imported_model_computes_what_the_original_does_bit_for_bit(
 ) -> None:
     original = random_poseformer()
     path = save(upstream_content(original, parallel=parallel), tmp_path / "detected9f.bin", old=old)
-    model, card = load_checkpoint(imported(path), device=CPU)
+    model, card = load_checkpoint(import_file(path), device=CPU)
     screen = torch.rand(3, 9, 17, 2) - 0.5
     with torch.no_grad():
         assert torch.equal(model(screen), original(screen))
@@ -77,7 +77,7 @@ def test_the_imported_model_computes_what_the_original_does_bit_for_bit(
 def test_golden_numbers_of_the_authors_code_come_through_a_file(tmp_path: Path) -> None:
     weights = {f"module.{name}": weight.float() for name, weight in wave_weights(9, 17).items()}
     path = save({"epoch": 1, "model_pos": OrderedDict(weights)}, tmp_path / "epoch_1.bin")
-    model, _ = load_checkpoint(imported(path, heads=8), device=CPU)
+    model, _ = load_checkpoint(import_file(path, heads=8), device=CPU)
     screen = 0.5 * torch.sin(0.013 * torch.arange(2 * 9 * 17 * 2, dtype=torch.float64))
     with torch.no_grad():
         lifted = model.double()(screen.reshape(2, 9, 17, 2))
@@ -92,7 +92,7 @@ def test_sizes_are_read_off_the_tensors(tmp_path: Path) -> None:
     sizes = {"frames": 27, "out_joints": 15, "in_channels": 3, "embed_dim_ratio": 4, "depth": 3, "mlp_ratio": 3.0}
     original = random_poseformer(**sizes, heads=4)
     path = save(upstream_content(original, steps=0), tmp_path / "a.bin")
-    folder = imported(path, heads=4, dataset="humaneva", in_skeleton="coco17", out_skeleton="humaneva15")
+    folder = import_file(path, heads=4, dataset="humaneva", in_skeleton="coco17", out_skeleton="humaneva15")
     card = read_card(folder)
     assert (card.frames, card.in_channels, card.in_skeleton, card.out_skeleton) == (27, 3, "coco17", "humaneva15")
     assert card.hyperparameters["embed_dim_ratio"] == 4
@@ -115,24 +115,24 @@ def test_random_states_of_older_numpy_are_ignored_too(state: str, tmp_path: Path
     content = upstream_content(random_poseformer(), steps=0)
     content["random_state"] = Calls(maker, *args, state=random.get_state(legacy=True))
     content["lr"] = np.float64(0.001)
-    assert read_card(imported(save(content, tmp_path / "a.bin"))).epoch == 43
+    assert read_card(import_file(save(content, tmp_path / "a.bin"))).epoch == 43
 
 
 def test_a_file_without_an_epoch_has_a_card_without_one(tmp_path: Path) -> None:
     path = save({"model_pos": random_poseformer().state_dict()}, tmp_path / "a.bin")
-    assert read_card(imported(path)).epoch is None
+    assert read_card(import_file(path)).epoch is None
 
 
 @pytest.mark.parametrize("epoch", ["forty", 3.0, None, True])
 def test_an_epoch_that_is_no_count_is_not_taken(epoch: object, tmp_path: Path) -> None:
     path = save({"model_pos": random_poseformer().state_dict(), "epoch": epoch}, tmp_path / "a.bin")
-    assert read_card(imported(path)).epoch is None
+    assert read_card(import_file(path)).epoch is None
 
 
 def test_a_tensor_whose_numbers_lie_in_another_order_is_read(tmp_path: Path) -> None:
     weights = random_poseformer().state_dict()
     views = weights | {"head.1.weight": weights["head.1.weight"].t().contiguous().t()}
-    model, _ = load_checkpoint(imported(save({"model_pos": views}, tmp_path / "a.bin")), device=CPU)
+    model, _ = load_checkpoint(import_file(save({"model_pos": views}, tmp_path / "a.bin")), device=CPU)
     assert torch.equal(model.state_dict()["head.1.weight"], weights["head.1.weight"])
 
 
@@ -141,15 +141,15 @@ def test_tensors_that_share_a_storage_each_get_their_own_part(tmp_path: Path) ->
     flat = torch.cat([weight.flatten() for weight in weights.values()])
     parts = flat.split([weight.numel() for weight in weights.values()])
     views = {name: part.view(weights[name].shape) for name, part in zip(weights, parts, strict=True)}
-    model, _ = load_checkpoint(imported(save({"model_pos": views}, tmp_path / "a.bin")), device=CPU)
+    model, _ = load_checkpoint(import_file(save({"model_pos": views}, tmp_path / "a.bin")), device=CPU)
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
 
 # What does not fit.
 
 
-def changed(change: Callable[[dict[str, Any]], object], path: Path) -> Path:
-    """A file whose weights `change` has changed."""
+def save_changed(change: Callable[[dict[str, Any]], object], path: Path) -> Path:
+    """Returns a file whose weights `change` has changed."""
     weights = dict(random_poseformer().state_dict())
     change(weights)
     return save({"model_pos": weights}, path / "a.bin")
@@ -161,24 +161,24 @@ def test_all_differences_are_listed_in_one_line(tmp_path: Path) -> None:
         weights["extra.\x1b[2Jweight"] = torch.zeros(1)
         weights["weighted_mean.weight"] = torch.zeros(1, 8, 1)
 
-    assert refused(changed(change, tmp_path)) == (
+    assert refusal(save_changed(change, tmp_path)) == (
         "a.bin: expected the 62 tensors of a PoseFormer, found 2 missing: Temporal_norm.bias, head.0.weight; "
         r"1 unknown: extra.\x1b[2Jweight; 1 of another shape: weighted_mean.weight (1, 8, 1) for (1, 9, 1)"
     )
 
 
 def test_a_prefix_on_some_names_only_is_a_difference(tmp_path: Path) -> None:
-    message = refused(changed(lambda w: w.update({"module.head.0.bias": w.pop("head.0.bias")}), tmp_path))
+    message = refusal(save_changed(lambda w: w.update({"module.head.0.bias": w.pop("head.0.bias")}), tmp_path))
     assert message.endswith("1 missing: head.0.bias; 1 unknown: module.head.0.bias")
 
 
 def test_a_long_list_of_differences_is_cut(tmp_path: Path) -> None:
-    message = refused(changed(lambda w: w.update({f"x{n}": torch.zeros(1) for n in range(9)}), tmp_path))
+    message = refusal(save_changed(lambda w: w.update({f"x{n}": torch.zeros(1) for n in range(9)}), tmp_path))
     assert message.endswith("found 9 unknown: x0, x1, x2, x3, x4, x5 and 3 more")
 
 
 def test_a_block_of_an_absurd_number_is_a_difference(tmp_path: Path) -> None:
-    message = refused(changed(lambda w: w.update({"blocks.999999999.norm1.weight": torch.zeros(136)}), tmp_path))
+    message = refusal(save_changed(lambda w: w.update({"blocks.999999999.norm1.weight": torch.zeros(136)}), tmp_path))
     assert "1 unknown: blocks.999999999.norm1.weight" in message
 
 
@@ -192,7 +192,7 @@ def test_a_block_of_an_absurd_number_is_a_difference(tmp_path: Path) -> None:
 )
 def test_weights_of_another_model_are_called_by_its_name(name: str, model: str, tmp_path: Path) -> None:
     path = save({"model_pos": {f"module.{name}": torch.zeros(3), "module.x": torch.zeros(1)}}, tmp_path / "a.bin")
-    assert refused(path) == (
+    assert refusal(path) == (
         "a.bin: expected a PoseFormer with the tensor Spatial_patch_to_embedding.weight, found none "
         f"(but {name}: this is a {model})"
     )
@@ -200,7 +200,7 @@ def test_weights_of_another_model_are_called_by_its_name(name: str, model: str, 
 
 def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
     path = save({"model_pos": {"fc.weight": torch.zeros(3), "fc.bias": torch.zeros(1)}}, tmp_path / "a.bin")
-    assert refused(path).endswith("found none; the file has fc.weight, fc.bias")
+    assert refusal(path).endswith("found none; the file has fc.weight, fc.bias")
 
 
 @pytest.mark.parametrize(
@@ -224,12 +224,12 @@ def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
     ],
 )
 def test_tensors_that_cannot_be_used_are_named(change: Any, message: str, tmp_path: Path) -> None:
-    assert re.search(message, refused(changed(change, tmp_path)))
+    assert re.search(message, refusal(save_changed(change, tmp_path)))
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, [1], {"model_pos": [1]}, None])
 def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> None:
-    message = refused(save(content, tmp_path / "a.bin"))
+    message = refusal(save(content, tmp_path / "a.bin"))
     assert message == "a.bin: expected a dict with the weights as 'model_pos', found none"
 
 
@@ -246,14 +246,14 @@ def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> N
     ],
 )
 def test_what_is_stated_must_be_known_and_go_with_the_tensors(stated: Any, message: str, tmp_path: Path) -> None:
-    assert re.search(message, refused(changed(lambda w: None, tmp_path), **stated))
+    assert re.search(message, refusal(save_changed(lambda w: None, tmp_path), **stated))
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="imported: expected a new folder, found one that exists"):
-        imported(changed(lambda w: None, tmp_path))
+        import_file(save_changed(lambda w: None, tmp_path))
     assert (tmp_path / "imported" / "thesis.txt").read_text() == "mine"
 
 
@@ -266,7 +266,7 @@ def test_a_truncated_file_is_refused(kept: float, old: bool, tmp_path: Path) -> 
     path = save(upstream_content(random_poseformer()), tmp_path / "a.bin", old=old)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    assert refused(path).startswith("a.bin: ")
+    assert refusal(path).startswith("a.bin: ")
 
 
 def test_a_changed_byte_in_the_numbers_is_found(tmp_path: Path) -> None:
@@ -276,22 +276,22 @@ def test_a_changed_byte_in_the_numbers_is_found(tmp_path: Path) -> None:
     content = path.read_bytes()
     assert content.count(numbers) == 1
     path.write_bytes(content.replace(numbers, b"\1" + numbers[1:]))
-    assert "found BadZipFile: a wrong checksum of " in refused(path)
+    assert "found BadZipFile: a wrong checksum of " in refusal(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path / "none.bin") == "none.bin: expected a whole file of torch.save, found no such file"
+    assert refusal(tmp_path / "none.bin") == "none.bin: expected a whole file of torch.save, found no such file"
     (tmp_path / "a.bin").write_text("<html>404</html>")
-    assert refused(tmp_path / "a.bin") == "a.bin: expected a whole file of torch.save, found Unsupported operand 60"
+    assert refusal(tmp_path / "a.bin") == "a.bin: expected a whole file of torch.save, found Unsupported operand 60"
     path = write_zip(tmp_path / "b.bin", {"a/b.npy": b""})
-    assert refused(path).startswith("b.bin: expected a whole file of torch.save, found RuntimeError")
+    assert refusal(path).startswith("b.bin: expected a whole file of torch.save, found RuntimeError")
 
 
 # What is hostile.
 
 
 def live_payloads(marker: Path) -> dict[str, Any]:
-    """Objects that make the file `marker` when they are unpickled without care."""
+    """Returns objects that make the file `marker` when they are unpickled without care."""
     write = f"open({str(marker)!r}, 'w').close()"
     return {
         "os.system": Calls(os.system, f"touch '{marker}'"),
@@ -310,7 +310,7 @@ def test_what_a_file_asks_to_run_is_not_run_but_named(name: str, old: bool, tmp_
     marker = tmp_path / "ran"
     content = upstream_content(random_poseformer(), steps=0) | {"extra": live_payloads(marker)[name]}
     path = save(content, tmp_path / "a.bin", old=old)
-    message = refused(path)
+    message = refusal(path)
     assert re.fullmatch(r"a.bin: expected a whole file of torch.save, found a call of '[a-z_.]+'", message), message
     assert not marker.exists()
     torch.load(path, weights_only=False)  # The payload is a live one: read without care it runs.
@@ -322,7 +322,7 @@ def test_other_functions_of_torch_and_numpy_are_not_admitted(name: str, tmp_path
     module, _, function = name.rpartition(".")
     payload = f"\x80\x02c{module}\n{function}\n)R.".encode("latin1")
     path = write_zip(tmp_path / "a.bin", {"a/data.pkl": payload, "a/byteorder": b"little", "a/version": b"3\n"})
-    assert refused(path).endswith(f"found a call of '{name}'")
+    assert refusal(path).endswith(f"found a call of '{name}'")
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_absurd_tensors_are_refused(described: Any, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(archives, "MEMORY_BYTES", 512 << 20)
     content = {"model_pos": {"Spatial_patch_to_embedding.weight": described}}
     members = {"a/data.pkl": pickled(content), "a/data/0": bytes(16), "a/byteorder": b"little", "a/version": b"3\n"}
-    message = refused(write_zip(tmp_path / "a.bin", members))
+    message = refusal(write_zip(tmp_path / "a.bin", members))
     assert re.match("a.bin: expected (a whole file of torch.save, found|to be read in 512 MiB of memory)", message)
 
 
@@ -350,4 +350,4 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     members = {"a/data.pkl": pickled({}), "a/data/0": bytes(50_000_000)}
     path = write_zip(tmp_path / "a.bin", members, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 100_000
-    assert refused(path).endswith("found BadZipFile: compressed content, which torch does not write")
+    assert refusal(path).endswith("found BadZipFile: compressed content, which torch does not write")

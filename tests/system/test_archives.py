@@ -54,7 +54,7 @@ def npz(path: Path, **members: bytes) -> Path:
     return path
 
 
-def of_object(value: object, protocol: int = 4) -> bytes:
+def pickle_object(value: object, protocol: int = 4) -> bytes:
     array = np.empty((), dtype=object)
     array[()] = value
     return pickle.dumps(array, protocol=protocol)
@@ -71,7 +71,7 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and first == second
 
 
-def unpickled(payload: bytes) -> Any:
+def unpickle(payload: bytes) -> Any:
     return PlainUnpickler(io.BytesIO(payload)).load()
 
 
@@ -86,14 +86,14 @@ def test_a_saved_dict_comes_back_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_binary_pickle_protocol_is_read(protocol: int) -> None:
-    assert same(unpickled(pickle.dumps(VALUES, protocol=protocol)), VALUES)
+    assert same(unpickle(pickle.dumps(VALUES, protocol=protocol)), VALUES)
 
 
 def test_names_of_numpy_1_and_2_are_read() -> None:
     payload = pickle.dumps(np.arange(3), protocol=2)
     ours = b"numpy._core.multiarray" if b"numpy._core" in payload else b"numpy.core.multiarray"
     for module in (b"numpy._core.multiarray", b"numpy.core.multiarray"):
-        assert same(unpickled(payload.replace(ours, module)), np.arange(3))
+        assert same(unpickle(payload.replace(ours, module)), np.arange(3))
 
 
 def test_what_python_2_wrote_is_read() -> None:
@@ -101,21 +101,21 @@ def test_what_python_2_wrote_is_read() -> None:
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     payload = b"\x80\x02" + array + b"(K\x01K\x02\x85" + dtype + b"\x89U\x02\x07\xfftb."
-    assert same(unpickled(payload), np.array([7, 255], dtype=np.uint8))
+    assert same(unpickle(payload), np.array([7, 255], dtype=np.uint8))
 
 
 def test_a_type_that_a_pickle_changes_is_no_other_arrays_type() -> None:
-    unpickled(pickle.dumps(np.array([1.5], dtype=">f4")))
+    unpickle(pickle.dumps(np.array([1.5], dtype=">f4")))
     assert np.dtype("f4").isnative
 
 
 def structured() -> bytes:
-    return of_object(np.zeros(2, dtype=[("a", "f4")]))
+    return pickle_object(np.zeros(2, dtype=[("a", "f4")]))
 
 
 def too_large() -> bytes:
     """An array that says it has 10^9 numbers and holds three."""
-    payload = of_object(np.zeros(3, dtype=np.uint8), protocol=2)
+    payload = pickle_object(np.zeros(3, dtype=np.uint8), protocol=2)
     small = b"K\x01K\x03\x85"  # version 1, shape (3,)
     assert small in payload
     return payload.replace(small, b"K\x01J" + struct.pack("<i", 10**9) + b"\x85")
@@ -124,7 +124,7 @@ def too_large() -> bytes:
 def contains_itself() -> bytes:
     value: list[Any] = []
     value.append(value)
-    return of_object(value)
+    return pickle_object(value)
 
 
 def state_for_a_function() -> bytes:
@@ -145,7 +145,7 @@ def shared(levels: int) -> bytes:
     row: list[Any] = [0]
     for _ in range(levels):
         row = [row, row]
-    return of_object(row)
+    return pickle_object(row)
 
 
 def deep_tuple_as_key() -> bytes:
@@ -157,23 +157,23 @@ MEMBER = "'positions_3d': expected arrays, dicts, lists, numbers and strings, fo
 CALL = f"{MEMBER} UnpicklingError: a call of"
 VALUE = "expected arrays, dicts, lists, numbers and strings, found a value of type"
 HOSTILE = {
-    "a shell command": (of_object(Calls(os.system, "touch hacked")), f"{CALL} '(posix|nt).system'"),
-    "eval": (of_object(Calls(eval, "open('hacked', 'w')")), f"{CALL} 'builtins.eval'"),
-    "exec in a dict in a list": (of_object([{"a": Calls(exec, "1")}]), f"{CALL} 'builtins.exec'"),
-    "a process": (of_object(Calls(subprocess.Popen, ["touch", "hacked"])), f"{CALL} 'subprocess.Popen'"),
-    "an attribute": (of_object(Calls(getattr, "a", "upper")), f"{CALL} 'builtins.getattr'"),
-    "another numpy function": (of_object(Calls(np.load, "a.npy")), f"{CALL} 'numpy.load'"),
-    "a partial call": (of_object(functools.partial(os.remove, "a")), f"{CALL} 'functools.partial'"),
+    "a shell command": (pickle_object(Calls(os.system, "touch hacked")), f"{CALL} '(posix|nt).system'"),
+    "eval": (pickle_object(Calls(eval, "open('hacked', 'w')")), f"{CALL} 'builtins.eval'"),
+    "exec in a dict in a list": (pickle_object([{"a": Calls(exec, "1")}]), f"{CALL} 'builtins.exec'"),
+    "a process": (pickle_object(Calls(subprocess.Popen, ["touch", "hacked"])), f"{CALL} 'subprocess.Popen'"),
+    "an attribute": (pickle_object(Calls(getattr, "a", "upper")), f"{CALL} 'builtins.getattr'"),
+    "another numpy function": (pickle_object(Calls(np.load, "a.npy")), f"{CALL} 'numpy.load'"),
+    "a partial call": (pickle_object(functools.partial(os.remove, "a")), f"{CALL} 'functools.partial'"),
     "a path through an admitted name": (b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.",
                                         f"{CALL} 'numpy.ndarray.__class__'"),
     "an admitted name that is no function": (b"\x80\x02cnumpy\nndarray\n)R.", f"{MEMBER} TypeError"),
-    "a class instance": (of_object(collections.Counter("a")), f"{CALL} 'collections.Counter'"),
+    "a class instance": (pickle_object(collections.Counter("a")), f"{CALL} 'collections.Counter'"),
     "an instance by NEWOBJ": (b"\x80\x02cnumpy\nndarray\n)\x81.", f"{MEMBER} TypeError"),
     "an old style instance": (b"(S'touch hacked'\nios\nsystem\n.", f"{CALL} 'os.system'"),
     "a registered extension": (b"\x80\x02\x82\x01.", f"{MEMBER} ValueError: unregistered extension"),
     "a reference out of the file": (b"\x80\x02X\x01\x00\x00\x00aQ.", f"{MEMBER} UnpicklingError: unsupported persist"),
-    "a set": (of_object({1, 2}), f"{VALUE} set"),
-    "loose bytes": (of_object(b"code"), f"{VALUE} bytes"),
+    "a set": (pickle_object({1, 2}), f"{VALUE} set"),
+    "loose bytes": (pickle_object(b"code"), f"{VALUE} bytes"),
     "state for a function": (state_for_a_function(), f"{MEMBER} UnpicklingError: a state for a value of type function"),
     "a structured array": (structured(), f"{MEMBER} UnpicklingError: an array of"),
     "a type of memory addresses": (type_of_memory_addresses(), f"{MEMBER} UnpicklingError: a structured array"),
@@ -181,12 +181,12 @@ HOSTILE = {
     "a value in itself": (contains_itself(), "expected a whole npz archive, found RecursionError"),
     "bytes that are not there": (b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"ab.", f"{MEMBER} EOFError"),
     "a bytearray of terabytes": (b"\x80\x05\x96" + struct.pack("<Q", 2**42) + b"ab.", "512 MiB of memory, found more"),
-    "a number of a thousand digits": (of_object(10**1000), "expected numbers of 64 bits"),
+    "a number of a thousand digits": (pickle_object(10**1000), "expected numbers of 64 bits"),
     "a list as a key": (b"\x80\x02}]K\x01s.", f"{MEMBER} TypeError"),
-    "a tuple as a key": (of_object({(1, 2): 3}), "expected names or numbers as keys"),
+    "a tuple as a key": (pickle_object({(1, 2): 3}), "expected names or numbers as keys"),
     "a deep tuple as a key": (deep_tuple_as_key(), "found one that ends its reader"),
     "an empty stack": (b"\x80\x02R.", f"{MEMBER} IndexError"),
-    "an array in many places": (of_object([np.zeros(1 << 20)] * 1000), "512 MiB of memory, found more"),
+    "an array in many places": (pickle_object([np.zeros(1 << 20)] * 1000), "512 MiB of memory, found more"),
     "lists each twice in the next": (shared(60), "1 s, found one that ends its reader"),
 }  # fmt: skip
 
@@ -245,7 +245,7 @@ def test_a_damaged_archive_is_named(damage: Any, found: str, tmp_path: Path) -> 
 
 
 def test_a_truncated_pickle_is_named(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz", positions_3d=npy_of_pickle(of_object(VALUES)[:-50]))
+    path = npz(tmp_path / "a.npz", positions_3d=npy_of_pickle(pickle_object(VALUES)[:-50]))
     with pytest.raises(UserError, match=f"{MEMBER} (EOFError|UnpicklingError)"):
         read_object_npz(path)
 
