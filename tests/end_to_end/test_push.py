@@ -45,8 +45,8 @@ def root(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made, tmp_path / "repository", symlinks=True)
 
 
-def restored(root: Path, clone: Path, *commands: str) -> list[str]:
-    """States of the checkpoints in a clone after these commands in it."""
+def restore(root: Path, clone: Path, *commands: str) -> list[str]:
+    """Returns the states of the checkpoints in a clone after these commands in it."""
     run(root, f"git clone --quiet {root} {clone}")
     run(clone, *commands)
     return [entry.state for entry in checkpoint_entries(clone)]
@@ -68,7 +68,7 @@ def test_a_pushed_folder_gives_a_fresh_clone_all_of_it_also_behind_http(root, tm
         thread.start()
         for name, address in (("folder", shared), ("web", f"http://127.0.0.1:{server.server_port}")):
             add, pull = f"dvc remote add --quiet --local {name} {address}", f"dvc pull --quiet --remote {name}"
-            assert restored(root, tmp_path / f"clone-{name}", add, pull) == [HERE, HERE]
+            assert restore(root, tmp_path / f"clone-{name}", add, pull) == [HERE, HERE]
             status = [sys.executable, "-m", "dvc", "status", "--json"]
             assert json.loads(subprocess.check_output(status, cwd=tmp_path / f"clone-{name}")) == {}
         server.shutdown()
@@ -86,7 +86,7 @@ def test_the_pushed_run_cache_gives_back_runs_that_no_commit_names(root, tmp_pat
     run(root, "dvc repro --quiet", "dvc push --quiet --run-cache --remote team")
     clone = tmp_path / "clone"
     remote = f"dvc remote add --quiet --local --default team {tmp_path / 'shared'}"
-    restored(root, clone, remote, "dvc pull --quiet --run-cache")
+    restore(root, clone, remote, "dvc pull --quiet --run-cache")
     (clone / "params.yaml").write_text(params.replace("2.0", "3.0"))
     (clone / "stages.py").chmod(0)  # as it must not be run, only hashed
     run(clone, "dvc repro --quiet --pull train")
@@ -111,6 +111,6 @@ def test_an_s3_server_gives_a_fresh_clone_all_of_it(root, tmp_path):
             "git commit --quiet --all -m remote",
             "dvc push --quiet --run-cache --remote cloud",
         )
-        assert restored(root, tmp_path / "clone", "dvc pull --quiet --remote cloud") == [HERE, HERE]
+        assert restore(root, tmp_path / "clone", "dvc pull --quiet --remote cloud") == [HERE, HERE]
     finally:
         bucket.stop()

@@ -32,8 +32,8 @@ RAW_CMU = Path(__file__).parents[2] / "data" / "raw" / "cmu_mocap"
 READ = "read"  # in its place: nothing is refused, as what is read is left out with a warning
 PLAIN = "expected arrays, dicts, lists, numbers and strings, found"
 WHOLE_BIN = "expected a whole file of torch.save, found"
-FULL = "expected to be read in 512 MiB of memory, found more"
-ENDED = "expected .* that takes 512 MiB of memory and 1 s, found one that ends its reader"
+# Which of the two limits is met first depends on the machine.
+WALL = "expected to be read in 512 MiB of memory, found more|512 MiB of memory and 1 s, found one that ends its reader"
 
 
 def hostile(name: str, reader: str, says: str, make: Callable[[], bytes]) -> None:
@@ -138,20 +138,20 @@ def overlapping_zip() -> bytes:
 NPZ: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a zip that lies about its size": (PLAIN, lying_zip),
     "a zip whose files overlap": (f"{PLAIN}|BadZipFile: Overlapped", overlapping_zip),
-    "a zip bomb": (FULL, zip_bomb),
+    "a zip bomb": (WALL, zip_bomb),
     "a zip that leads out": (PLAIN, lambda: zip_of({"../../a.sh": b"x"})),
     "a name with a line break": (PLAIN, lambda: zip_of({"a\n\x1b[31m.npy": b"x"})),
-    "deep minus signs": (f"{PLAIN}|{FULL}", lambda: npz_of_header("-" * 9000 + "1")),
+    "deep minus signs": (f"{PLAIN}|{WALL}", lambda: npz_of_header("-" * 9000 + "1")),
     "deep brackets": (PLAIN, lambda: npz_of_header("(" * 5000)),
     "an endless header": (PLAIN, lambda: npz_of_header("{'descr': '''")),
     "code as a header": (PLAIN, lambda: npz_of_header("__import__('os').system('x')")),
     "a long header": (PLAIN, lambda: npz_of_header("{" + " " * 100_000 + "}")),
     "a negative shape": (PLAIN, lambda: npz_of_shape("(-1, 4)")),
     "a shape of exabytes": (PLAIN, lambda: npz_of_shape(f"({2**62},)")),
-    "a shape of terabytes": (FULL, lambda: npz_of_shape(f"({2**40},)")),
+    "a shape of terabytes": (WALL, lambda: npz_of_shape(f"({2**40},)")),
     "a shape of fractions": (PLAIN, lambda: npz_of_shape("(1.5,)")),
     "arrays in an array": (PLAIN, lambda: npz_of_shape("(1,)", "('<f4', (1000000, 1000000))")),
-    "a text of 2 GB": (FULL, lambda: npz_of_shape("(1,)", f"'<U{2**29 - 1}'")),
+    "a text of 2 GB": (WALL, lambda: npz_of_shape("(1,)", f"'<U{2**29 - 1}'")),
     "a field that is an object": (PLAIN, lambda: npz_of_shape("(1,)", "[('x', '|O')]")),
 }
 for what, (says, make) in NPZ.items():
@@ -186,12 +186,12 @@ def one_text_often() -> bytes:
 
 
 PICKLES: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "lists each twice in the next": (ENDED, lambda: nested_twice(60)),
-    "one array in a thousand places": (FULL, one_array_often),
-    "one text for many arrays": (FULL, one_text_often),
-    "2 million lists": (f"{ENDED}|{PLAIN}", lambda: b"\x80\x02](" + b"]" * 2_000_001 + b"e."),
+    "lists each twice in the next": (WALL, lambda: nested_twice(60)),
+    "one array in a thousand places": (WALL, one_array_often),
+    "one text for many arrays": (WALL, one_text_often),
+    "2 million lists": (f"{WALL}|{PLAIN}", lambda: b"\x80\x02](" + b"]" * 2_000_001 + b"e."),
     "a list in itself": (PLAIN, lambda: b"\x80\x02]q\x00h\x00a."),
-    "a deep tuple as a key": (ENDED, lambda: b"\x80\x02}(K\x01K\x02)" + b"\x85" * 200_000 + b"K\x03u."),
+    "a deep tuple as a key": (WALL, lambda: b"\x80\x02}(K\x01K\x02)" + b"\x85" * 200_000 + b"K\x03u."),
 }
 for what, (says, make) in PICKLES.items():
     hostile(what, "pickle in npz", says, make)
@@ -333,7 +333,7 @@ def mat_of(**content: Any) -> bytes:
     return file.getvalue()
 
 
-hostile("mat: cells in cells", "mat", ENDED, lambda: deep_cells(20_000))
+hostile("mat: cells in cells", "mat", WALL, lambda: deep_cells(20_000))
 hostile("mat: a cell of terabytes", "mat", "", lambda: MAT_HEAD + matrix(1, (1, 1), matrix(1, (1 << 20, 1 << 20), b"")))
 hostile(
     "mat: numbers that are not there",
@@ -341,7 +341,7 @@ hostile(
     "",
     lambda: MAT_HEAD + matrix(6, (1 << 14, 1 << 14), struct.pack("<II", 9, 1 << 31)),
 )
-hostile("mat: a zip bomb", "mat", "expected to be read in", mat_bomb)
+hostile("mat: a zip bomb", "mat", WALL, mat_bomb)
 hostile("mat: a structure", "mat", "expected", lambda: mat_of(data={"a": 1}))
 hostile("mat: a text", "mat", "expected", lambda: mat_of(data="x" * 96))
 hostile("mat: dimensions below 0", "mat", "expected", lambda: MAT_HEAD + matrix(6, (-1, 96), tagged(9, bytes(8))))
@@ -369,7 +369,7 @@ LAYOUT[:] = h5py.VirtualSource("/etc/passwd", "x", shape=(96, 2))
 hostile(
     "h5: numbers that are not there",
     "hdf5",
-    FULL,
+    WALL,
     lambda: h5(lambda f: f.create_dataset(H5, (96, 1 << 40), "f8", chunks=(96, 1))),
 )
 hostile(
@@ -423,7 +423,7 @@ def cdf_bomb() -> bytes:
     return bytes.fromhex("cdf30001cccc0001") + record + struct.pack(">QIIIII", 28, 11, 5, 0, 1, 9)
 
 
-NO_CDF = f"expected a CDF file with 'Pose'|{FULL}"
+NO_CDF = f"expected a CDF file with 'Pose'|{WALL}"
 hostile("cdf: 2 billion variables", "cdf", NO_CDF, lambda: cdf((gdr(60), MOST), (vdr(84), b"Nose")))
 hostile("cdf: 2 billion dimensions", "cdf", NO_CDF, lambda: cdf((vdr(340), MOST)))
 hostile("cdf: a bomb", "cdf", NO_CDF, cdf_bomb)
