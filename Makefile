@@ -68,7 +68,7 @@ docs: .venv/docs-installed
 	@echo "docs/site/docs/index.html"
 
 stories: data
-	python -m pytest -n 2 -m stories tests/end_to_end tests/checkpoints/test_publish.py
+	python -m pytest -n 2 -m stories tests/end_to_end
 
 .venv/docs-installed: .venv/installed requirements/docs.lock
 	$(PIP) install $(HASHED) -r requirements/docs.lock

@@ -12,6 +12,6 @@ alone. Frames: world Z up; camera x right, y down, z forward. Poses are relative
 joint.
 """
 
-from pipeline.system.processor import limit_instructions
+from pipeline.system.device import limit_instructions
 
 limit_instructions()  # before numpy and torch are loaded

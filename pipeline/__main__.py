@@ -100,17 +100,9 @@ def import_checkpoint(
     out_skeleton: Annotated[str, typer.Option(help="Joint layout of the poses.")] = "h36m17",
 ) -> None:
     """Public PoseFormer weights -> a checkpoint folder, without executing what the file contains."""
-    from pipeline.checkpoints.import_poseformer import import_checkpoint
+    from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
 
-    import_checkpoint(
-        file,
-        out,
-        dataset=dataset,
-        keypoints=keypoints,
-        heads=heads,
-        in_skeleton=in_skeleton,
-        out_skeleton=out_skeleton,
-    )
+    import_checkpoint(file, out, Description(dataset, keypoints, heads, in_skeleton, out_skeleton))
 
 
 @app.command("evaluate")
@@ -141,10 +133,10 @@ def show(
     checkpoints: Annotated[Path, typer.Option(help="Where the rows' runs lie.")] = Path("data/checkpoints"),
 ) -> None:
     """A clip of a row: prediction beside truth, with the error over time, as a page to turn, a film or a picture."""
-    from pipeline.checkpoints.show import Wanted, show
+    from pipeline.checkpoints.show import Selection, show
 
-    wanted = Wanted(action=action, subject=subject, camera=camera, take=take)
-    print(show(row, wanted, split=split, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
+    selection = Selection(action=action, subject=subject, camera=camera, take=take, split=split)
+    print(show(row, selection, run=run, prepared=prepared, checkpoints=checkpoints, out=out))
 
 
 @app.command("board")
@@ -176,15 +168,6 @@ def checkpoints(as_json: Annotated[bool, typer.Option("--json", help="With whole
 
     entries = checkpoint_entries(Path())
     print(entries_as_json(entries) if as_json else "\n".join(checkpoint_lines(entries)))
-
-
-@app.command("publish")
-def publish(remote: Annotated[str | None, typer.Option(help="Of DVC; the default one if not said.")] = None) -> None:
-    """Push data, checkpoints and run cache to a remote, and check that a fresh clone gets all of it back."""
-    from pipeline.checkpoints.publish import publish
-
-    for line in publish(Path().resolve(), remote):
-        print(line, flush=True)
 
 
 @app.command("dashboard")

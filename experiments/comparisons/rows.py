@@ -9,8 +9,7 @@ from pydantic import model_validator
 
 from pipeline.config.params import Values, merged, validated
 from pipeline.config.rows import parse_row
-from pipeline.system.files import write_json
-from pipeline.system.text_files import read_yaml
+from pipeline.system.files import read_yaml, write_json
 
 
 class Group(Values):

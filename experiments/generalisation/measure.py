@@ -38,7 +38,6 @@ from pipeline.prepare_data.cmu_mocap import KEYPOINTS, read_takes
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json
-from pipeline.system.processor import limit_further
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,6 @@ def generalise(row_name: str, *, raw: Path, checkpoints: Path, params_path: Path
         raise UserError(f"row: expected cmu-gt or cmu-det, which can be filmed anew, found '{row_name}'")
     if recipe.rate_hz % SCORED_HZ:
         raise UserError(f"datasets.cmu.rate_hz: expected a multiple of {SCORED_HZ:g} Hz, found {recipe.rate_hz:g}")
-    limit_further(params.same_bits)
     torch.set_num_threads(params.threads)
     device = torch_device(params.device)
     runs = [_load_run(checkpoints / row_name / f"run{seed}", row_name, seed, device) for seed in params.seeds]

@@ -1,4 +1,4 @@
-"""Tool evaluate: scores one checkpoint, trained here or imported, on the prepared data of a row.
+"""Tool evaluate: scores a checkpoint, trained here or imported, on the prepared data of a row.
 
 Reads a checkpoint folder and data/prepared/<row>/ through the stage evaluate_5runs, whose functions do the work. Writes
 one JSON file of the same shape as the stage's, with the checkpoint's card in it.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from pipeline.config.rows import parse_row
 from pipeline.evaluate_5runs.scores import AVERAGED_GROUPS
@@ -29,7 +31,7 @@ COLUMNS = {
 
 
 def evaluate(checkpoint: Path, row_or_folder: str, *, prepared: Path, reports: Path, out: Path | None) -> str:
-    """The table of a checkpoint's errors and the protocol behind it, as text; the same is written as JSON.
+    """Returns a checkpoint's errors and the protocol behind them as text, and writes the same as JSON.
 
     `row_or_folder` is the folder of prepared data, or the row whose folder lies in `prepared`. The JSON file is `out`,
     or one under `reports` named after row and checkpoint. Raises UserError if the data are not there, or the checkpoint
@@ -42,41 +44,36 @@ def evaluate(checkpoint: Path, row_or_folder: str, *, prepared: Path, reports: P
         raise UserError(f"{folder}: expected prepared data, found none: poselift prepare_data {row_or_folder} {folder}")
     scores = score_checkpoints(folder, [checkpoint], seeds=None)
     config, (card,) = scores.config, scores.cards
-    result = scores.metrics.model_dump(mode="json", exclude_unset=True)
+    metrics = scores.metrics.model_dump(mode="json", exclude_unset=True)
     description = {"folder": str(checkpoint), "weights_sha256": sha256_of(checkpoint / WEIGHTS), **card.model_dump()}
-    protocol = result["protocol"] | {"selection": _selection(card, config.row, result["protocol"]["selection"])}
-    protocol["seeds"] = [] if card.seed is None else [card.seed]
-    result = {"row": config.row, "checkpoint": description, **result, "protocol": protocol}
+    protocol = metrics["protocol"] | {
+        "selection": _selection(card, config.row, metrics["protocol"]["selection"]),
+        "seeds": [] if card.seed is None else [card.seed],
+    }
+    result = {"row": config.row, "checkpoint": description, **metrics, "protocol": protocol}
     name = checkpoint.resolve().name if card.imported_from else f"{card.row}-run{card.seed}"
     out = out or reports / "evaluations" / config.row / f"{name}.json"
     write_json(out, result)
     return f"{_text(result, config.evaluation.averaging)}\n\nwritten to {out}"
 
 
-def _selection(card: Card, row: str, of_row: str) -> str:
-    """Which epoch's weights these are, as far as is known."""
+def _selection(card: Card, row: str, selection: str) -> str:
+    """Says which epoch's weights these are, as far as is known; `selection` says it of the runs of `row`."""
     if card.imported_from is not None:
         return f"not known: weights imported from {card.imported_from.file}"
-    return of_row if card.row == row else f"as for row {card.row}"
+    return selection if card.row == row else f"as for row {card.row}"
 
 
 def _text(result: Mapping[str, Any], averaging: str) -> str:
     metrics = [metric for metric in COLUMNS if metric in METRIC_TITLES or metric in result]
-    groups = result[AVERAGED_GROUPS.get(averaging, "per_action")]
-    lines = [["", *(COLUMNS[metric] for metric in metrics)]]
-    lines += [[name, *_cells(means, metrics)] for name, means in groups.items()]
-    lines += [[f"all ({averaging.replace('_', ' ')})", *_cells(result, metrics)]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    table = ["  ".join(_padded(line, widths)).rstrip() for line in lines]
-    trained_on = result["checkpoint"]["row"]
-    head = f"{result['row']}, weights for {trained_on}"
-    return "\n".join([head, "", *table, "", *(f"{key}: {value}" for key, value in result["protocol"].items())])
+    groups = {**result[AVERAGED_GROUPS.get(averaging, "per_action")], f"all ({averaging.replace('_', ' ')})": result}
+    lines = [[name, *_cells(means, metrics)] for name, means in groups.items()]
+    table = tabulate(lines, ["", *(COLUMNS[metric] for metric in metrics)], tablefmt="plain", disable_numparse=True,
+                     colalign=("left", *("right" for _ in metrics)))  # fmt: skip
+    head = f"{result['row']}, weights for {result['checkpoint']['row']}"
+    return "\n".join([head, "", table, "", *(f"{key}: {value}" for key, value in result["protocol"].items())])
 
 
 def _cells(means: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     values = [means[metric]["mean"] for metric in metrics]
     return ["–" if value is None else f"{value:.2f}" for value in values]
-
-
-def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]

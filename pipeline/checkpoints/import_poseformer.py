@@ -8,99 +8,90 @@ from __future__ import annotations
 
 import logging
 import re
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models import build, check_hyperparameters
-from pipeline.checkpoints.torch_file import StoredTensor, read_torch_file
 from pipeline.config.params import Recipes
 from pipeline.config.rows import parse_row
 from pipeline.poses.checkpoint import Card, ImportedFrom, write_checkpoint
 from pipeline.poses.skeleton import SKELETONS
-from pipeline.system.errors import UserError
+from pipeline.system.archives import check_torch_archive, read_confined
+from pipeline.system.errors import UserError, reason
 from pipeline.system.files import new_folder, sha256_of
 
 log = logging.getLogger(__name__)
 
-MAX_TENSORS = 2000  # PoseFormer has 110
 MAX_LISTED = 6  # differences of a kind that a message names
-FLOAT32 = "<f4"
+# Frames per second and focal length in half image widths of the data that public weights were trained on.
+PUBLISHED_DATA = {"h36m": (50.0, 2.29), "humaneva": (60.0, None)}
+EXPECTED = "a whole file of torch.save"
+# The functions that numpy 1 and numpy 2 pickle their numbers and the state of their random numbers with.
+OF_NUMPY = (
+    *("numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
+    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
+    *("numpy.random._mt19937.MT19937", "numpy.random._pickle.__bit_generator_ctor"),
+    *("numpy.random._pickle.__randomstate_ctor", "numpy.random.__RandomState_ctor"),
+)
 # A tensor that gives each of these models away, for a more helpful refusal.
 OTHER_MODELS = {
     "expand_conv.weight": "VideoPose3D",
     "Freq_embedding.weight": "PoseFormerV2",
     "STEblocks.0.norm1.weight": "MixSTE",
 }
-# Frames per second and focal length in half image widths of the data that public weights were trained on.
-PUBLISHED_DATA = {"h36m": (50.0, 2.29), "humaneva": (60.0, None)}
 Shapes = dict[str, tuple[int, ...]]
 
 
-def import_checkpoint(
-    path: Path,
-    out: Path,
-    *,
-    dataset: str,
-    keypoints: str,
-    heads: int = 8,
-    in_skeleton: str = "h36m17",
-    out_skeleton: str = "h36m17",
-) -> Card:
-    """Write the weights in `path` as the new checkpoint folder `out`; gives its card.
+@dataclass(frozen=True)
+class Description:
+    """What a public file does not say: what its weights were trained on, the joint layouts, the attention heads."""
 
-    Frames, joints, widths and depth are read off the tensors. What the file does not say has to be stated: the dataset
-    and the keypoints that the weights were trained on, the joint layouts, and the number of attention heads.
+    dataset: str
+    keypoints: str
+    heads: int = 8
+    in_skeleton: str = "h36m17"
+    out_skeleton: str = "h36m17"
 
-    Raises UserError if `out` exists, something stated is unknown or does not go with the tensors, the file cannot be
-    read without executing it, or its tensors are not exactly those of a PoseFormer.
+
+class IgnoredNumpy:
+    """Stands for each function of OF_NUMPY, whose results nobody needs."""
+
+    def __init__(self, *arguments: object) -> None:
+        """Does nothing with the arguments."""
+
+    def __setstate__(self, state: object) -> None:
+        """Does nothing with the state."""
+
+
+def import_checkpoint(path: Path, out: Path, description: Description) -> Card:
+    """Writes the weights in `path` as the new checkpoint folder `out`, and returns its card.
+
+    Frames, joints, widths and depth are read off the tensors. Raises UserError if `out` exists, something described is
+    unknown or does not go with the tensors, the file cannot be read without executing it, or its tensors are not
+    exactly those of a PoseFormer.
     """
     if out.exists():
         raise UserError(f"{out}: expected a new folder, found one that exists")
-    known = {"dataset": list(Recipes.model_fields), "in-skeleton": list(SKELETONS), "out-skeleton": list(SKELETONS)}
-    for name, value in {"dataset": dataset, "in-skeleton": in_skeleton, "out-skeleton": out_skeleton}.items():
-        if value not in known[name]:
-            raise UserError(f"{name}: expected one of {', '.join(known[name])}, found '{value}'")
-    joints = {"in": in_skeleton, "out": out_skeleton}
-
-    sizes: dict[str, Any] = {}
-
-    def choose(content: Any) -> dict[str, StoredTensor]:
-        tensors = _weights(content, path)
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        sizes.update(_sizes(shapes, path))
-        for side, skeleton in joints.items():
-            expected, found = len(SKELETONS[skeleton].joints), sizes[f"{side}_joints"]
-            if expected != found:
-                raise UserError(f"{path}: {side} joints: expected {expected} as in layout {skeleton}, found {found}")
-        _check_tensors(shapes, sizes | {"heads": heads}, path)
-        return tensors
-
-    content, weights = read_torch_file(path, choose)
+    _check_names(description)
+    content = read_confined(_read_weights, path, expected=EXPECTED)
+    weights = {name: torch.from_numpy(array) for name, array in _without_prefix(content["weights"]).items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    sizes = _sizes(shapes, path)
+    for side, skeleton in (("in", description.in_skeleton), ("out", description.out_skeleton)):
+        expected, found = len(SKELETONS[skeleton].joints), sizes[f"{side}_joints"]
+        if expected != found:
+            raise UserError(f"{path}: {side} joints: expected {expected} as in layout {skeleton}, found {found}")
+    _check_tensors(shapes, sizes | {"heads": description.heads}, path)
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{path}: tensor {name}: expected finite numbers, found NaN or infinity")
-    epoch = content.get("epoch")
-    rate_hz, focal = PUBLISHED_DATA.get(dataset, (None, None))
-    card = Card(
-        row=str(parse_row(f"{dataset}-{keypoints}-f{sizes['frames']}-poseformer")),
-        seed=None,
-        model="poseformer",
-        hyperparameters=check_hyperparameters("poseformer", _hyperparameters(sizes) | {"heads": heads}),
-        frames=sizes["frames"],
-        in_skeleton=in_skeleton,
-        out_skeleton=out_skeleton,
-        in_channels=sizes["in_channels"],
-        rate_hz=rate_hz,
-        focal=focal,
-        epoch=epoch if type(epoch) is int else None,
-        validation_mpjpe_mm=None,
-        run_key=None,
-        torch=None,
-        imported_from=ImportedFrom(file=path.name, sha256=sha256_of(path)),
-    )
+    card = _card(description, sizes, epoch=content["epoch"], path=path)
     with new_folder(out) as partial:
         write_checkpoint(partial, weights, card)
     numbers = sum(tensor.numel() for tensor in weights.values())
@@ -108,25 +99,76 @@ def import_checkpoint(
     return card
 
 
-def _weights(content: Any, path: Path) -> dict[str, StoredTensor]:
-    """The tensors of the model, under the names without the "module." of a model that was trained in parallel."""
+def _check_names(description: Description) -> None:
+    known = {"dataset": list(Recipes.model_fields), "in_skeleton": list(SKELETONS), "out_skeleton": list(SKELETONS)}
+    for key, names in known.items():
+        if (name := getattr(description, key)) not in names:
+            raise UserError(f"{key.replace('_', '-')}: expected one of {', '.join(names)}, found '{name}'")
+
+
+def _card(description: Description, sizes: Mapping[str, Any], *, epoch: int | None, path: Path) -> Card:
+    rate_hz, focal = PUBLISHED_DATA.get(description.dataset, (None, None))
+    return Card(
+        row=str(parse_row(f"{description.dataset}-{description.keypoints}-f{sizes['frames']}-poseformer")),
+        seed=None,
+        model="poseformer",
+        hyperparameters=check_hyperparameters("poseformer", _hyperparameters(sizes) | {"heads": description.heads}),
+        frames=sizes["frames"],
+        in_skeleton=description.in_skeleton,
+        out_skeleton=description.out_skeleton,
+        in_channels=sizes["in_channels"],
+        rate_hz=rate_hz,
+        focal=focal,
+        epoch=epoch,
+        validation_mpjpe_mm=None,
+        run_key=None,
+        torch=None,
+        imported_from=ImportedFrom(file=path.name, sha256=sha256_of(path)),
+    )
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    """Returns the arrays under "model_pos" as "weights", and the "epoch" if the file has one."""
+    content = _load(path)
     tensors = content.get("model_pos") if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not tensors:
-        raise UserError(f"{path}: expected a dict with the weights as 'model_pos', found none")
-    if len(tensors) > MAX_TENSORS:
-        raise UserError(f"{path}: model_pos: expected at most {MAX_TENSORS} tensors, found {len(tensors)}")
+        raise UserError("expected a dict with the weights as 'model_pos', found none")
     for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
-            raise UserError(f"{path}: model_pos: expected tensors by name, found {type(tensor).__name__}")
-        if tensor.storage.dtype.str != FLOAT32:
-            raise UserError(f"{path}: tensor {_ascii(name)}: expected float32, found {tensor.storage.dtype}")
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return dict(tensors)
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise UserError(f"model_pos: expected tensors by name, found {type(tensor).__name__}")
+        if tensor.dtype != torch.float32:
+            raise UserError(f"tensor {name}: expected float32, found {tensor.dtype}")
+    epoch = content.get("epoch")
+    weights = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+    return {"epoch": epoch if type(epoch) is int else None, "weights": weights}
+
+
+def _load(path: Path) -> Any:
+    """Returns what torch's restricted unpickler makes of a file. Raises UserError that names what it refused."""
+    try:
+        if zipfile.is_zipfile(path):  # else it is of torch before 1.6, which knows no checksums
+            check_torch_archive(path)
+        with torch.serialization.safe_globals([(IgnoredNumpy, name) for name in OF_NUMPY]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch raises whatever comes of the bytes
+        # What torch refused stands within a long text about how to load the file nevertheless.
+        called = re.search(r"GLOBAL (\S+)", str(error))
+        refused = re.search(r"WeightsUnpickler error:\s*(.*)", str(error))
+        found = f"a call of '{called[1]}'" if called else refused[1] if refused else reason(error)
+        raise UserError(f"expected {EXPECTED}, found {found}") from error
+
+
+def _without_prefix(weights: dict[str, Any]) -> dict[str, Any]:
+    """Returns the weights by their names without the "module." of a model that was trained in parallel."""
+    if all(name.startswith("module.") for name in weights):
+        return {name.removeprefix("module."): array for name, array in weights.items()}
+    return weights
 
 
 def _sizes(shapes: Shapes, path: Path) -> dict[str, Any]:
-    """What the model is built with, read off its tensors. Raises UserError if the tensors that say it are not there."""
+    """Returns what the model is built with, read off its tensors. Raises UserError if those are not there."""
     patterns = {
         "Spatial_patch_to_embedding.weight": ("embed_dim_ratio", "in_channels"),
         "Spatial_pos_embed": (None, "in_joints", None),
@@ -143,13 +185,13 @@ def _sizes(shapes: Shapes, path: Path) -> dict[str, Any]:
         sizes |= {part: length for part, length in zip(parts, shape, strict=True) if part}
     sizes["mlp_ratio"] = sizes.pop("hidden") / sizes["embed_dim_ratio"]
     sizes["out_joints"] = sizes.pop("outputs") // 3
-    # As many as there are different numbers, whatever they are: a number in a file is no reason to build so many.
+    # Blocks are counted: the number in the name of one is no reason to build so many.
     sizes["depth"] = len({match[1] for name in shapes if (match := re.match(r"blocks\.(\d+)\.", name))}) or 1
     return sizes
 
 
 def _hint(shapes: Shapes) -> str:
-    """What other model it might be, else the first few of its tensors."""
+    """Says which other model it might be, else names the first few of its tensors."""
     for name, model in OTHER_MODELS.items():
         if name in shapes:
             return f" (but {name}: this is a {model})"
@@ -167,7 +209,7 @@ def _check_tensors(found: Shapes, sizes: Mapping[str, Any], path: Path) -> None:
         with torch.device("meta"):
             model = build("poseformer", **built, **_hyperparameters(sizes))
     except (ValueError, RuntimeError, OverflowError) as error:  # the latter two for sizes that no tensor can have
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: {error}") from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     differences = {
         "missing": [name for name in expected if name not in found],
@@ -184,10 +226,5 @@ def _check_tensors(found: Shapes, sizes: Mapping[str, Any], path: Path) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(_ascii(name) for name in names[:MAX_LISTED])
-    return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
-
-
-def _ascii(name: str) -> str:
-    """A name out of the file, harmless to a terminal."""
-    return name.encode("unicode_escape").decode()[:80]
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(name[:80] for name in names[:MAX_LISTED]) + more

@@ -1,18 +1,20 @@
-"""Which trained runs are there: what DVC recorded, what lies in data/checkpoints, and how they scored."""
+"""Tool checkpoints: lists the trained runs that DVC recorded or that lie in data/checkpoints, and their scores."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tabulate import tabulate
+
 from pipeline.poses.checkpoint import WEIGHTS
-from pipeline.poses.row_metrics import Protocol, RowMetrics, describe_value, read_row_metrics, shared_protocol
-from pipeline.system.errors import UserError
-from pipeline.system.files import md5_as_dvc, sha256_of
-from pipeline.system.text_files import BAD_VALUE, read_yaml
+from pipeline.poses.row_metrics import Protocol, describe_value, read_row_metrics, shared_protocol
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.files import md5_as_dvc, read_yaml, sha256_of
 
 FOLDER = "data/checkpoints"
 HERE, CHANGED, MISSING, UNKNOWN = "here", "changed since", "dvc pull", "not of DVC"
@@ -33,41 +35,51 @@ class Entry:
     size_bytes: int
     md5: str
     sha256: str | None
-    mpjpe_mm: float | None
-    protocol: Protocol | None
+    mpjpe_mm: float | None = None
+    protocol: Protocol | None = None
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What dvc.lock records: every output by its path, and by row the folder of checkpoints that was scored."""
+
+    outputs: dict[str, Any]
+    scored_folders: dict[str, Any]
 
 
 def checkpoint_entries(root: Path) -> list[Entry]:
-    """All runs that dvc.lock or data/checkpoints knows of, by row and seed. Raises UserError if a file is damaged."""
-    lock = root / "dvc.lock"
-    outs, scored = _recorded(read_yaml(lock), where=lock) if lock.is_file() else ({}, {})
+    """Returns all runs that dvc.lock or data/checkpoints knows of, by row and seed.
+
+    Raises UserError if a file is damaged.
+    """
+    lock = _read_lock(root / "dvc.lock")
     here = {path.relative_to(root).as_posix() for path in (root / FOLDER).glob("*/run*") if path.is_dir()}
-    paths = {path for path in outs if path.startswith(f"{FOLDER}/")} | here
-    runs = [_run(root, path, outs.get(path)) for path in paths]
-    scores = {row: _scores(root, row, runs, outs, scored.get(row)) for row in {run.row for run in runs}}
-    return sorted(
-        (replace(run, mpjpe_mm=scores[run.row].get(run.seed), protocol=_protocol(root, run, scores)) for run in runs),
-        key=lambda run: (run.row, run.seed),
-    )
+    recorded = {path for path in lock.outputs if path.startswith(f"{FOLDER}/")}
+    runs = sorted((_read_run(root, path, lock) for path in recorded | here), key=lambda run: (run.row, run.seed))
+    entries = []
+    for row, runs_of_row in groupby(runs, key=lambda run: run.row):
+        entries += _add_scores(root, row, list(runs_of_row), lock)
+    return entries
 
 
 def checkpoint_lines(entries: Sequence[Entry]) -> Iterator[str]:
-    """The entries as a table in text, then every protocol once."""
+    """Yields the entries as a table in text, then every protocol once."""
     protocols = list(dict.fromkeys(_protocol_in_words(entry) for entry in entries if entry.protocol))
     header = ("row", "seed", "MPJPE, mm", "size, MB", "sha256", "DVC's md5", "state", "protocol")
-    table = [header, *(_cells(entry, protocols) for entry in entries)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
-    for line in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    cells = [_cells(entry, protocols) for entry in entries]
+    table = tabulate(cells, header, tablefmt="plain", disable_numparse=True)
+    yield from (line.rstrip() for line in table.splitlines())
     for number, protocol in enumerate(protocols, 1):
         yield f"\nProtocol {number}:"
         yield from protocol
 
 
 def entries_as_json(entries: Sequence[Entry]) -> str:
-    """The entries with whole hashes, as indented JSON."""
-    content = [asdict(entry) for entry in entries]
-    return json.dumps(content, indent=2, allow_nan=False, default=lambda value: value.model_dump(exclude_unset=True))
+    """Returns the entries with whole hashes, as indented JSON."""
+    plain = [asdict(replace(entry, protocol=None)) for entry in entries]
+    for values, entry in zip(plain, entries, strict=True):
+        values["protocol"] = entry.protocol and entry.protocol.model_dump(exclude_unset=True)
+    return json.dumps(plain, indent=2, allow_nan=False)
 
 
 def _cells(entry: Entry, protocols: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -84,63 +96,59 @@ def _cells(entry: Entry, protocols: Sequence[tuple[str, ...]]) -> tuple[str, ...
 
 
 def _protocol_in_words(entry: Entry) -> tuple[str, ...]:
-    """What a row's name does not say of how it was scored."""
+    """Returns what a row's name does not say about how it was scored, a line each."""
     shared = {} if entry.protocol is None else shared_protocol(entry.protocol)
     return tuple(f"  {key.replace('_', ' ')}: {describe_value(value)}" for key, value in shared.items())
 
 
-def _recorded(content: Any, *, where: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every output that DVC recorded, by its path; and by row the checkpoints that were scored."""
-    outs: dict[str, Any] = {}
-    scored: dict[str, Any] = {}
+def _read_lock(path: Path) -> Lock:
+    lock = Lock({}, {})
+    if not path.is_file():
+        return lock
     try:
-        for stage in content["stages"].values():
-            outs |= {out["path"]: out for out in stage.get("outs", ())}
+        for stage in read_yaml(path)["stages"].values():
+            lock.outputs.update({out["path"]: out for out in stage.get("outs", ())})
             deps = {PurePosixPath(dep["path"]): dep for dep in stage.get("deps", ())}
-            scored |= {path.name: dep for path, dep in deps.items() if str(path.parent) == FOLDER}
+            lock.scored_folders.update({dep.name: deps[dep] for dep in deps if str(dep.parent) == FOLDER})
     except BAD_VALUE as error:
-        raise UserError(f"{where}: expected the stages as DVC records them, found {error!r}") from error
-    return outs, scored
+        raise UserError(f"{path}: expected the stages as DVC records them, found {reason(error)}") from error
+    return lock
 
 
-def _run(root: Path, path: str, recorded: dict[str, Any] | None) -> Entry:
-    """A run without its score."""
-    folder, known = root / path, PurePosixPath(path)
-    seed = known.name.removeprefix("run")
+def _read_run(root: Path, path: str, lock: Lock) -> Entry:
+    """Returns a run without its score."""
+    folder, row, recorded = root / path, PurePosixPath(path).parent.name, lock.outputs.get(path)
+    seed = folder.name.removeprefix("run")
     if not seed.isdigit():
         raise UserError(f"{folder}: expected a folder called run<seed>")
     md5 = "" if recorded is None else recorded["md5"].removesuffix(".dir")
     if not folder.is_dir():
-        size_bytes = 0 if recorded is None else int(recorded["size"])
-        return Entry(known.parent.name, int(seed), MISSING, size_bytes, md5, None, None, None)
+        return Entry(row, int(seed), MISSING, 0 if recorded is None else int(recorded["size"]), md5, None)
     found, size_bytes = md5_as_dvc(folder), sum(file.stat().st_size for file in folder.rglob("*"))
     state = UNKNOWN if recorded is None else HERE if found == md5 else CHANGED
     weights = folder / WEIGHTS
-    sha256 = sha256_of(weights) if weights.is_file() else None
-    return Entry(known.parent.name, int(seed), state, size_bytes, found, sha256, None, None)
+    return Entry(row, int(seed), state, size_bytes, found, sha256_of(weights) if weights.is_file() else None)
 
 
-def _scores(
-    root: Path, row: str, runs: Sequence[Entry], outs: dict[str, Any], scored: dict[str, Any] | None
-) -> dict[int, float | None]:
-    """The test MPJPE by seed where DVC recorded the row's metrics as they are, and of the checkpoints as they are."""
+def _add_scores(root: Path, row: str, runs: list[Entry], lock: Lock) -> list[Entry]:
+    """Returns the runs with test score and protocol where dvc.lock ties the row's metrics to these checkpoints."""
     name = f"reports/metrics/{row}.json"
-    own = [run for run in runs if run.row == row]
-    if scored is None or name not in outs or not (root / name).is_file():
-        return {}
-    if md5_as_dvc(root / name) != outs[name]["md5"]:
-        return {}
-    if any(run.state == MISSING for run in own):  # their sizes are all that can be compared
-        same = sum(run.size_bytes for run in own) == scored["size"] and all(run.state in (HERE, MISSING) for run in own)
-    else:
-        same = md5_as_dvc(root / FOLDER / row) == scored["md5"].removesuffix(".dir")
-    result = _metrics(root, row)
-    return dict(zip(result.protocol.seeds, result.mpjpe_mm.runs, strict=True)) if same else {}
+    path = root / name
+    if name not in lock.outputs or not path.is_file() or md5_as_dvc(path) != lock.outputs[name]["md5"]:
+        return runs
+    if row not in lock.scored_folders or not _are_as_scored(root / FOLDER / row, runs, lock.scored_folders[row]):
+        return runs
+    result = read_row_metrics(path)
+    scores_mm = dict(zip(result.protocol.seeds, result.mpjpe_mm.runs, strict=True))
+    return [
+        replace(run, mpjpe_mm=scores_mm[run.seed], protocol=result.protocol) if run.seed in scores_mm else run
+        for run in runs
+    ]
 
 
-def _protocol(root: Path, run: Entry, scores: dict[str, dict[int, float | None]]) -> Protocol | None:
-    return _metrics(root, run.row).protocol if run.seed in scores[run.row] else None
-
-
-def _metrics(root: Path, row: str) -> RowMetrics:
-    return read_row_metrics(root / "reports" / "metrics" / f"{row}.json")
+def _are_as_scored(folder: Path, runs: Sequence[Entry], scored: dict[str, Any]) -> bool:
+    """Returns whether a row's checkpoints are those that were scored. Of missing ones only the sizes are known."""
+    if any(run.state == MISSING for run in runs):
+        all_recorded = all(run.state in (HERE, MISSING) for run in runs)
+        return bool(all_recorded and sum(run.size_bytes for run in runs) == scored["size"])
+    return bool(md5_as_dvc(folder) == scored["md5"].removesuffix(".dir"))

@@ -12,22 +12,23 @@ from torch import nn
 from torch.export import Dim
 
 from pipeline.lift.lifter import Lifter
-from pipeline.poses.checkpoint import Card
+from pipeline.poses.checkpoint import Card, load_checkpoint
 from pipeline.system.errors import UserError
+from pipeline.system.files import new_file
 
 OPSET = 18
 
 
 def export_onnx(checkpoint: Path, out: Path) -> str:
-    """Writes the model of the folder `checkpoint` to the file `out` and says in a line what went in and comes out.
+    """Writes the model of the folder `checkpoint` to the file `out`; returns a line about what goes in and comes out.
 
     The file's metadata hold what a caller needs: names of the joints, the rate and lens of the training data. Raises
     UserError if there is no such checkpoint, the optional packages are missing, or the file cannot be written.
     """
     lifter = Lifter.load(checkpoint)
-    card = lifter.card
+    _, card = load_checkpoint(checkpoint, device=torch.device("cpu"))
     in_skeleton, out_skeleton = card.skeletons
-    about = {
+    metadata = {
         "rate_hz": lifter.rate_hz,
         "focal": lifter.settings.focal,
         "frames": card.frames,
@@ -35,22 +36,22 @@ def export_onnx(checkpoint: Path, out: Path) -> str:
         "joints": out_skeleton.joints,
         "card": card.model_dump(),
     }
-    write_onnx(out, lifter.model.network, card, about={key: json.dumps(value) for key, value in about.items()})
+    write_onnx(out, lifter.model.network, card, metadata={key: json.dumps(value) for key, value in metadata.items()})
     batch = "(batch, frames" if lifter.model.predicts_every_frame else f"(batch, {card.frames}"
     keypoints, joints = len(in_skeleton.joints), len(out_skeleton.joints)
     axes = f"screen {batch}, {keypoints}, {card.in_channels}) to pose_m (batch, frames, {joints}, 3)"
     return f"{out}: {card.model}, opset {OPSET}, {axes}"
 
 
-def write_onnx(path: Path, model: nn.Module, card: Card, *, about: dict[str, str]) -> None:
-    """Write `model`, with any number of windows and, where it can, of frames; whole or not at all."""
+def write_onnx(path: Path, model: nn.Module, card: Card, *, metadata: dict[str, str]) -> None:
+    """Writes `model`, which takes any number of windows and, where it can, of frames; whole or not at all."""
     try:
         import onnxscript  # noqa: F401  # which torch's exporter needs
     except ImportError as error:
         raise UserError("export-onnx: expected the optional packages, found none: pip install .[onnx]") from error
     any_frames = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} if model.predicts == "every_frame" else {0: Dim.DYNAMIC}
     screen = torch.zeros(2, max(card.frames, 2), len(card.skeletons[0].joints), card.in_channels)
-    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # which tell every step, and what is not installed
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they log every step, and what is not installed
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch 2.13 about its own code
@@ -66,11 +67,9 @@ def write_onnx(path: Path, model: nn.Module, card: Card, *, about: dict[str, str
             verbose=False,
         )
     assert program is not None
-    program.model.metadata_props.update(about)
-    partial = path.with_name(f".{path.name}.partial")
+    program.model.metadata_props.update(metadata)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        program.save(partial)
-        partial.replace(path)
+        with new_file(path) as partial:
+            program.save(partial)
     except OSError as error:
         raise UserError(f"{path}: expected a file that can be written, found {error.strerror}") from error

@@ -19,8 +19,7 @@ from pydantic import (
 from models import check_hyperparameters
 from pipeline.config.rows import Row
 from pipeline.system.errors import UserError
-from pipeline.system.processor import SameBits
-from pipeline.system.text_files import read_yaml
+from pipeline.system.files import read_yaml
 
 Count = Annotated[StrictInt, Field(ge=1)]
 
@@ -155,7 +154,6 @@ class Params(Values):
     model: str
     seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
     threads: Count
-    same_bits: SameBits  # of which processors
     device: Device
     precision: Precision
     compile: Compile
@@ -178,7 +176,6 @@ class TrainingConfig(Values):
     rate_hz: Positive | None  # of the frames to train on; None where they differ or nobody published it
     focal: Positive | None  # of the lenses in half image widths; None where they differ
     threads: Count
-    same_bits: SameBits
     device: Device
     precision: Precision  # of the products of matrices in training; weights and sums are float32
     compile: Compile  # by torch.compile, and in which mode
@@ -200,7 +197,6 @@ class EvaluationConfig(Values):
     out_skeleton: str
     frames: Count
     threads: Count
-    same_bits: SameBits
     device: Device
     selection: str
     detector_level: NotNegative | None = None  # of motion capture's test clips; None: exact keypoints

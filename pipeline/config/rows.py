@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, read_yaml, reason
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.files import read_yaml
 
 PATTERN = re.compile(
     r"(?P<dataset>[a-z0-9_]+)-(?P<keypoints>[a-z0-9_]+)-f(?P<frames>0|-?[1-9][0-9]*)-(?P<model>[a-z0-9_]+)"

@@ -30,7 +30,6 @@ from pipeline.poses.row_metrics import ExampleClips, RowDistributions, RowMetric
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
-from pipeline.system.processor import limit_further
 from pipeline.tracking import run as tracking
 
 
@@ -57,7 +56,6 @@ def score_checkpoints(prepared: Path, checkpoints: Sequence[Path], *, seeds: Seq
     """
     path = prepared / "evaluation.json"
     config = validated(EvaluationConfig, read_yaml(path), where=str(path))
-    limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     device = torch_device(config.device)
     models = {folder.name: load_trained_model(folder, device=device) for folder in checkpoints}

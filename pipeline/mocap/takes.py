@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.poses.clips import read_frames
-from pipeline.system.errors import UserError
-from pipeline.system.files import new_folder
-from pipeline.system.text_files import BAD_VALUE, read_json, reason
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.files import new_folder, read_json
 
 TAKES, JOINTS = "takes.json", "joints_world_m.npy"
 DESCRIPTION = ("name", "subset", "action", "split", "subject", "rate_hz")  # what takes.json says of a take

@@ -19,7 +19,7 @@ from torch import nn
 from models import MODELS, build
 from pipeline.config.params import Values, read_yaml, validated
 from pipeline.poses.skeleton import SKELETONS, Skeleton
-from pipeline.system.errors import UserError
+from pipeline.system.errors import UserError, reason
 from pipeline.system.files import write_json
 
 WEIGHTS, CARD, HISTORY = "weights.safetensors", "card.json", "history.csv"
@@ -117,7 +117,7 @@ def load_checkpoint(folder: Path, *, device: torch.device) -> tuple[nn.Module, C
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: expected a safetensors file, found {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}: expected a safetensors file, found {reason(error)}") from error
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(wanted.keys() | found.keys()):
@@ -144,7 +144,7 @@ def read_history(folder: Path) -> list[list[str]]:
         with path.open(newline="", encoding="utf-8") as file:
             header, *records = csv.reader(file)
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: expected the run's learning curve, found {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}: expected the run's learning curve, found {reason(error)}") from error
     if tuple(header) != EPOCH_COLUMNS:
         raise UserError(f"{path}: expected the columns {', '.join(EPOCH_COLUMNS)}, found {', '.join(header)}")
     return records

@@ -17,10 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from pipeline.poses.geometry import Camera, RigidTransform
-from pipeline.system.errors import UserError
-from pipeline.system.files import new_folder
-from pipeline.system.text_files import BAD_VALUE, read_json, reason
-from pipeline.system.untrusted import HEADER_ERRORS, reason_of_header
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.files import map_array, new_folder, read_json
 
 SPLITS = ("train", "validation", "test")
 ARRAYS = ("pixels", "joints_camera_m", "confidence", "scored")  # of a clip, each in a file of the split
@@ -165,11 +163,7 @@ def read_split(folder: Path) -> list[Clip]:
 
 def read_frames(path: Path, frames: int, *, ndim: int, dtype: str = "float32") -> np.ndarray:
     """Maps an array of so many frames from a file. Raises UserError if it is missing, damaged or of another shape."""
-    try:
-        with np.errstate(over="ignore"):  # of a shape that nothing has
-            array = np.lib.format.open_memmap(path, mode="r")  # np.load would open archives too
-    except (OSError, EOFError, *HEADER_ERRORS) as error:
-        raise UserError(f"{path}: expected a numpy array, found {reason_of_header(error)}") from error
+    array = map_array(path)
     if array.dtype != dtype or array.ndim != ndim or len(array) != frames:
         expected = f"{dtype} with {frames} frames in {ndim} dimensions"
         raise UserError(f"{path}: expected {expected}, found {array.dtype} {array.shape}")

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from pipeline.config.params import Values, validated
-from pipeline.system.text_files import read_json
+from pipeline.system.files import read_json
 
 Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Rank = Literal["best", "median", "worst"]

@@ -21,9 +21,9 @@ from pipeline.poses.clips import SPLITS
 from pipeline.poses.frames import resample
 from pipeline.poses.skeleton import H36M_17
 from pipeline.prepare_data.prepared import Prepared
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json, reason
-from pipeline.system.untrusted import read_object_npz
+from pipeline.system.archives import read_object_npz
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.files import read_csv_lines, read_json
 
 COLUMNS = ("name", "file", "subset", "action", "split", "subject", "fps", "frames", "body_scale", "floor_mm")
 NUMBERS: dict[str, type[int] | type[float]] = {"fps": float, "frames": int, "body_scale": float, "floor_mm": float}
@@ -91,7 +91,7 @@ def read_takes(folder: Path) -> Iterator[Take]:
 
 
 def _read_sequence_table(path: Path) -> list[dict[str, str]]:
-    columns, rows = csv_lines(path, "the table of sequences")
+    columns, rows = read_csv_lines(path, "the table of sequences")
     if tuple(columns) != COLUMNS:
         raise UserError(f"{path}: expected the columns {', '.join(COLUMNS)}, found {', '.join(columns)}")
     if not rows:

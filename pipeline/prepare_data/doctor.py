@@ -1,4 +1,4 @@
-"""What is in data/raw of a dataset, what is missing, what it is called, and where its owner distributes it."""
+"""Tool doctor: says which raw files of a dataset are there and which are missing, and where their owner has them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATASETS: dict[str, RawDataset] = {
 
 
 def examine(name: str, raw_folder: Path) -> tuple[list[str], bool]:
-    """The findings, a line each, and whether every row of the dataset can be prepared as published.
+    """Returns the findings, a line each, and whether every row of the dataset can be prepared as published.
 
     Raises UserError for an unknown dataset.
     """
@@ -29,8 +29,8 @@ def examine(name: str, raw_folder: Path) -> tuple[list[str], bool]:
     missing = []
     for need in dataset.needs:
         found = {files.pattern: dataset.find(folder, files.pattern) for files in need.files}
-        lines.extend(_lines_of_need(need, found))
-        if not _met(need, found) and not need.optional:
+        lines.extend(_describe_need(need, found))
+        if not _is_met(need, found) and not need.optional:
             missing.append(need.what)
     lines.append("")
     if missing:
@@ -44,25 +44,25 @@ def examine(name: str, raw_folder: Path) -> tuple[list[str], bool]:
     return [*lines, "Takes and frames are as the dataset is known to be."], True
 
 
-def _met(need: Need, found: dict[str, list[Path]]) -> bool:
-    there = [bool(found[files.pattern]) for files in need.files]
-    return any(there) if need.any_one else all(there)
+def _is_met(need: Need, found: dict[str, list[Path]]) -> bool:
+    present = [bool(found[files.pattern]) for files in need.files]
+    return any(present) if need.any_one else all(present)
 
 
-def _lines_of_need(need: Need, found: dict[str, list[Path]]) -> Iterator[str]:
-    state = "there" if _met(need, found) else "missing, not needed" if need.optional else "MISSING"
+def _describe_need(need: Need, found: dict[str, list[Path]]) -> Iterator[str]:
+    state = "there" if _is_met(need, found) else "missing, not needed" if need.optional else "MISSING"
     choice = ", one of" if need.any_one and len(need.files) > 1 else ""
     yield f"{need.what} (for {need.needed_for}{choice}): {state}"
     for files in need.files:
         if paths := found[files.pattern]:
-            yield f"  found    {files.pattern}: {_amount(files, paths)}"
-        elif not (need.any_one and _met(need, found)):
+            yield f"  found    {files.pattern}: {_describe_amount(files, paths)}"
+        elif not (need.any_one and _is_met(need, found)):
             yield f"  missing  {files.pattern}: {files.content}"
             yield f"           from {files.origin}"
             yield f"           terms: {files.terms}"
 
 
-def _amount(files: RawFiles, paths: list[Path]) -> str:
+def _describe_amount(files: RawFiles, paths: list[Path]) -> str:
     megabytes = sum(path.stat().st_size for path in paths) / 1e6
     count = "1 file" if len(paths) == 1 else f"{len(paths)} files"
     known = "" if files.expected in (None, len(paths)) else f" of {files.expected}"

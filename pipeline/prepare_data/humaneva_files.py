@@ -19,9 +19,9 @@ from pipeline.poses.frames import split_runs
 from pipeline.poses.skeleton import COCO_17, H36M_17, HUMANEVA_15, Skeleton
 from pipeline.prepare_data import licensed
 from pipeline.prepare_data.raw_arrays import numbers, numbers_or_nan, read_mat
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
-from pipeline.system.untrusted import read_object_npz
 
 POSES, KEYPOINT_PREFIX, CONVERTED = "data_3d_humaneva15.npz", "data_2d_humaneva15_", "converted_15j"
 ACTIONS = ("Walking", "Jog", "ThrowCatch", "Gestures", "Box")

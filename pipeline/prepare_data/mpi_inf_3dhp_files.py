@@ -20,9 +20,9 @@ from pipeline.poses.frames import split_runs
 from pipeline.poses.geometry import Camera
 from pipeline.prepare_data import licensed
 from pipeline.prepare_data.raw_arrays import numbers, read_hdf5_mat, read_mat
-from pipeline.system.errors import UserError
+from pipeline.system.archives import read_object_npz
+from pipeline.system.errors import UserError, reason
 from pipeline.system.files import new_folder
-from pipeline.system.untrusted import read_object_npz
 
 TRAIN_ARCHIVE, TEST_ARCHIVE = "data_train_3dhp.npz", "data_test_3dhp.npz"
 KEYPOINTS = ("gt",)  # nobody published detections
@@ -269,7 +269,7 @@ def _read_lenses(path: Path) -> dict[int, Camera]:
             fx, _, cx, _, _, fy, cy, *_ = (float(value) for value in values["intrinsic"])
             lenses[number] = Camera(str(number), *TRAIN_SIZE_PX, focal_px=(fx, fy), centre_px=(cx, cy))
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{path}: expected a camera calibration, found {type(error).__name__}: {error}") from error
+        raise UserError(f"{path}: expected a camera calibration, found {reason(error)}") from error
     missing = sorted(set(CAMERAS) - set(lenses))
     if missing:
         raise UserError(f"{path}: expected the cameras {', '.join(map(str, CAMERAS))}, found no camera {missing[0]}")

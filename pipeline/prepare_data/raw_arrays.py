@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,113 +11,79 @@ import h5py
 import numpy as np
 import scipy.io
 from jaxtyping import Float32
-from scipy.io.matlab import MatReadError
 
 from pipeline.poses.geometry import Camera
-from pipeline.system.confined import confined
+from pipeline.system.archives import read_confined
 from pipeline.system.errors import UserError
 
-MAX_RATIO = 200  # of the arrays to the file that they are in, where the arrays are over 64 MiB
-READ_ERRORS = (
-    *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError),
-    *(NotImplementedError, AttributeError, AssertionError, MatReadError, struct.error, zlib.error),
-)
+LOWEST_PERSON_PX = 4  # keypoints within fewer pixels are not of a person: they were scaled to -1..1, say
 
 
 def read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
-    """The named variables of a MATLAB file of version 5 to 7: arrays, cells as arrays of objects.
+    """Returns the named variables of a MATLAB file of version 5 to 7: arrays, cells as arrays of objects.
 
     Raises UserError if the file is missing, damaged, of version 7.3, or has not all of them, or one is absurdly large.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: expected a MATLAB file, found no such file")
-    content: dict[str, Any] = confined(_read_mat, path, variables)
+    expected = "a whole MATLAB file of version 5 to 7"
+    content: dict[str, Any] = read_confined(_read_mat, path, variables, expected=expected)
     return content
 
 
 def _read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
-    try:
-        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-        content = scipy.io.loadmat(path, variable_names=[name for name in variables if name in shapes])
-        _check_there(variables, list(shapes), path)  # last: of a file that was cut off, the rest seems not to be there
-        found = {name: content[name] for name in variables}
-    except READ_ERRORS as error:
-        raise UserError(f"{path}: expected a whole MATLAB file of version 5 to 7, found {_reason(error)}") from error
-    _check_size(path, sum(_byte_count(array, path) for array in found.values()))
-    return found
-
-
-def _byte_count(value: object, path: Path) -> int:
-    """Of numbers, or of a cell of numbers. Raises UserError for what else MATLAB has."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiubcU":
-        return value.nbytes
-    if type(value) is np.ndarray and value.dtype == object:
-        return sum(item.nbytes for item in value.flat if isinstance(item, np.ndarray))
-    raise UserError(
-        f"{path}: expected numbers and cells of them, found {getattr(value, 'dtype', type(value).__name__)}"
-    )
+    content = scipy.io.loadmat(path, variable_names=variables)
+    _check_there(variables, (name for name, *_ in scipy.io.whosmat(path)))
+    return {name: content[name] for name in variables}
 
 
 def read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named variables of a MATLAB file of version 7.3, dimensions in HDF5's order: the reverse of MATLAB's.
+    """Returns the named variables of a MATLAB file of version 7.3, dimensions in HDF5's order: the reverse of MATLAB's.
 
     Raises UserError if the file is missing, damaged, not of version 7.3, or has not all of them, or one is absurdly
     large or not an array of numbers in the file itself (HDF5 may point to other files).
     """
-    if not path.is_file():
-        raise UserError(f"{path}: expected a MATLAB file of version 7.3, found no such file")
-    content: dict[str, np.ndarray] = confined(_read_hdf5_mat, path, variables)
+    expected = "a whole MATLAB file of version 7.3"
+    content: dict[str, np.ndarray] = read_confined(_read_hdf5_mat, path, variables, expected=expected)
     return content
 
 
 def _read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]:
-    try:
-        with h5py.File(path, "r") as file:
-            links = {name: file.get(name, getlink=True) for name in variables if name in file.keys()}  # noqa: SIM118
-            for name, link in links.items():
-                if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-                    raise UserError(f"{path}: '{name}': expected an array in the file, found {type(link).__name__}")
-            _check_there(variables, list(file.keys()), path)
-            for name in variables:
-                if file[name].external or file[name].is_virtual or file[name].dtype.kind not in "fiub":
-                    raise UserError(f"{path}: '{name}': expected numbers in the file itself, found {file[name].dtype}")
-            _check_size(path, sum(file[name].size * file[name].dtype.itemsize for name in variables))
-            return {name: file[name][()] for name in variables}
-    except READ_ERRORS as error:
-        raise UserError(f"{path}: expected a whole MATLAB file of version 7.3, found {_reason(error)}") from error
+    with h5py.File(path, "r") as file:
+        _check_there(variables, file.keys())
+        return {name: _read_inside(file, name) for name in variables}
+
+
+def _read_inside(file: h5py.File, name: str) -> np.ndarray:
+    """Returns an array of numbers. Raises UserError if the name or the array's data point out of the file."""
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+        raise UserError(f"'{name}': expected an array in the file, found {type(link).__name__}")
+    if file[name].external or file[name].is_virtual or file[name].dtype.kind not in "fiub":
+        raise UserError(f"'{name}': expected numbers in the file itself, found {file[name].dtype}")
+    return file[name][()]
 
 
 def read_cdf(path: Path, variable: str) -> np.ndarray:
-    """A variable of numbers in a CDF file. Raises UserError if it is not there, damaged or absurdly large."""
-    array: np.ndarray = confined(_read_cdf, path, variable)
+    """Returns a variable of numbers in a CDF file. Raises UserError if it is missing, damaged or absurdly large."""
+    array: np.ndarray = read_confined(_read_cdf, path, variable, expected=f"a CDF file with '{variable}'")
     return array
 
 
 def _read_cdf(path: Path, variable: str) -> np.ndarray:
-    try:
-        array = np.asarray(cdflib.CDF(path).varget(variable))
-    except READ_ERRORS as error:
-        raise UserError(f"{path}: expected a CDF file with '{variable}', found {_reason(error)}") from error
+    array = np.asarray(cdflib.CDF(path).varget(variable))
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{path}: '{variable}': expected numbers, found {array.dtype}")
-    _check_size(path, array.nbytes)
+        raise UserError(f"'{variable}': expected numbers, found {array.dtype}")
     return array
 
 
-def _check_there(variables: Sequence[str], found: Sequence[str], path: Path) -> None:
+def _check_there(variables: Sequence[str], found: Iterable[str]) -> None:
+    names = list(found)
     for name in variables:
-        if name not in found:
-            raise UserError(f"{path}: expected the variable '{name}', found {', '.join(found) or 'none'}")
-
-
-def _check_size(path: Path, content_bytes: int) -> None:
-    packed = path.stat().st_size
-    if content_bytes > 64 << 20 and content_bytes > MAX_RATIO * packed:
-        raise UserError(f"{path}: expected a file of data, found {packed} bytes that unpack to {content_bytes}")
+        if name not in names:
+            raise UserError(f"expected the variable '{name}', found {', '.join(names) or 'none'}")
 
 
 def numbers(value: object, shape: tuple[int | None, ...], *, where: str) -> Float32[np.ndarray, "..."]:
-    """`value` as an array of that shape (None: any length over 0) with finite numbers, rounded to float32.
+    """Returns `value` as float32, an array of that shape (None: any length over 0) with finite numbers.
 
     Raises UserError, naming `where`, for anything else; a number that is not finite by the first frame that has one.
     """
@@ -132,7 +96,7 @@ def numbers(value: object, shape: tuple[int | None, ...], *, where: str) -> Floa
 
 
 def numbers_or_nan(value: object, shape: tuple[int | None, ...], *, where: str) -> Float32[np.ndarray, "..."]:
-    """The same, but numbers may be missing."""
+    """Returns the same, but numbers may be missing (NaN)."""
     expected = "numbers of the shape (" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         found = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
@@ -148,18 +112,14 @@ def numbers_or_nan(value: object, shape: tuple[int | None, ...], *, where: str) 
 def check_in_image(pixels: Float32[np.ndarray, "F J 2"], camera: Camera, *, where: str) -> None:
     """Raises UserError if the keypoints cannot be pixels of an image of the camera's size.
 
-    Single keypoints may lie outside. Refused is what lies outside in the median, and what is smaller than a person.
+    Single keypoints may lie outside. Refused are keypoints whose median lies outside, or all within LOWEST_PERSON_PX.
     """
     size = f"an image of {camera.width_px} x {camera.height_px} pixels"
     x, y = np.median(pixels, axis=(0, 1))
     if not (0 <= x < camera.width_px and 0 <= y < camera.height_px):
         raise UserError(f"{where}: expected keypoints in {size}, found their median at ({x:.1f}, {y:.1f})")
     height = float(np.ptp(pixels[..., 1]))
-    if height < 4:
+    if height < LOWEST_PERSON_PX:
         raise UserError(
             f"{where}: expected keypoints in {size}, found all of them within {height:.2f} pixels of height"
         )
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

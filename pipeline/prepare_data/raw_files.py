@@ -1,4 +1,4 @@
-"""What the raw files of a dataset are called, and who distributes them under which terms."""
+"""Describes the raw files of a dataset: what they are called, and who distributes them under which terms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RawFiles:
-    """One file, or files of one kind; `pattern` is below the dataset's folder.
+    """A file, or files of a kind; `pattern` is relative to the dataset's folder.
 
     `expected` is how many there are in the whole dataset, None if it does not matter. `origin` says where their owner
     distributes them or how they are made, `terms` under which terms.
@@ -24,7 +24,7 @@ class RawFiles:
 
 @dataclass(frozen=True)
 class Need:
-    """What is needed for something, and the files that meet it: all kinds of them, or any one of them."""
+    """Something that a purpose needs, and the files that have it: all of them together, or any kind alone."""
 
     what: str
     needed_for: str

@@ -29,9 +29,8 @@ from pipeline.poses.row_metrics import (
 )
 from pipeline.report.breakdowns import SHARE_TITLES, break_down, list_actions
 from pipeline.report.page import Group, Manifest, Published, RowRecord, results_page
-from pipeline.system.errors import UserError
-from pipeline.system.files import new_file, write_text
-from pipeline.system.text_files import BAD_VALUE, csv_lines, reason
+from pipeline.system.errors import BAD_VALUE, UserError, reason
+from pipeline.system.files import new_file, read_csv_lines, write_text
 from pipeline.visualization.figures import new_figure
 from pipeline.visualization.tables import format_mean_std, latex_table, markdown_table
 
@@ -84,7 +83,7 @@ def read_record(row: str, *, reports: Path, prepared: Path) -> RowRecord:
 
 def _read_curves(path: Path) -> tuple[dict[str, float | None], ...]:
     columns = ("run", "epoch", "train_mpjpe_mm", "val_mpjpe_mm")
-    _, lines = csv_lines(path, "learning curves")
+    _, lines = read_csv_lines(path, "learning curves")
     try:
         return tuple({name: float(line[name]) if line[name] else None for name in columns} for line in lines)
     except BAD_VALUE as error:
@@ -131,7 +130,7 @@ def _shorten(value: object) -> object:
 
 
 def _read_published(path: Path) -> Published:
-    columns, lines = csv_lines(path, "the published results")
+    columns, lines = read_csv_lines(path, "the published results")
     if tuple(columns) != PUBLISHED_COLUMNS:
         raise UserError(f"{path}: expected the columns {', '.join(PUBLISHED_COLUMNS)}, found {', '.join(columns)}")
     cells = tuple(

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 
 from pipeline.poses.checkpoint import CARD, HISTORY
 from pipeline.report.experiments import flatten
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, csv_lines, read_json
+from pipeline.system.errors import BAD_VALUE, UserError
+from pipeline.system.files import read_csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
 from pipeline.tracking.wandb_files import read_items, records_by_kind
 
@@ -200,14 +200,14 @@ def _read_checkpoint_run(path: Path) -> TrainingRun:
 
 def _read_reported_runs(path: Path) -> Iterator[TrainingRun]:
     """Yields the runs in the learning curves of a row's report."""
-    for seed in dict.fromkeys(line["run"] for line in csv_lines(path, "learning curves")[1]):
+    for seed in dict.fromkeys(line["run"] for line in read_csv_lines(path, "learning curves")[1]):
         run_id = f"{path.stem}/run{seed}"
         yield TrainingRun(run_id, path.stem, int(seed), _read_curve(path, seed), path, "finished")
 
 
 def _read_curve(path: Path, run: str | None = None) -> tuple[EpochRecord, ...]:
     """Returns the epochs in a file of one run, or those of the one called `run` in a file of several."""
-    lines = [line for line in csv_lines(path, "a learning curve")[1] if run is None or line["run"] == run]
+    lines = [line for line in read_csv_lines(path, "a learning curve")[1] if run is None or line["run"] == run]
     return tuple({column: _finite(line[column] or None) for column in EPOCH_METRICS} for line in lines)
 
 

@@ -1,8 +1,10 @@
-"""The one exception that means: the data or the parameters are wrong, not the program."""
+"""The exception that means that data or parameters are wrong, not the program; and any exception said in one line."""
 
 from __future__ import annotations
 
 LONGEST = 1000
+# What comes of values of another kind, size or depth than expected.
+BAD_VALUE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 class UserError(Exception):
@@ -15,6 +17,11 @@ class UserError(Exception):
     def __init__(self, text: str) -> None:
         line = "".join(letter if letter.isprintable() else _harmless(letter) for letter in text)
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
+
+
+def reason(error: BaseException) -> str:
+    """Returns the kind of an exception and the beginning of its text in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _harmless(letter: str) -> str:

@@ -11,8 +11,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 from pipeline.poses.metrics import METRIC_TITLES
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import reason
+from pipeline.system.errors import UserError, reason
 from pipeline.tracking.run import CURVE_TITLES, EPOCH_METRICS
 
 TITLE = "Poselift"

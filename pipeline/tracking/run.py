@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.system.errors import reason
 from pipeline.system.files import md5_as_dvc, sha256_of
-from pipeline.system.text_files import reason
 from pipeline.tracking.service import call_within, finish_run, open_run
 
 log = logging.getLogger(__name__)

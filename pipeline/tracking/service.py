@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.system.text_files import reason
+from pipeline.system.errors import reason
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,16 @@ from pipeline.poses.predict import TrainedModel
 from pipeline.poses.windows import FrameTable
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder
-from pipeline.system.processor import limit_further
-from pipeline.system.resume import every, load_state, locked, remove_state, run_key, save_state
-from pipeline.system.stop_signals import Stop, noticed
+from pipeline.system.resume import (
+    Interval,
+    Stop,
+    hold_lock,
+    load_state,
+    remove_state,
+    run_key,
+    save_state,
+    stop_on_signals,
+)
 from pipeline.tracking.pictures import is_picture_epoch, middle_frames, track_validation_clip
 from pipeline.tracking.progress import progress_bar
 from pipeline.tracking.run import Run, name_epoch_metrics, start_run
@@ -55,13 +62,12 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
     with the exit code that shells give to the signal.
     """
     config = validated(TrainingConfig, read_yaml(prepared / "training.json"), where=str(prepared / "training.json"))
-    limit_further(config.same_bits)
     torch.set_num_threads(config.threads)
     key = run_key(config.model_dump(), seed=seed, files=_files_a_run_depends_on(prepared))
     folder = work_folder / key
     with (
         distributed.process_group(config.device) as device,
-        locked(folder) if distributed.rank() == 0 else nullcontext(False) as waited,
+        hold_lock(folder) if distributed.rank() == 0 else nullcontext(False) as waited,
     ):
         if distributed.broadcast(waited and (out / CARD).exists() and read_card(out).run_key == key):
             log.info("%s run %d was finished by another process", config.row, seed)
@@ -149,13 +155,13 @@ def _fit(model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, 
         tracked.log(name_epoch_metrics(record))
     first_rank = distributed.rank() == 0
     bar = progress_bar(setup.name, config.training.epochs) if first_rank else nullcontext(_show_nothing)
-    with bar as show, noticed() as stop:
-        save_due = every(SAVE_EVERY_S)
+    with bar as show, stop_on_signals() as stop:
+        since_save = Interval(SAVE_EVERY_S)
         for moment in train_epochs(setup, state):
             if distributed.any_rank(stop.number is not None, setup.device):
                 _save(folder, setup, state)
                 _leave(setup, state, stop)
-            if save_due():
+            if since_save.has_passed():
                 _save(folder, setup, state)
             if first_rank:
                 _track(moment, setup, tracked)

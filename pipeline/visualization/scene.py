@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.poses.clips import Clip
-from pipeline.poses.geometry import RigidTransform
+from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.metrics import MM_PER_M
 from pipeline.poses.row_metrics import ExampleClips
 from pipeline.poses.skeleton import SKELETONS, Skeleton
@@ -67,13 +67,15 @@ def clip_scenes(row: str, examples: ExampleClips) -> list[Scene]:
     return scenes
 
 
-def world_from_camera_of(clip: Clip, joints_camera_m: Float[np.ndarray, "F J 3"]) -> RigidTransform:
-    """Returns the world from the clip's camera.
+def has_known_place(camera: Camera) -> bool:
+    """Returns whether a camera's place in the world is known: an unknown one is the identity, which no dataset has."""
+    rotation = camera.camera_from_world.rotation
+    return not np.array_equal(rotation, np.eye(3)) or bool(camera.camera_from_world.translation_m.any())
 
-    A camera of unknown place is taken to be level, and the clip's lowest feet to stand on the ground.
-    """
-    unknown, camera_from_world = RigidTransform(), clip.camera.camera_from_world
-    if not np.array_equal(camera_from_world.rotation, unknown.rotation) or camera_from_world.translation_m.any():
-        return camera_from_world.inverse()
+
+def world_from_camera_of(clip: Clip, joints_camera_m: Float[np.ndarray, "F J 3"]) -> RigidTransform:
+    """Returns the world from the clip's camera; a camera of unknown place is taken as level over the lowest feet."""
+    if has_known_place(clip.camera):
+        return clip.camera.camera_from_world.inverse()
     lowest_m = np.percentile(WORLD_FROM_LEVEL_CAMERA.apply(joints_camera_m)[..., 2].min(1), 5)
     return RigidTransform(WORLD_FROM_LEVEL_CAMERA.rotation, np.array([0.0, 0.0, -lowest_m]))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.__main__ import main
 from pipeline.checkpoints.evaluate import evaluate
-from pipeline.checkpoints.import_poseformer import import_checkpoint
+from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
 from pipeline.config.params import Evaluation, EvaluationConfig
 from pipeline.poses.checkpoint import Card, load_checkpoint, write_checkpoint
 from pipeline.poses.clips import Clip, write_split
@@ -63,7 +63,6 @@ def prepare(folder: Path, **changes: Any) -> Path:
         "out_skeleton": "h36m17",
         "frames": 9,
         "threads": 1,
-        "same_bits": "one_vendor",
         "device": "cpu",
         "selection": "last",
         "pck_joints": (),
@@ -90,7 +89,7 @@ def mean_error_mm(model: torch.nn.Module, clip: Clip) -> float:
 def public(tmp_path: Path) -> Path:
     """An imported checkpoint that says it is for ROW."""
     path = save(upstream_content(random_poseformer()), tmp_path / "gt9f.bin")
-    import_checkpoint(path, tmp_path / "gt9f", dataset="h36m", keypoints="gt", heads=2)
+    import_checkpoint(path, tmp_path / "gt9f", Description("h36m", "gt", heads=2))
     return tmp_path / "gt9f"
 
 
@@ -254,7 +253,7 @@ def test_a_bad_file_is_one_line_and_exit_code_2(
     stated = ["--dataset", "h36m", "--keypoints", "gt"]
     assert run(monkeypatch, "import-checkpoint", tmp_path / "a.bin", tmp_path / "out", *stated) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"poselift: {tmp_path / 'a.bin'}: expected a whole file of torch.save, found BadZipFile")
+    assert error.startswith(f"poselift: {tmp_path / 'a.bin'}: expected a whole file of torch.save, found ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoints import torch_file
-from pipeline.checkpoints.import_poseformer import import_checkpoint
+from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
 from pipeline.poses.checkpoint import load_checkpoint, read_card
+from pipeline.system import archives
 from pipeline.system.errors import UserError
 from pipeline.system.files import sha256_of
 from tests.fixtures.poseformer_bin import (
@@ -37,18 +36,18 @@ CPU = torch.device("cpu")
 STATED = {"dataset": "h36m", "keypoints": "cpn_ft_h36m_dbb", "heads": 2}
 
 
-def imported(path: Path, **changes: Any) -> Path:
-    """The checkpoint folder made from `path`."""
+def import_file(path: Path, **changes: Any) -> Path:
+    """Returns the checkpoint folder made from `path`."""
     out = path.with_name("imported")
-    import_checkpoint(path, out, **{**STATED, **changes})
+    import_checkpoint(path, out, Description(**{**STATED, **changes}))
     return out
 
 
-def refused(path: Path, **changes: Any) -> str:
-    """Why the import of `path` is refused: one line that names the file, and nothing is left behind."""
+def refusal(path: Path, **changes: Any) -> str:
+    """Returns why the import of `path` is refused: one line that names the file, and nothing is left behind."""
     before = set(path.parent.iterdir())
     with pytest.raises(UserError) as caught:
-        imported(path, **changes)
+        import_file(path, **changes)
     assert set(path.parent.iterdir()) == before
     message = str(caught.value)
     assert "\n" not in message
@@ -65,7 +64,7 @@ def test_the_imported_model_computes_what_the_original_does_bit_for_bit(
 ) -> None:
     original = random_poseformer()
     path = save(upstream_content(original, parallel=parallel), tmp_path / "detected9f.bin", old=old)
-    model, card = load_checkpoint(imported(path), device=CPU)
+    model, card = load_checkpoint(import_file(path), device=CPU)
     screen = torch.rand(3, 9, 17, 2) - 0.5
     with torch.no_grad():
         assert torch.equal(model(screen), original(screen))
@@ -78,7 +77,7 @@ def test_the_imported_model_computes_what_the_original_does_bit_for_bit(
 def test_golden_numbers_of_the_authors_code_come_through_a_file(tmp_path: Path) -> None:
     weights = {f"module.{name}": weight.float() for name, weight in wave_weights(9, 17).items()}
     path = save({"epoch": 1, "model_pos": OrderedDict(weights)}, tmp_path / "epoch_1.bin")
-    model, _ = load_checkpoint(imported(path, heads=8), device=CPU)
+    model, _ = load_checkpoint(import_file(path, heads=8), device=CPU)
     screen = 0.5 * torch.sin(0.013 * torch.arange(2 * 9 * 17 * 2, dtype=torch.float64))
     with torch.no_grad():
         lifted = model.double()(screen.reshape(2, 9, 17, 2))
@@ -93,7 +92,7 @@ def test_sizes_are_read_off_the_tensors(tmp_path: Path) -> None:
     sizes = {"frames": 27, "out_joints": 15, "in_channels": 3, "embed_dim_ratio": 4, "depth": 3, "mlp_ratio": 3.0}
     original = random_poseformer(**sizes, heads=4)
     path = save(upstream_content(original, steps=0), tmp_path / "a.bin")
-    folder = imported(path, heads=4, dataset="humaneva", in_skeleton="coco17", out_skeleton="humaneva15")
+    folder = import_file(path, heads=4, dataset="humaneva", in_skeleton="coco17", out_skeleton="humaneva15")
     card = read_card(folder)
     assert (card.frames, card.in_channels, card.in_skeleton, card.out_skeleton) == (27, 3, "coco17", "humaneva15")
     assert card.hyperparameters["embed_dim_ratio"] == 4
@@ -115,18 +114,26 @@ def test_random_states_of_older_numpy_are_ignored_too(state: str, tmp_path: Path
     }[state]
     content = upstream_content(random_poseformer(), steps=0)
     content["random_state"] = Calls(maker, *args, state=random.get_state(legacy=True))
-    assert read_card(imported(save(content, tmp_path / "a.bin"))).epoch == 43
+    content["lr"] = np.float64(0.001)
+    assert read_card(import_file(save(content, tmp_path / "a.bin"))).epoch == 43
 
 
 def test_a_file_without_an_epoch_has_a_card_without_one(tmp_path: Path) -> None:
     path = save({"model_pos": random_poseformer().state_dict()}, tmp_path / "a.bin")
-    assert read_card(imported(path)).epoch is None
+    assert read_card(import_file(path)).epoch is None
 
 
 @pytest.mark.parametrize("epoch", ["forty", 3.0, None, True])
 def test_an_epoch_that_is_no_count_is_not_taken(epoch: object, tmp_path: Path) -> None:
     path = save({"model_pos": random_poseformer().state_dict(), "epoch": epoch}, tmp_path / "a.bin")
-    assert read_card(imported(path)).epoch is None
+    assert read_card(import_file(path)).epoch is None
+
+
+def test_a_tensor_whose_numbers_lie_in_another_order_is_read(tmp_path: Path) -> None:
+    weights = random_poseformer().state_dict()
+    views = weights | {"head.1.weight": weights["head.1.weight"].t().contiguous().t()}
+    model, _ = load_checkpoint(import_file(save({"model_pos": views}, tmp_path / "a.bin")), device=CPU)
+    assert torch.equal(model.state_dict()["head.1.weight"], weights["head.1.weight"])
 
 
 def test_tensors_that_share_a_storage_each_get_their_own_part(tmp_path: Path) -> None:
@@ -134,15 +141,15 @@ def test_tensors_that_share_a_storage_each_get_their_own_part(tmp_path: Path) ->
     flat = torch.cat([weight.flatten() for weight in weights.values()])
     parts = flat.split([weight.numel() for weight in weights.values()])
     views = {name: part.view(weights[name].shape) for name, part in zip(weights, parts, strict=True)}
-    model, _ = load_checkpoint(imported(save({"model_pos": views}, tmp_path / "a.bin")), device=CPU)
+    model, _ = load_checkpoint(import_file(save({"model_pos": views}, tmp_path / "a.bin")), device=CPU)
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
 
 # What does not fit.
 
 
-def changed(change: Callable[[dict[str, Any]], object], path: Path) -> Path:
-    """A file whose weights `change` has changed."""
+def save_changed(change: Callable[[dict[str, Any]], object], path: Path) -> Path:
+    """Returns a file whose weights `change` has changed."""
     weights = dict(random_poseformer().state_dict())
     change(weights)
     return save({"model_pos": weights}, path / "a.bin")
@@ -154,24 +161,24 @@ def test_all_differences_are_listed_in_one_line(tmp_path: Path) -> None:
         weights["extra.\x1b[2Jweight"] = torch.zeros(1)
         weights["weighted_mean.weight"] = torch.zeros(1, 8, 1)
 
-    assert refused(changed(change, tmp_path)) == (
+    assert refusal(save_changed(change, tmp_path)) == (
         "a.bin: expected the 62 tensors of a PoseFormer, found 2 missing: Temporal_norm.bias, head.0.weight; "
         r"1 unknown: extra.\x1b[2Jweight; 1 of another shape: weighted_mean.weight (1, 8, 1) for (1, 9, 1)"
     )
 
 
 def test_a_prefix_on_some_names_only_is_a_difference(tmp_path: Path) -> None:
-    message = refused(changed(lambda w: w.update({"module.head.0.bias": w.pop("head.0.bias")}), tmp_path))
+    message = refusal(save_changed(lambda w: w.update({"module.head.0.bias": w.pop("head.0.bias")}), tmp_path))
     assert message.endswith("1 missing: head.0.bias; 1 unknown: module.head.0.bias")
 
 
 def test_a_long_list_of_differences_is_cut(tmp_path: Path) -> None:
-    message = refused(changed(lambda w: w.update({f"x{n}": torch.zeros(1) for n in range(9)}), tmp_path))
+    message = refusal(save_changed(lambda w: w.update({f"x{n}": torch.zeros(1) for n in range(9)}), tmp_path))
     assert message.endswith("found 9 unknown: x0, x1, x2, x3, x4, x5 and 3 more")
 
 
 def test_a_block_of_an_absurd_number_is_a_difference(tmp_path: Path) -> None:
-    message = refused(changed(lambda w: w.update({"blocks.999999999.norm1.weight": torch.zeros(136)}), tmp_path))
+    message = refusal(save_changed(lambda w: w.update({"blocks.999999999.norm1.weight": torch.zeros(136)}), tmp_path))
     assert "1 unknown: blocks.999999999.norm1.weight" in message
 
 
@@ -185,7 +192,7 @@ def test_a_block_of_an_absurd_number_is_a_difference(tmp_path: Path) -> None:
 )
 def test_weights_of_another_model_are_called_by_its_name(name: str, model: str, tmp_path: Path) -> None:
     path = save({"model_pos": {f"module.{name}": torch.zeros(3), "module.x": torch.zeros(1)}}, tmp_path / "a.bin")
-    assert refused(path) == (
+    assert refusal(path) == (
         "a.bin: expected a PoseFormer with the tensor Spatial_patch_to_embedding.weight, found none "
         f"(but {name}: this is a {model})"
     )
@@ -193,7 +200,7 @@ def test_weights_of_another_model_are_called_by_its_name(name: str, model: str, 
 
 def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
     path = save({"model_pos": {"fc.weight": torch.zeros(3), "fc.bias": torch.zeros(1)}}, tmp_path / "a.bin")
-    assert refused(path).endswith("found none; the file has fc.weight, fc.bias")
+    assert refusal(path).endswith("found none; the file has fc.weight, fc.bias")
 
 
 @pytest.mark.parametrize(
@@ -203,10 +210,6 @@ def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
         (lambda w: w.update({"head.1.bias": w["head.1.bias"].double()}), "tensor head.1.bias: expected float32, found"),
         (lambda w: w["head.1.bias"].fill_(torch.nan), "tensor head.1.bias: expected finite numbers, found NaN"),
         (lambda w: w.update(Temporal_pos_embed=torch.zeros(1, 8, 136)), "expected an odd positive number of frames"),
-        (
-            lambda w: w.update({"head.1.weight": torch.zeros(136, 51).t()}),
-            "tensor head.1.weight: expected its numbers in order in its storage, found a view",
-        ),
         (lambda w: w.update(x=3), "model_pos: expected tensors by name, found int"),
         (lambda w: w.update({3: torch.zeros(1)}), "model_pos: expected tensors by name"),
         (lambda w: w.clear(), "expected a dict with the weights as 'model_pos', found none"),
@@ -221,12 +224,12 @@ def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
     ],
 )
 def test_tensors_that_cannot_be_used_are_named(change: Any, message: str, tmp_path: Path) -> None:
-    assert re.search(message, refused(changed(change, tmp_path)))
+    assert re.search(message, refusal(save_changed(change, tmp_path)))
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, [1], {"model_pos": [1]}, None])
 def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> None:
-    message = refused(save(content, tmp_path / "a.bin"))
+    message = refusal(save(content, tmp_path / "a.bin"))
     assert message == "a.bin: expected a dict with the weights as 'model_pos', found none"
 
 
@@ -243,14 +246,14 @@ def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> N
     ],
 )
 def test_what_is_stated_must_be_known_and_go_with_the_tensors(stated: Any, message: str, tmp_path: Path) -> None:
-    assert re.search(message, refused(changed(lambda w: None, tmp_path), **stated))
+    assert re.search(message, refusal(save_changed(lambda w: None, tmp_path), **stated))
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="imported: expected a new folder, found one that exists"):
-        imported(changed(lambda w: None, tmp_path))
+        import_file(save_changed(lambda w: None, tmp_path))
     assert (tmp_path / "imported" / "thesis.txt").read_text() == "mine"
 
 
@@ -263,7 +266,7 @@ def test_a_truncated_file_is_refused(kept: float, old: bool, tmp_path: Path) -> 
     path = save(upstream_content(random_poseformer()), tmp_path / "a.bin", old=old)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    assert refused(path).startswith("a.bin: ")
+    assert refusal(path).startswith("a.bin: ")
 
 
 def test_a_changed_byte_in_the_numbers_is_found(tmp_path: Path) -> None:
@@ -273,26 +276,22 @@ def test_a_changed_byte_in_the_numbers_is_found(tmp_path: Path) -> None:
     content = path.read_bytes()
     assert content.count(numbers) == 1
     path.write_bytes(content.replace(numbers, b"\1" + numbers[1:]))
-    assert "Bad CRC-32" in refused(path)
+    assert "found BadZipFile: a wrong checksum of " in refusal(path)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path / "none.bin") == "none.bin: expected a file of torch.save, found no such file"
+    assert refusal(tmp_path / "none.bin") == "none.bin: expected a whole file of torch.save, found no such file"
     (tmp_path / "a.bin").write_text("<html>404</html>")
-    assert refused(tmp_path / "a.bin") == "a.bin: expected a file of torch.save, found other content"
-    (tmp_path / "folder.bin").mkdir()
-    assert "folder.bin: expected a whole file of torch.save, found IsADirectoryError" in refused(
-        tmp_path / "folder.bin"
-    )
+    assert refusal(tmp_path / "a.bin") == "a.bin: expected a whole file of torch.save, found Unsupported operand 60"
     path = write_zip(tmp_path / "b.bin", {"a/b.npy": b""})
-    assert refused(path) == "b.bin: expected data.pkl in the archive's one folder, found 0 such files"
+    assert refusal(path).startswith("b.bin: expected a whole file of torch.save, found RuntimeError")
 
 
 # What is hostile.
 
 
 def live_payloads(marker: Path) -> dict[str, Any]:
-    """Objects that make the file `marker` when they are unpickled without care."""
+    """Returns objects that make the file `marker` when they are unpickled without care."""
     write = f"open({str(marker)!r}, 'w').close()"
     return {
         "os.system": Calls(os.system, f"touch '{marker}'"),
@@ -307,181 +306,48 @@ def live_payloads(marker: Path) -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "old layout"])
 @pytest.mark.parametrize("name", live_payloads(Path("x")))
-def test_what_a_file_asks_to_run_is_not_run(name: str, old: bool, tmp_path: Path) -> None:
+def test_what_a_file_asks_to_run_is_not_run_but_named(name: str, old: bool, tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     content = upstream_content(random_poseformer(), steps=0) | {"extra": live_payloads(marker)[name]}
     path = save(content, tmp_path / "a.bin", old=old)
-    message = refused(path)
-    assert re.search("expected arrays, dicts, lists, numbers and strings, found a call of '[a-z_]+", message), message
+    message = refusal(path)
+    assert re.fullmatch(r"a.bin: expected a whole file of torch.save, found a call of '[a-z_.]+'", message), message
     assert not marker.exists()
     torch.load(path, weights_only=False)  # The payload is a live one: read without care it runs.
     assert marker.exists()
 
 
-@pytest.mark.parametrize("name", ["torch.load", "torch._utils._rebuild_parameter", "numpy.random._pickle.__x"])
+@pytest.mark.parametrize("name", ["torch.load", "torch.hub.load", "numpy.random._pickle.__x", "numpy.load"])
 def test_other_functions_of_torch_and_numpy_are_not_admitted(name: str, tmp_path: Path) -> None:
     module, _, function = name.rpartition(".")
     payload = f"\x80\x02c{module}\n{function}\n)R.".encode("latin1")
-    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": payload})
-    assert refused(path).endswith(f"found a call of '{name}'")
+    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": payload, "a/byteorder": b"little", "a/version": b"3\n"})
+    assert refusal(path).endswith(f"found a call of '{name}'")
 
 
-def by_hand(path: Path, described: Calls, *, numbers: int = 4, key: str = "0", **more: bytes) -> Path:
-    """An archive with one tensor that is described by hand, under the name of the first that is looked at."""
+@pytest.mark.parametrize(
+    "described",
+    [
+        tensor((2, 2), (2, 1), count=2**60),
+        tensor((2, 2), (2, 1), count=4, key="../data.pkl"),
+        tensor((2, 2), (2, 1), count=4, offset=1),
+        tensor((2, -2), (2, 1), count=4),
+        tensor((10**6, 10**6), (0, 0), count=4),
+        Calls(torch._utils._rebuild_tensor_v2),
+        Reference("storage", os.system, "0", "cpu", 4),
+        Calls(torch.FloatStorage, 10**12),
+    ],
+)
+def test_absurd_tensors_are_refused(described: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MEMORY_BYTES", 512 << 20)
     content = {"model_pos": {"Spatial_patch_to_embedding.weight": described}}
-    members = {"a/data.pkl": pickled(content), f"a/data/{key}": bytes(4 * numbers)}
-    return write_zip(path / "a.bin", members | {f"a/{name}": content for name, content in more.items()})
-
-
-@pytest.mark.parametrize(
-    ("described", "message"),
-    [
-        (tensor((2, 2), (2, 1), count=2**60), f"storage '0': expected {2**62} bytes, found 16 bytes"),
-        (tensor((2, 2), (2, 1), count=3), "storage '0': expected 12 bytes, found 16 bytes"),
-        (tensor((2, 2), (2, 1), count=4, key="1"), "storage '1': expected 16 bytes, found none"),
-        (tensor((2, 2), (2, 1), count=4, key="../data.pkl"), "storage '../data.pkl': expected 16 bytes, found none"),
-        (tensor((2, 2), (2, 1), count=-1), "expected references to storages of numbers, found another"),
-        (tensor((2, -2), (2, 1), count=4), "expected a tensor's storage, offset, shape and strides"),
-        (tensor((2, 2), (2,), count=4), "expected one stride for each of at most 8 axes, found 2 and 1"),
-        (tensor((1,) * 9, (1,) * 9, count=4), "expected one stride for each of at most 8 axes, found 9 and 9"),
-        (tensor(4, 1, count=4), "expected a tensor's storage, offset, shape and strides"),
-        (Calls(torch._utils._rebuild_tensor_v2, 0, 0, (1,), (1,)), "expected a tensor's storage, offset, shape"),
-        (Calls(torch._utils._rebuild_tensor_v2), "expected a whole pickle, found TypeError"),
-        (Reference("module", "x"), "expected references to storages of numbers, found another"),
-        (Reference("storage", os.system, "0", "cpu", 4), "found a call of 'posix.system'"),
-        (Calls(torch.FloatStorage, 10**12), "expected 'torch.FloatStorage' as a name alone, found a call of it"),
-        (Calls(OrderedDict, [["a", 1]]), "expected a whole pickle, found TypeError"),
-    ],
-)
-def test_absurd_tensors_are_refused_before_memory_is_taken(described: Calls, message: str, tmp_path: Path) -> None:
-    assert message in refused(by_hand(tmp_path, described))
-
-
-@pytest.mark.parametrize(
-    ("described", "message"),
-    [
-        (tensor((10**6, 10**6), (0, 0), count=4), f"expected tensors of at most the file's own .* {4 * 10**12}$"),
-        (tensor((2, 2), (2, 1), count=4, offset=1), "tensor x: expected its numbers in order in its storage"),
-        (tensor((2, 2), (1, 2), count=4), "tensor x: expected its numbers in order in its storage"),
-        (tensor((2, 3), (3, 1), count=4), "tensor x: expected its numbers in order in its storage"),
-    ],
-)
-def test_tensors_beyond_their_storage_are_refused(described: Calls, message: str, tmp_path: Path) -> None:
-    path = by_hand(tmp_path, described)
-    with pytest.raises(UserError, match=message):
-        torch_file.read_torch_file(path, lambda content: {"x": next(iter(content["model_pos"].values()))})
-
-
-def test_one_storage_with_two_lengths_is_refused(tmp_path: Path) -> None:
-    two = [tensor((1,), (1,), count=4), tensor((1,), (1,), count=5)]
-    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled(two), "a/data/0": bytes(16)})
-    assert "expected one type and length of storage '0', found two" in refused(path)
-
-
-@pytest.mark.parametrize(
-    "name", ["a/../../evil", "/etc/evil", "../evil", "a\\..\\evil", "C:/evil", "a//evil", "./evil"]
-)
-def test_names_that_lead_out_of_the_archive_are_refused(name: str, tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled({}), name: b""})
-    assert refused(path).startswith("a.bin: expected names such as archive/data/0 in the archive, found '")
+    members = {"a/data.pkl": pickled(content), "a/data/0": bytes(16), "a/byteorder": b"little", "a/version": b"3\n"}
+    message = refusal(write_zip(tmp_path / "a.bin", members))
+    assert re.match("a.bin: expected (a whole file of torch.save, found|to be read in 512 MiB of memory)", message)
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     members = {"a/data.pkl": pickled({}), "a/data/0": bytes(50_000_000)}
     path = write_zip(tmp_path / "a.bin", members, compression=zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 100_000
-    assert refused(path).endswith("expected uncompressed content, as torch.save writes it, found other")
-
-
-def test_compression_that_gains_nothing_is_refused_too(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled({})})
-    content = bytearray(path.read_bytes())
-    content[content.rindex(b"PK\x01\x02") + 10] = zipfile.ZIP_DEFLATED
-    path.write_bytes(content)
-    assert refused(path).endswith("expected uncompressed content, as torch.save writes it, found other")
-
-
-def test_files_that_overlap_in_the_archive_are_refused(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled({}), "a/data/0": bytes(1000), "a/data/1": b""})
-    content = bytearray(path.read_bytes())
-    entry = content.rindex(b"PK\x01\x02")  # of data/1 in the table of contents: let it be as long as the other
-    content[entry + 20 : entry + 28] = struct.pack("<II", 1000, 1000)
-    path.write_bytes(content)
-    assert re.search("expected at most the archive's own [0-9]+ bytes in it, found [0-9]+$", refused(path))
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_one_name_twice_in_the_archive_is_refused(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled({})})
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("a/data.pkl", pickled([]))
-    assert refused(path) == "a.bin: expected files of different names in the archive, found one twice"
-
-
-def test_two_folders_with_data_are_refused(tmp_path: Path) -> None:
-    path = write_zip(tmp_path / "a.bin", {"a/data.pkl": pickled({}), "b/data.pkl": pickled({})})
-    assert refused(path).endswith("found 2 such files")
-
-
-@pytest.mark.parametrize(
-    ("limit", "message"),
-    [
-        ("MAX_FILE_BYTES", "a.bin: expected at most 2 bytes, found "),
-        ("MAX_PICKLE_BYTES", "a.bin: data.pkl: expected at most 2 bytes, found "),
-        ("MAX_MEMBERS", "a.bin: expected at most 2 files in the archive, found "),
-    ],
-)
-def test_sizes_have_bounds(limit: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = save(upstream_content(random_poseformer()), tmp_path / "a.bin")
-    monkeypatch.setattr(torch_file, limit, 2)
-    assert refused(path).startswith(message)
-
-
-def test_the_number_of_tensors_has_a_bound(tmp_path: Path) -> None:
-    path = changed(lambda w: w.update({f"x{n}": w["head.1.bias"] for n in range(2000)}), tmp_path)
-    assert refused(path) == "a.bin: model_pos: expected at most 2000 tensors, found 2062"
-
-
-def test_numbers_of_the_other_byte_order_are_refused(tmp_path: Path) -> None:
-    path = by_hand(tmp_path, tensor((2, 2), (2, 1), count=4), byteorder=b"big")
-    assert refused(path) == "a.bin: byteorder: expected little, found another"
-
-
-def old_layout(path: Path, *, version: object = 1001, system: object = None, keys: object = ("0",), count: int = 4):
-    """A file of the layout before torch 1.6 by hand."""
-    content = {"model_pos": {"Spatial_patch_to_embedding.weight": tensor((2, 2), (2, 1), count=4)}}
-    parts = [version, system or {"little_endian": True}, content, list(keys) if isinstance(keys, tuple) else keys]
-    pickles = b"".join(pickled(part) for part in parts)
-    path = path / "a.bin"
-    path.write_bytes(torch_file.OLD_MAGIC + pickles + struct.pack("<q", count) + bytes(16))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({}, r"expected a PoseFormer with the tensor Spatial_pos_embed, found none"),
-        ({"version": 1000}, "a.bin: version: expected 1001, found another"),
-        ({"system": {"little_endian": False}}, "a.bin: system: expected little_endian True"),
-        ({"system": [1]}, "a.bin: system: expected little_endian True"),
-        ({"keys": ("0", "0")}, "a.bin: keys: expected the 1 storages of the content once each, found others"),
-        ({"keys": ("1",)}, "a.bin: keys: expected the 1 storages of the content once each, found others"),
-        ({"keys": ()}, "a.bin: keys: expected the 1 storages of the content once each, found others"),
-        ({"keys": 3}, "a.bin: keys: expected the 1 storages of the content once each, found others"),
-        ({"count": 2**60}, "a.bin: storage '0': expected 4 numbers, found another count or the file's end"),
-        ({"count": -1}, "a.bin: storage '0': expected 4 numbers, found another count or the file's end"),
-    ],
-)
-def test_a_damaged_file_of_the_old_layout_is_refused(changes: Any, message: str, tmp_path: Path) -> None:
-    assert message in refused(old_layout(tmp_path, **changes))
-
-
-def test_numbers_that_end_early_in_the_old_layout_are_refused(tmp_path: Path) -> None:
-    path = old_layout(tmp_path)
-    path.write_bytes(path.read_bytes()[:-1])
-    assert refused(path) == "a.bin: storage '0': expected 4 numbers, found another count or the file's end"
-
-
-def test_the_magic_of_the_old_layout_is_that_of_torch(tmp_path: Path) -> None:
-    path = save({"model_pos": random_poseformer().state_dict()}, tmp_path / "a.bin", old=True)
-    assert path.read_bytes().startswith(torch_file.OLD_MAGIC)
+    assert refusal(path).endswith("found BadZipFile: compressed content, which torch does not write")

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
-from pipeline.checkpoints.show import Wanted, clip_scene, show
+from pipeline.checkpoints.show import Selection, clip_scene, show
 from pipeline.config.params import TrainingConfig, read_yaml
 from pipeline.poses.checkpoint import Card, build_model, write_checkpoint
 from pipeline.poses.clips import read_split
@@ -41,9 +41,9 @@ def folders(tmp_path_factory):
     return folder
 
 
-def shown(folders, wanted, **changes):
-    where = {"split": "validation", "run": 0, "out": folders / "out.html"} | changes
-    return show(ROW, wanted, prepared=folders / "prepared", checkpoints=folders / "checkpoints", **where)
+def show_clip(folders, selection, **changes):
+    where = {"run": 0, "out": folders / "out.html"} | changes
+    return show(ROW, selection, prepared=folders / "prepared", checkpoints=folders / "checkpoints", **where)
 
 
 def scene_of(folders, clip):
@@ -78,7 +78,7 @@ def test_without_the_cameras_place_people_stand_upright_and_the_caption_says_so(
 
 
 def test_a_page_of_the_clip_opens(folders):
-    path = shown(folders, Wanted(action="running"))
+    path = show_clip(folders, Selection(action="running"))
     with opened(path) as page:
         assert "running" in page.locator("h2").inner_text()
         assert page.locator(".poselift-viewer .pl-curve").is_visible()
@@ -86,31 +86,31 @@ def test_a_page_of_the_clip_opens(folders):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".png"])
 def test_films_and_pictures_are_written_by_their_suffix(folders, suffix):
-    path = shown(folders, Wanted(action="running"), out=folders / f"clip{suffix}")
+    path = show_clip(folders, Selection(action="running"), out=folders / f"clip{suffix}")
     assert path.read_bytes()[:8] == {".mp4": b"\0\0\0 ftyp", ".png": b"\x89PNG\r\n\x1a\n"}[suffix]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "complaint"),
+    ("selection", "complaint"),
     [
-        (Wanted(action="dancing"), "action: expected one of running, walking, found 'dancing'"),
-        (Wanted(subject="person 9"), "subject: expected one of person 0, person 1, found 'person 9'"),
-        (Wanted(action="running", camera="x"), "camera of action running: expected one of at_2.5, found 'x'"),
-        (Wanted(subject="person 0", take="t"), "take of subject person 0: expected one of walk_0, found 't'"),
+        (Selection(action="dancing"), "action: expected one of running, walking, found 'dancing'"),
+        (Selection(subject="person 9"), "subject: expected one of person 0, person 1, found 'person 9'"),
+        (Selection(action="running", camera="x"), "camera of action running: expected one of at_2.5, found 'x'"),
+        (Selection(subject="person 0", take="t"), "take of subject person 0: expected one of walk_0, found 't'"),
     ],
 )
-def test_what_is_not_there_is_refused_with_what_is(folders, wanted, complaint):
+def test_what_is_not_there_is_refused_with_what_is(folders, selection, complaint):
     with pytest.raises(UserError, match=re.escape(complaint)):
-        shown(folders, wanted)
+        show_clip(folders, selection)
 
 
 def test_a_wrong_split_suffix_or_row_is_refused(folders):
     with pytest.raises(UserError, match="split: expected one of train, validation, test, found 'dev'"):
-        shown(folders, Wanted(), split="dev")
+        show_clip(folders, Selection(split="dev"))
     with pytest.raises(UserError, match=r"out\.pdf: expected a name that ends in \.html, \.mp4, \.gif, \.png"):
-        shown(folders, Wanted(), out=folders / "out.pdf")
+        show_clip(folders, Selection(), out=folders / "out.pdf")
     with pytest.raises(UserError, match=r"none: expected prepared data, found none: poselift prepare_data"):
-        show("none", Wanted(), split="test", run=0, prepared=folders, checkpoints=folders, out=None)
+        show("none", Selection(), run=0, prepared=folders, checkpoints=folders)
 
 
 def test_a_model_of_other_keypoints_is_refused(folders):

@@ -265,7 +265,6 @@ def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
         rate_hz=30.0,
         focal=None,
         threads=1,
-        same_bits="one_vendor",
         device="cpu",
         precision="bf16",
         compile="reduce-overhead",

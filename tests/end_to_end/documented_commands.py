@@ -38,7 +38,7 @@ NOT_RUN = {
 STAND_INS = {
     "REPOSITORY": "{origin}",
     "cd poselift": "cd poselift && with_environment",
-    "team /mnt/team/poselift  ": "--force team {team}  ",  # fetched in the clone that published it
+    "team /mnt/team/poselift  ": "--force team {team}  ",  # fetched in the clone that pushed it
     "/mnt/team/poselift": "{team}",
     "https://example.org/poselift": "{web}",
     "https://storage.example.org": "{storage}",

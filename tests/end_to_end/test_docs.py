@@ -23,7 +23,6 @@ from wandb.cli.cli import cli as wandb_cli
 
 import experiments.__main__
 from pipeline.__main__ import app
-from tests.checkpoints.test_publish import Quiet
 from tests.end_to_end.documented_commands import (
     NOT_RUN,
     PAGES,
@@ -35,6 +34,7 @@ from tests.end_to_end.documented_commands import (
     story_of,
 )
 from tests.end_to_end.documented_repository import clone_for_story, variables, write_repository
+from tests.end_to_end.test_push import Quiet
 from tests.end_to_end.warm_programs import warm_programs
 
 OURS = typer.main.get_command(app)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.lift.outputs.bvh import make_file_name
-from pipeline.system import confined
+from pipeline.system import archives
+from pipeline.system.archives import read_confined
 from pipeline.system.errors import UserError
 from tests.trials.bad_readers import doubles, ends, fills, turns
 from tests.trials.hostile_files import HOSTILE, READ
@@ -89,9 +90,13 @@ def test_the_name_of_a_person_leads_nowhere() -> None:
     assert len(make_file_name("x" * 5000)) <= 60
 
 
-def test_a_reader_that_ends_hangs_or_fills_its_process_is_a_refused_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confined, "CPU_S", 1)
+def test_a_reader_that_ends_hangs_or_fills_its_process_is_a_refused_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "CPU_S", 1)
+    path = tmp_path / "a.mat"
+    path.touch()
     for read, found in ((ends, "found one that ends its reader"), (fills, "of memory, found more"), (turns, "and 1 s")):
-        with pytest.raises(UserError, match=f"^a.mat: expected .*{found}"):
-            confined.confined(read, Path("a.mat"))
-        assert confined.confined(doubles, Path("a.mat"), 1.5) == [3.0]
+        with pytest.raises(UserError, match=f"a.mat: expected .*{found}"):
+            read_confined(read, path, expected="a file")
+        assert read_confined(doubles, path, 1.5, expected="a file") == [3.0]

@@ -29,7 +29,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_the_pipeline_loads_no_library_before_it_limits_the_processor():
-    assert list(imported(REPOSITORY / "pipeline" / "__init__.py")) == ["pipeline.system.processor.limit_instructions"]
+    assert list(imported(REPOSITORY / "pipeline" / "__init__.py")) == ["pipeline.system.device.limit_instructions"]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_pipeline_loads_no_library_before_it_limits_the_processor():
         ("wandb", {"pipeline.tracking.run", "pipeline.tracking.service", "pipeline.tracking.wandb_files"}),
         ("typer", {"pipeline.__main__"}),
         # To read what others wrote without executing it, and to pass plain values between two own processes.
-        ("pickle", {"pipeline.system.untrusted", "pipeline.system.confined"}),
+        ("pickle", {"pipeline.system.archives"}),
     ],
 )
 def test_a_package_comes_in_by_its_doors_alone(package, doors):

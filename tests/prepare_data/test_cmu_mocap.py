@@ -281,7 +281,7 @@ def test_an_unknown_person_is_called_so(takes):
     [
         ("sequences.csv", "expected the table of sequences, found FileNotFoundError"),
         ("skeletons.json", "expected the skeletons li and daz, found FileNotFoundError"),
-        ("li_walking.npz", "expected an npz archive, found no such file"),
+        ("li_walking.npz", "expected a whole npz archive, found no such file"),
     ],
 )
 def test_a_missing_file_is_named(file, found, own_raw):

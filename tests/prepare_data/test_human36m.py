@@ -27,8 +27,8 @@ from pipeline.prepare_data.human36m_files import (
 )
 from pipeline.prepare_data.licensed import layout_of
 from pipeline.prepare_data.prepared import Dropped
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
-from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import human36m as fixtures
 from tests.fixtures.four_stages import four_stages
 from tests.fixtures.golden_human36m import GOLDEN, POINT_A, POINT_B

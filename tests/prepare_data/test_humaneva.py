@@ -18,8 +18,8 @@ from pipeline.prepare_data import humaneva_files as files
 from pipeline.prepare_data.doctor import examine
 from pipeline.prepare_data.licensed import PLACEMENTS
 from pipeline.prepare_data.prepared import Prepared
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
-from pipeline.system.untrusted import read_object_npz
 from tests.fixtures.four_stages import four_stages
 from tests.fixtures.humaneva import GT_METADATA, RUNS, lens, write_archives, write_converted
 

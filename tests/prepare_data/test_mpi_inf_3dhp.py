@@ -24,8 +24,8 @@ from pipeline.prepare_data import mpi_inf_3dhp
 from pipeline.prepare_data import mpi_inf_3dhp_files as files
 from pipeline.prepare_data.doctor import examine
 from pipeline.prepare_data.prepared import Prepared
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
-from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import mpi_inf_3dhp as fixture
 from tests.fixtures.four_stages import four_stages
 from tests.fixtures.networks import trained_model

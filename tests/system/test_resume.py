@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.system.resume import every, load_state, locked, remove_state, run_key, save_state
+from pipeline.system.resume import Interval, hold_lock, load_state, remove_state, run_key, save_state
 
 
 def state_of(epoch: int) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def state_of(epoch: int) -> dict[str, Any]:
 def test_a_state_is_due_once_in_so_many_seconds(seconds, due_s, monkeypatch):
     times_s = iter([0.0, 8.0, 30.0, 31.0, 45.0, 61.0, 62.0, 93.0])
     monkeypatch.setattr("time.monotonic", lambda: next(times_s))
-    due = every(seconds)
-    assert [at_s for at_s in (8.0, 30.0, 31.0, 45.0, 61.0, 62.0, 93.0) if due()] == due_s
+    interval = Interval(seconds)
+    assert [at_s for at_s in (8.0, 30.0, 31.0, 45.0, 61.0, 62.0, 93.0) if interval.has_passed()] == due_s
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -105,20 +105,20 @@ def test_two_damaged_states_are_none(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_no_flipped_bit_is_taken_for_the_truth(tmp_path: Path) -> None:
     save_state(tmp_path, state_of(1))
     save_state(tmp_path, state_of(2))
-    path, wanted, noticed = tmp_path / "state.pt", state_of(2), 0
+    path, wanted, found = tmp_path / "state.pt", state_of(2), 0
     whole = path.read_bytes()
     for place in random.Random(0).sample(range(len(whole)), 150):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
         state = load_state(tmp_path)
         assert state is not None
         if state["epoch"] == 1:
-            noticed += 1
+            found += 1
             continue
         assert state.keys() == wanted.keys()  # the bit was one that says nothing
         assert torch.equal(state["model"]["weight"], wanted["model"]["weight"])
         assert torch.equal(state["random"][0], wanted["random"][0])
         assert (state["epoch"], state["history"], state["best"]) == (2, wanted["history"], None)
-    assert noticed > 75
+    assert found > 75
 
 
 def test_a_full_disk_is_named_and_leaves_the_states_that_were_there(
@@ -172,7 +172,7 @@ def test_a_half_written_state_is_never_looked_at(tmp_path: Path, caplog: pytest.
 
 def test_a_removed_state_is_gone_and_may_be_removed_twice(tmp_path: Path) -> None:
     folder = tmp_path / "key"
-    with locked(folder):
+    with hold_lock(folder):
         save_state(folder, state_of(1))
         remove_state(folder)
         remove_state(folder)
@@ -212,14 +212,14 @@ def test_a_lock_is_free_again_even_after_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "key"
 
     def fail() -> None:
-        with locked(folder) as waited:
+        with hold_lock(folder) as waited:
             assert not waited
             assert folder.is_dir()
             raise RuntimeError("failed")
 
     with pytest.raises(RuntimeError, match="failed"):
         fail()
-    with locked(folder) as waited:
+    with hold_lock(folder) as waited:
         assert not waited
 
 
@@ -229,10 +229,10 @@ def test_the_second_holder_waits_says_so_and_knows_that_it_did(
     folder, order = tmp_path / "key", []
 
     def second() -> None:
-        with locked(folder) as waited:
+        with hold_lock(folder) as waited:
             order.append(("second", waited))
 
-    with locked(folder):
+    with hold_lock(folder):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(0.2)

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.system.stop_signals import noticed
 from safetensors.torch import load_file
 
 from pipeline.config.params import TrainingConfig, read_yaml
 from pipeline.system.errors import UserError
-from pipeline.system.stop_signals import noticed
 from pipeline.train import batches, loop, stage
 from pipeline.train.loop import State
 from pipeline.train.stage import train

@@ -1,4 +1,4 @@
-"""Readers that do not come back, to be called in a process of their own."""
+"""Readers that end, fill or hang their process, for the child process that reads foreign files."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def turns(path: Path) -> None:
 
 
 def doubles(path: Path, number: float) -> list[float]:
-    """Twice the number."""
+    """Returns twice the number."""
     return [2 * number]

@@ -24,10 +24,10 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 RECORD = REPOSITORY / "docs" / "reliability" / "fuzzing.json"
-INSTRUMENTED = ["pipeline", "cdflib", "yaml", "pickletools"]
+INSTRUMENTED = ["pipeline", "cdflib", "yaml", "pickle"]
 RESTARTS = 20  # of a reader that ends the process
-SECONDS = 2.0  # of the processor for an input; what takes longer is tried again with as much as watch.py gives
-# What is seldom hit upon by chance.
+SECONDS = 2.0  # of processor time for an input; one that takes longer is tried again with as much as watch.py gives
+# Texts that a fuzzer seldom makes by chance.
 WORDS = (  # as libFuzzer's dictionaries are written
     r"NaN Infinity -Infinity 1e999 -1 0 4294967296 1000000000000 null true [[[[[[[[ {} [] \" \x0a \xff ../ / & * << &a "
     r"!!python/object/apply:os.system *a | --- \x80\x02 cos\x0asystem\x0a c__builtin__\x0aeval\x0a \x85R. PK\x03\x04"
@@ -35,7 +35,7 @@ WORDS = (  # as libFuzzer's dictionaries are written
 
 
 def main() -> None:
-    """The readers one after the other, each in a process of its own; exit code 1 if anything was found."""
+    """Fuzzes the readers one after the other, each in a process of its own; exit code 1 if anything was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="for each reader")
     parser.add_argument("--only", nargs="+", help="names of readers, added to the record")
@@ -70,19 +70,21 @@ def _fuzz_all(options: argparse.Namespace, kept: Path) -> dict[str, Any]:
     for name in options.only or readers.READERS:
         folder = kept / re.sub(r"\W", "_", name)
         folder.mkdir(parents=True, exist_ok=True)
-        own = _fuzz_reader(name, folder, seconds=60 * options.minutes, seed=options.seed)
+        counts = _fuzz_reader(name, folder, seconds=60 * options.minutes, seed=options.seed)
         before = record["readers"].get(name, {})
         for count in ("inputs", "minutes"):
-            own[count] = round(own[count] + before.get(count, 0), 2)
-        record["readers"][name] = own
+            counts[count] = round(counts[count] + before.get(count, 0), 2)
+        record["readers"][name] = counts
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        found = "; ".join(own["found"]) or "nothing found"
-        print(f"{name}: {own['inputs']} inputs in {own['minutes']} min, {own['ways']} ways; {found}", flush=True)
+        found = "; ".join(counts["found"]) or "nothing found"
+        print(
+            f"{name}: {counts['inputs']} inputs in {counts['minutes']} min, {counts['ways']} ways; {found}", flush=True
+        )
     return record
 
 
 def _fuzz_reader(name: str, folder: Path, *, seconds: float, seed: int) -> dict[str, Any]:
-    """The counts of one reader, and what was found: each why with the hash of an input for which it comes again."""
+    """Returns the counts of a reader, and what was found: each reason with the hash of an input that shows it."""
     results: dict[str, Any] = {"inputs": 0, "seconds": 0.0, "bad": {}}
     for restart in range(RESTARTS):
         left = seconds - results["seconds"]
@@ -121,7 +123,7 @@ def _fuzz_reader(name: str, folder: Path, *, seconds: float, seed: int) -> dict[
 
 
 def _read_once(name: str, path: Path) -> tuple[str, str]:
-    from pipeline.system import confined
+    from pipeline.system import archives
     from tests.trials import readers, watch
 
     logging.disable(logging.CRITICAL)
@@ -131,20 +133,19 @@ def _read_once(name: str, path: Path) -> tuple[str, str]:
         watch.warm(readers.READERS[name], folder)
         watch.guard()
         watch.limit_memory()
-        confined.CPU_S = 3
+        archives.CPU_S = 3
         return watch.outcome(lambda: readers.READERS[name].read(folder, content), folder)
 
 
 def _fuzz(name: str, kept: Path, *, seconds: float, seed: int) -> None:
-    """Fuzz one reader in this process, which libFuzzer ends; counts.json in `kept` is up to date to a second."""
+    """Fuzzes a reader in this process, which libFuzzer ends; counts.json in `kept` is up to date to a second."""
     import atheris
 
-    from pipeline.prepare_data import raw_arrays
-    from pipeline.system import confined
+    from pipeline.system import archives
     from tests.trials import readers, watch
 
     # In this process, where its ways are seen; what goes wrong is tried again as it is.
-    raw_arrays.confined = confined.confined = lambda read, *arguments: read(*arguments)
+    archives._ask_child = lambda *request: archives._answer(*request)
     watch.SECONDS = SECONDS
     logging.disable(logging.CRITICAL)
     inputs, folder = kept / "inputs", Path(tempfile.mkdtemp())
@@ -179,14 +180,14 @@ def _fuzz(name: str, kept: Path, *, seconds: float, seed: int) -> None:
 
 
 def section(record: dict[str, Any]) -> list[str]:
-    """The part of docs/reliability.md that says what was fuzzed, as lines."""
-    own = record["readers"]
-    inputs, minutes = sum(r["inputs"] for r in own.values()), sum(r["minutes"] for r in own.values())
-    found = sum(len(reader["found"]) for reader in own.values())
+    """Returns the lines of docs/reliability.md that say what was fuzzed."""
+    readers = record["readers"].values()
+    inputs, minutes = sum(reader["inputs"] for reader in readers), sum(reader["minutes"] for reader in readers)
+    found = sum(len(reader["found"]) for reader in readers)
     lines = [
         "## Hostile files",
         "",
-        f"`make fuzz` on {record['date']} (Python {record['python']}, atheris {record['atheris']}): {len(own)} "
+        f"`make fuzz` on {record['date']} (Python {record['python']}, atheris {record['atheris']}): {len(readers)} "
         f"readers, {inputs:,} inputs in {minutes:.0f} minutes, steered by coverage; **{found}** left that run code, "
         "touch other files, hang, take more memory than stated, or end in anything but a result or one line. The "
         "minutes are the clock's, on processors that had other work beside it.",
@@ -194,8 +195,9 @@ def section(record: dict[str, Any]) -> list[str]:
         "| reader | inputs | minutes | different ways through it | found |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, one in own.items():
-        cells = [name, f"{one['inputs']:,}", f"{one['minutes']:.1f}", str(one["ways"]), "; ".join(one["found"]) or "–"]
+    for name, reader in record["readers"].items():
+        found_here = "; ".join(reader["found"]) or "–"
+        cells = [name, f"{reader['inputs']:,}", f"{reader['minutes']:.1f}", str(reader["ways"]), found_here]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -31,10 +31,13 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {}  # name -> reader,
 RAW_CMU = Path(__file__).parents[2] / "data" / "raw" / "cmu_mocap"
 READ = "read"  # in its place: nothing is refused, as what is read is left out with a warning
 PLAIN = "expected arrays, dicts, lists, numbers and strings, found"
+WHOLE_BIN = "expected a whole file of torch.save, found"
+# Which of the two limits is met first depends on the machine.
+WALL = "expected to be read in 512 MiB of memory, found more|512 MiB of memory and 1 s, found one that ends its reader"
 
 
 def hostile(name: str, reader: str, says: str, make: Callable[[], bytes]) -> None:
-    """One more file."""
+    """Adds a file to HOSTILE."""
     assert name not in HOSTILE, name
     HOSTILE[name] = (reader, make, says)
 
@@ -61,14 +64,15 @@ CALLS = {
 
 
 def call_of(name: str) -> bytes:
-    """A pickle that calls the function of that name with the text "touch hacked"."""
+    """Returns a pickle that calls the function of that name with the text "touch hacked"."""
     module, _, function = name.rpartition(".")
     return b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"X\x0c\x00\x00\x00touch hacked\x85R."
 
 
 for what, name in CALLS.items():
-    hostile(f"npz: {what}", "pickle in npz", f"{PLAIN} a call of '{name}'", lambda name=name: call_of(name))
-    hostile(f"bin: {what}", "pickle in bin", f"{PLAIN} a call of '{name}'", lambda name=name: call_of(name))
+    called = rf" a call of '([\w.]+\.)?{name.rpartition('.')[2]}'"  # builtins are called differently on the way
+    hostile(f"npz: {what}", "pickle in npz", f"{PLAIN} UnpicklingError:{called}", lambda name=name: call_of(name))
+    hostile(f"bin: {what}", "pickle in bin", f"{WHOLE_BIN}{called}", lambda name=name: call_of(name))
     hostile(f"state: {what}", "pickle in state", READ, lambda name=name: call_of(name))
 
 
@@ -82,7 +86,7 @@ def zip_of(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -
 
 
 def npz_of_header(text: str) -> bytes:
-    """An archive with an array whose header is that text."""
+    """Returns an archive with an array whose header is that text."""
     header = text.encode("latin1")
     return zip_of({"a.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header + b"\0" * 64})
 
@@ -92,7 +96,7 @@ def npz_of_shape(shape: str, descr: str = "'<f4'") -> bytes:
 
 
 def npy_of(frames: int) -> bytes:
-    """The beginning of an array of so many frames."""
+    """Returns the beginning of an array of so many frames."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({frames}, 17, 2)}}"
     return b"\x93NUMPY\x01\x00v\x00" + header.ljust(118).encode()
 
@@ -102,8 +106,18 @@ def npy_of_call() -> bytes:
         return archive.read("all.npy")
 
 
+def zip_bomb() -> bytes:
+    """Returns an archive of 600 MB of zeros."""
+    file, block = BytesIO(), bytes(1 << 20)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (600 << 20,)})
+        for _ in range(600):
+            member.write(block)
+    return file.getvalue()
+
+
 def lying_zip() -> bytes:
-    """3 GB of stored data, says the directory of a file of 200 bytes."""
+    """Returns a file of 200 bytes whose directory says that it holds 3 GB."""
     content = bytearray(zip_of({"a.npy": b"x" * 50}, zipfile.ZIP_STORED))
     place = content.rindex(b"PK\x01\x02")
     content[place + 20 : place + 28] = struct.pack("<II", 3 << 30, 3 << 30)
@@ -111,7 +125,7 @@ def lying_zip() -> bytes:
 
 
 def overlapping_zip() -> bytes:
-    """A hundred arrays that are the same bytes of the file."""
+    """Returns an archive of a hundred arrays that are the same bytes of the file."""
     whole = zip_of({"00.npy": bytes(1 << 20)}, zipfile.ZIP_STORED)
     data, directory = (
         whole[: whole.rindex(b"PK\x01\x02")],
@@ -121,34 +135,30 @@ def overlapping_zip() -> bytes:
     return data + entries + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 100, 100, len(entries), len(data), 0)
 
 
-hostile("a zip that lies about its size", "npz", "expected at most the archive's own", lying_zip)
-hostile("a zip whose files overlap", "npz", "expected at most the archive's own", overlapping_zip)
-hostile(
-    "a zip bomb", "npz", r"expected an archive of data, found \d+ bytes", lambda: zip_of({"a.npy": bytes(80 << 20)})
-)
-hostile("a zip that leads out", "npz", r"expected arrays \(.npy\) alone", lambda: zip_of({"../../a.sh": b"x"}))
-hostile("a name with a line break", "npz", "expected a numpy array, found", lambda: zip_of({"a\n\x1b[31m.npy": b"x"}))
-hostile("deep minus signs", "npz", "expected a numpy array, found", lambda: npz_of_header("-" * 9000 + "1"))
-hostile("deep brackets", "npz", "expected a numpy array, found", lambda: npz_of_header("(" * 5000))
-hostile("an endless header", "npz", "expected a numpy array, found", lambda: npz_of_header("{'descr': '''"))
-hostile(
-    "code as a header", "npz", "expected a numpy array, found", lambda: npz_of_header("__import__('os').system('x')")
-)
-hostile("a long header", "npz", "expected a numpy array, found", lambda: npz_of_header("{" + " " * 100_000 + "}"))
-hostile("a negative shape", "npz", "'a': expected", lambda: npz_of_shape("(-1, 4)"))
-hostile("a shape of exabytes", "npz", "'a': expected at most 8 dimensions and", lambda: npz_of_shape(f"({2**62},)"))
-hostile("a shape of 64 dimensions", "npz", "'a': expected", lambda: npz_of_shape(f"({'1, ' * 64})"))
-hostile("a shape of fractions", "npz", "expected a numpy array, found", lambda: npz_of_shape("(1.5,)"))
-hostile("arrays in an array", "npz", "'a': expected", lambda: npz_of_shape("(1,)", "('<f4', (1000000, 1000000))"))
-hostile("a text of 2 GB", "npz", "'a': expected", lambda: npz_of_shape("(1,)", f"'<U{2**29 - 1}'"))
-hostile("a field that is an object", "npz", "'a': expected", lambda: npz_of_shape("(1,)", "[('x', '|O')]"))
-hostile("a motion of exabytes", "motion npz", "'martial_03'", lambda: zip_of({"martial_03.npy": npy_of(2**60)}))
-hostile(
-    "a motion that is a pickle",
-    "motion npz",
-    f"'martial_03': {PLAIN} a call",
-    lambda: zip_of({"martial_03.npy": npy_of_call()}),
-)
+NPZ: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "a zip that lies about its size": (PLAIN, lying_zip),
+    "a zip whose files overlap": (f"{PLAIN}|BadZipFile: Overlapped", overlapping_zip),
+    "a zip bomb": (WALL, zip_bomb),
+    "a zip that leads out": (PLAIN, lambda: zip_of({"../../a.sh": b"x"})),
+    "a name with a line break": (PLAIN, lambda: zip_of({"a\n\x1b[31m.npy": b"x"})),
+    "deep minus signs": (f"{PLAIN}|{WALL}", lambda: npz_of_header("-" * 9000 + "1")),
+    "deep brackets": (PLAIN, lambda: npz_of_header("(" * 5000)),
+    "an endless header": (PLAIN, lambda: npz_of_header("{'descr': '''")),
+    "code as a header": (PLAIN, lambda: npz_of_header("__import__('os').system('x')")),
+    "a long header": (PLAIN, lambda: npz_of_header("{" + " " * 100_000 + "}")),
+    "a negative shape": (PLAIN, lambda: npz_of_shape("(-1, 4)")),
+    "a shape of exabytes": (PLAIN, lambda: npz_of_shape(f"({2**62},)")),
+    "a shape of terabytes": (WALL, lambda: npz_of_shape(f"({2**40},)")),
+    "a shape of fractions": (PLAIN, lambda: npz_of_shape("(1.5,)")),
+    "arrays in an array": (PLAIN, lambda: npz_of_shape("(1,)", "('<f4', (1000000, 1000000))")),
+    "a text of 2 GB": (WALL, lambda: npz_of_shape("(1,)", f"'<U{2**29 - 1}'")),
+    "a field that is an object": (PLAIN, lambda: npz_of_shape("(1,)", "[('x', '|O')]")),
+}
+for what, (says, make) in NPZ.items():
+    hostile(what, "npz", says, make)
+MOTION = "'martial_03': expected arrays"
+hostile("a motion of exabytes", "motion npz", MOTION, lambda: zip_of({"martial_03.npy": npy_of(2**60)}))
+hostile("a motion that is a pickle", "motion npz", MOTION, lambda: zip_of({"martial_03.npy": npy_of_call()}))
 
 
 # --- Pickles that fill the memory, or those who go through what they hold ---------------------------------------------
@@ -165,22 +175,26 @@ def one_array_often() -> bytes:
     return pickle.dumps(np.array({"positions_3d": {"S1": takes}}), protocol=2)
 
 
-def one_text_often(*, as_bytes: bool) -> bytes:
-    """16 MB of text, turned into bytes once for each of 200 arrays."""
+def one_text_often() -> bytes:
+    """Returns a pickle of 16 MB of text, which is turned into bytes once for each of 200 arrays."""
     text = b"X" + struct.pack("<I", 16 << 20) + bytes(16 << 20) + b"q\x00"
-    array = b"cnumpy._core.numeric\n_frombuffer\n("
-    encoded = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" if as_bytes else b"h\x00"
+    encoded = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
     dtype = b"cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R"
-    one = array + encoded + dtype + b"J" + struct.pack("<i", 16 << 20) + b"\x85X\x01\x00\x00\x00CtR"
-    return b"\x80\x02" + text + b"0](" + one * 200 + b"e."
+    shape = b"J" + struct.pack("<i", 16 << 20) + b"\x85"
+    array = b"cnumpy._core.numeric\n_frombuffer\n(" + encoded + dtype + shape + b"X\x01\x00\x00\x00CtR"
+    return b"\x80\x02" + text + b"0](" + array * 200 + b"e."
 
 
-hostile("lists each twice in the next", "pickle in npz", "when what is shared is written out", lambda: nested_twice(28))
-hostile("one array in a thousand places", "pickle in npz", "when what is shared is written out", one_array_often)
-hostile("one text for many arrays", "pickle in npz", "found those of two", lambda: one_text_often(as_bytes=True))
-hostile("one plain text for many arrays", "pickle in npz", "found those of two", lambda: one_text_often(as_bytes=False))
-hostile("2 million lists", "pickle in npz", "expected at most", lambda: b"\x80\x02](" + b"]" * 2_000_001 + b"e.")
-hostile("a list in itself", "pickle in npz", "contains itself", lambda: b"\x80\x02]q\x00h\x00a.")
+PICKLES: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "lists each twice in the next": (WALL, lambda: nested_twice(60)),
+    "one array in a thousand places": (WALL, one_array_often),
+    "one text for many arrays": (WALL, one_text_often),
+    "2 million lists": (f"{WALL}|{PLAIN}", lambda: b"\x80\x02](" + b"]" * 2_000_001 + b"e."),
+    "a list in itself": (PLAIN, lambda: b"\x80\x02]q\x00h\x00a."),
+    "a deep tuple as a key": (WALL, lambda: b"\x80\x02}(K\x01K\x02)" + b"\x85" * 200_000 + b"K\x03u."),
+}
+for what, (says, make) in PICKLES.items():
+    hostile(what, "pickle in npz", says, make)
 STRANGE = {
     "a layout that is a list": {"positions_2d": {}, "metadata": {"layout_name": ["coco"], "num_joints": 1}},
     "joints that are a number": {"positions_2d": {}, "metadata": {"num_joints": [], "keypoints_symmetry": 3}},
@@ -212,12 +226,7 @@ def safetensors_of(**tensor: Any) -> bytes:
     ) + bytes(4)
 
 
-hostile(
-    "a storage that is not there",
-    "pickle in bin",
-    "expected 4398046511104 bytes",
-    lambda: tensor_pickle((1,), (1,), 1 << 40),
-)
+hostile("a storage that is not there", "pickle in bin", WHOLE_BIN, lambda: tensor_pickle((1,), (1,), 1 << 40))
 hostile("a state of a storage of terabytes", "pickle in state", READ, lambda: tensor_pickle((1,), (1,), 1 << 40))
 hostile(
     "a state of a tensor of exabytes", "pickle in state", READ, lambda: tensor_pickle((1 << 30, 1 << 30), (0, 0), 16)
@@ -232,38 +241,20 @@ hostile(
 )
 hostile("a state cut off", "state", READ, lambda: saved({"a": torch.ones(100)})[:-300])
 hostile("a state that is a pickle of old", "state", READ, lambda: call_of("os.system"))
-hostile(
-    "weights of an endless header", "safetensors", "expected a safetensors file", lambda: safetensors(b"{}", 1 << 62)
-)
-hostile(
-    "weights of a header of 99 MB", "safetensors", "expected a safetensors file", lambda: safetensors(b"{}", 99_000_000)
-)
-hostile(
-    "weights of a deep header",
-    "safetensors",
-    "expected a safetensors file",
-    lambda: safetensors(b'{"a":' + b"[" * 90_000),
-)
+NO_WEIGHTS = "expected a safetensors file"
+hostile("weights of an endless header", "safetensors", NO_WEIGHTS, lambda: safetensors(b"{}", 1 << 62))
+hostile("weights of a header of 99 MB", "safetensors", NO_WEIGHTS, lambda: safetensors(b"{}", 99_000_000))
+hostile("weights of a deep header", "safetensors", NO_WEIGHTS, lambda: safetensors(b'{"a":' + b"[" * 90_000))
 hostile(
     "weights beyond the file",
     "safetensors",
-    "expected a safetensors file",
+    NO_WEIGHTS,
     lambda: safetensors_of(data_offsets=[0, 1 << 40], shape=[1 << 38]),
 )
-hostile(
-    "weights of a shape of exabytes",
-    "safetensors",
-    "expected a safetensors file",
-    lambda: safetensors_of(shape=[1 << 40, 1 << 40]),
-)
-hostile(
-    "weights of a negative place",
-    "safetensors",
-    "expected a safetensors file",
-    lambda: safetensors_of(data_offsets=[-4, 0]),
-)
-hostile("weights of unknown numbers", "safetensors", "expected a safetensors file", lambda: safetensors_of(dtype="F31"))
-hostile("weights that are a pickle", "safetensors", "expected a safetensors file", lambda: call_of("os.system"))
+hostile("weights of a shape of exabytes", "safetensors", NO_WEIGHTS, lambda: safetensors_of(shape=[1 << 40, 1 << 40]))
+hostile("weights of a negative place", "safetensors", NO_WEIGHTS, lambda: safetensors_of(data_offsets=[-4, 0]))
+hostile("weights of unknown numbers", "safetensors", NO_WEIGHTS, lambda: safetensors_of(dtype="F31"))
+hostile("weights that are a pickle", "safetensors", NO_WEIGHTS, lambda: call_of("os.system"))
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------------
@@ -274,9 +265,10 @@ YAML = {
     "a tag that makes an object": (b"!!python/object/new:subprocess.Popen [touch, hacked]", "ConstructorError"),
     "a tag of a name": (b"a: !!python/name:os.system", "ConstructorError"),
     "a tag of a module": (b"a: !!python/module:antigravity", "ConstructorError"),
-    "a billion laughs": (LAUGHS, "when what is shared is written out"),
-    "a billion merged laughs": (MERGED, "when what is shared is written out"),
-    "a list in itself": (b"a: &a [*a]", "Error"),
+    "a billion laughs": (LAUGHS, "ComposerError: more than 10 aliases"),
+    "a billion merged laughs": (MERGED, "ComposerError: more than 10 aliases"),
+    "a list in itself": (b"a: &a [*a]", "ComposerError: an alias within"),
+    "a map in itself": (b"a: &a {b: *a}", "ComposerError: an alias within"),
     "brackets without end": (b"[" * 50_000, "RecursionError"),
     "a number of 5000 digits": (b"a: " + b"9" * 5000, "ValueError"),
     "the 99th of a month": (b"a: 2001-99-99", "ValueError"),
@@ -291,14 +283,14 @@ YAML = {
 for what, (content, says) in YAML.items():
     hostile(f"params.yaml: {what}", "params.yaml", says, lambda content=content: content)
 hostile("card: a tag that calls", "card", "ConstructorError", lambda: YAML["a tag that calls"][0])
-hostile("card: a billion laughs", "card", "written out", lambda: LAUGHS)
+hostile("card: a billion laughs", "card", "more than 10 aliases", lambda: LAUGHS)
 hostile(
     "card: an unknown model with escapes",
     "card",
     "model: expected one of",
     lambda: json.dumps(CARD_CONTENT | {"model": "\x1b[2J\n" * 99}).encode(),
 )
-hostile("dvc.yaml: a billion laughs", "dvc.yaml", "written out", lambda: LAUGHS)
+hostile("dvc.yaml: a billion laughs", "dvc.yaml", "more than 10 aliases", lambda: LAUGHS)
 hostile(
     "dvc.yaml: numbers for rows",
     "dvc.yaml",
@@ -341,7 +333,7 @@ def mat_of(**content: Any) -> bytes:
     return file.getvalue()
 
 
-hostile("mat: cells in cells", "mat", "found one that ends its reader", lambda: deep_cells(20_000))
+hostile("mat: cells in cells", "mat", WALL, lambda: deep_cells(20_000))
 hostile("mat: a cell of terabytes", "mat", "", lambda: MAT_HEAD + matrix(1, (1, 1), matrix(1, (1 << 20, 1 << 20), b"")))
 hostile(
     "mat: numbers that are not there",
@@ -349,7 +341,7 @@ hostile(
     "",
     lambda: MAT_HEAD + matrix(6, (1 << 14, 1 << 14), struct.pack("<II", 9, 1 << 31)),
 )
-hostile("mat: a zip bomb", "mat", "expected to be read in", mat_bomb)
+hostile("mat: a zip bomb", "mat", WALL, mat_bomb)
 hostile("mat: a structure", "mat", "expected", lambda: mat_of(data={"a": 1}))
 hostile("mat: a text", "mat", "expected", lambda: mat_of(data="x" * 96))
 hostile("mat: dimensions below 0", "mat", "expected", lambda: MAT_HEAD + matrix(6, (-1, 96), tagged(9, bytes(8))))
@@ -371,21 +363,14 @@ def h5(make: Callable[[h5py.File], object]) -> bytes:
 
 
 H5 = "3D_positions"
-NOT_DATA = "expected a file of data, found"
 INSIDE = f"'{H5}': expected"
 LAYOUT = h5py.VirtualLayout(shape=(96, 2), dtype="f4")
 LAYOUT[:] = h5py.VirtualSource("/etc/passwd", "x", shape=(96, 2))
 hostile(
     "h5: numbers that are not there",
     "hdf5",
-    NOT_DATA,
+    WALL,
     lambda: h5(lambda f: f.create_dataset(H5, (96, 1 << 40), "f8", chunks=(96, 1))),
-)
-hostile(
-    "h5: a bomb",
-    "hdf5",
-    NOT_DATA,
-    lambda: h5(lambda f: f.create_dataset(H5, data=np.zeros((96, 1 << 18), "f4"), compression=9, chunks=(96, 1 << 14))),
 )
 hostile(
     "h5: a link to another file",
@@ -409,7 +394,7 @@ hostile("h5: nothing but a superblock", "hdf5", "found OSError", lambda: b"\x89H
 
 # --- CDF --------------------------------------------------------------------------------------------------------------
 def cdf(*changes: tuple[int, bytes]) -> bytes:
-    """A good file with other bytes at these places."""
+    """Returns a good file with other bytes at these places."""
     with tempfile.TemporaryDirectory() as folder:
         content = bytearray(next(iter(READERS["cdf"].seeds(Path(folder)))))
     for place, value in changes:
@@ -421,24 +406,24 @@ MOST = b"\x7f\xff\xff\xff"
 
 
 def gdr(field: int) -> int:
-    """The place of a field in the file's global descriptor."""
+    """Returns the place of a field in the file's global descriptor."""
     return int.from_bytes(cdf()[20:28], "big") + field
 
 
 def vdr(field: int) -> int:
-    """Of one in the descriptor of the variable, where its name is the 84th byte."""
+    """Returns the place of a field in the descriptor of the variable, whose name begins at byte 84."""
     return cdf().index(b"Pose") - 84 + field
 
 
 def cdf_bomb() -> bytes:
-    """A file that is compressed as a whole: a header, 300 MB of zeros, and how it is compressed."""
+    """Returns a file that is compressed as a whole: a header, 300 MB of zeros, and how it is compressed."""
     packed = zlib.compressobj(9, zlib.DEFLATED, 31)
     data = b"".join(packed.compress(bytes(1 << 20)) for _ in range(300)) + packed.flush()
     record = struct.pack(">QIQQI", 32 + len(data), 10, 8 + 32 + len(data), 300 << 20, 0) + data
     return bytes.fromhex("cdf30001cccc0001") + record + struct.pack(">QIIIII", 28, 11, 5, 0, 1, 9)
 
 
-NO_CDF = "expected a CDF file with 'Pose'|expected a file that can be read in|expected to be read in"
+NO_CDF = f"expected a CDF file with 'Pose'|{WALL}"
 hostile("cdf: 2 billion variables", "cdf", NO_CDF, lambda: cdf((gdr(60), MOST), (vdr(84), b"Nose")))
 hostile("cdf: 2 billion dimensions", "cdf", NO_CDF, lambda: cdf((vdr(340), MOST)))
 hostile("cdf: a bomb", "cdf", NO_CDF, cdf_bomb)
@@ -490,12 +475,7 @@ hostile("clips: a camera that is none", "clips.json", "expected the list of clip
 hostile("clips: a camera of exabytes", "clips.json", "expected", lambda: clip_of(frames=float("inf")))
 hostile("clips: a pickle for an array", "clips npy", "expected a numpy array", lambda: call_of("os.system"))
 hostile("clips: an array of objects", "clips npy", "expected a numpy array", lambda: npy_of_object())
-hostile(
-    "clips: an archive for an array",
-    "clips npy",
-    "expected a numpy array",
-    lambda: b"PK\x03\x04" + bytes(100),
-)
+hostile("clips: an archive for an array", "clips npy", "expected a numpy array", lambda: b"PK\x03\x04" + bytes(100))
 hostile("clips: an array in an archive", "clips npy", "expected a numpy array", lambda: zip_of({"a.npy": npy_of(5)}))
 hostile("clips: an array of exabytes", "clips npy", "expected", lambda: npy_of(2**60))
 hostile(
@@ -554,7 +534,7 @@ hostile("sequences: a rate that is none", "sequences.csv", "expected a number ov
 
 
 def skeletons(**changes: Any) -> bytes:
-    """The skeletons, with other values of daz."""
+    """Returns the skeletons with other values of daz."""
     content = json.loads((RAW_CMU / "skeletons.json").read_text(encoding="utf-8"))
     content["daz"] |= changes
     return json.dumps(content).encode()
@@ -588,11 +568,11 @@ hostile(
 
 
 def main() -> None:
-    """Read every file; a line of JSON for each: its name and how that ended."""
-    from pipeline.system import confined
+    """Reads every file and prints a line of JSON for each: its name and how that ended."""
+    from pipeline.system import archives
     from tests.trials import watch
 
-    confined.CPU_S, confined.MEMORY_BYTES = 1, 512 << 20
+    archives.CPU_S, archives.MEMORY_BYTES = 1, 512 << 20
     logging.disable(logging.CRITICAL)
     contents = {name: make() for name, (_, make, _) in HOSTILE.items()}
     with tempfile.TemporaryDirectory() as temporary:

@@ -45,12 +45,12 @@ JUMPS = ("-400d", "+4000d", "+0")
 
 
 def train_command(prepared: Path, folder: Path) -> list[str]:
-    """One run into `folder`/out/run, its state in `folder`/work."""
+    """Trains a run into `folder`/out/run, its state in `folder`/work."""
     return ["train", str(prepared), str(folder / "out" / "run"), "--work", str(folder / "work")]
 
 
 def trained(prepared: Path, folder: Path, *start: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own, that `start` begins; its state is saved after every step."""
+    """Trains in a process of its own that `start` begins; its state is saved after every step."""
     command = [sys.executable, *(start or ("-c", SAVING)), *train_command(prepared, folder)]
     env = os.environ | {"WANDB_MODE": "disabled"} | variables
     return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False)
@@ -59,7 +59,7 @@ def trained(prepared: Path, folder: Path, *start: str, **variables: str) -> subp
 def failed_and_repeated(
     prepared: Path, folder: Path, failed: subprocess.CompletedProcess[str], wanted: dict[str, bytes]
 ) -> dict[str, Any]:
-    """What a run that failed said and left, and whether it ends as it should when it runs again."""
+    """Returns what a failed run said and left, and whether it ends as it should when it runs again."""
     left = [path for path in (folder / "out").rglob("*") if path.is_file()]
     lines = failed.stderr.strip().splitlines()
     again = trained(prepared, folder)
@@ -74,7 +74,7 @@ def failed_and_repeated(
 
 @contextmanager
 def disk(folder: Path, size: str) -> Iterator[bool]:
-    """A file system of its own in the new folder `folder`; whether it could be mounted."""
+    """Mounts a file system of its own in the new folder `folder`; returns whether that could be done."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -86,14 +86,14 @@ def disk(folder: Path, size: str) -> Iterator[bool]:
 
 
 def change_disk(folder: Path, options: str) -> None:
-    """Mount it otherwise, with its files."""
+    """Mounts it with other options, with its files."""
     subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
 
 def bad_disk(
     prepared: Path, folder: Path, wanted: dict[str, bytes], part: str, *, size: str = "64m", read_only: bool = False
 ) -> dict[str, Any]:
-    """A run whose `part`, "work" or "out", is on a disk that is full or may not be written, until that is put right."""
+    """Trains a run whose `part`, "work" or "out", lies on a disk that is full or read-only until that is put right."""
     with disk(folder / part, size) as mounted:
         if not mounted:
             return {"skipped": "file systems may not be mounted here"}
@@ -105,7 +105,7 @@ def bad_disk(
 
 
 def full_disk_of_wandb(prepared: Path, folder: Path, wanted: dict[str, bytes], *, size: str) -> dict[str, Any]:
-    """A run beside which the disk of its offline W&B run is full from the beginning, or soon."""
+    """Trains a run while the disk of its offline W&B run is full from the beginning, or soon."""
     with disk(folder / "wandb", size) as mounted:
         if not mounted:
             return {"skipped": "file systems may not be mounted here"}
@@ -119,7 +119,7 @@ def full_disk_of_wandb(prepared: Path, folder: Path, wanted: dict[str, bytes], *
 
 
 def too_little_memory(folder: Path) -> dict[str, Any]:
-    """A run of large batches that gets no more memory from its third step on, until it runs again."""
+    """Trains a run of large batches that gets no more memory from its third step on, until it runs again."""
     prepared = write_prepared(
         folder / "prepared", frames=27, lengths=(1500, 1200, 900), epochs=2, batch_windows=3000, windows_per_epoch=9000
     )
@@ -129,7 +129,7 @@ def too_little_memory(folder: Path) -> dict[str, Any]:
 
 
 def stopped(prepared: Path, folder: Path, wanted: dict[str, bytes], number: signal.Signals) -> dict[str, Any]:
-    """A run that gets a signal as soon as it has a state, and then runs again."""
+    """Trains a run that gets a signal as soon as it has a state, and then runs again."""
     command = [sys.executable, "-c", SAVING, *train_command(prepared, folder)]
     env = os.environ | {"WANDB_MODE": "disabled"}
     process = subprocess.Popen(command, cwd=REPOSITORY, env=env, stderr=subprocess.PIPE, text=True)
@@ -148,7 +148,7 @@ def stopped(prepared: Path, folder: Path, wanted: dict[str, bytes], number: sign
 
 @contextmanager
 def jumping_clock(folder: Path) -> Iterator[dict[str, str]]:
-    """Variables for programs whose clock is a year behind, ten years ahead and right, in turn, every second."""
+    """Returns variables for programs whose clock is a year behind, ten years ahead and right in turn, every second."""
     now = folder / "clock"
     now.write_text(JUMPS[0], encoding="utf-8")
     ended = threading.Event()

@@ -25,14 +25,14 @@ VERSIONS = "import platform, torch; print(platform.python_version(), torch.__ver
 
 
 def suite(python: str, folder: Path, without: Sequence[str]) -> dict[str, Any]:
-    """Versions of Python and torch and counts of tests, in a clone in the new folder `folder`."""
+    """Returns versions of Python and torch and counts of tests, of a clone in the new folder `folder`."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     subprocess.run(["make", "--quiet", "data", f"PYTHON={python}"], cwd=folder, check=True)
     return counts(str(folder / ".venv" / "bin" / "python"), folder, without)
 
 
 def counts(python: str, folder: Path, without: Sequence[str]) -> dict[str, Any]:
-    """The same, of an environment that is set up, but for the files of tests `without`."""
+    """Returns the same of an environment that is set up, but for the files of tests `without`."""
     asked = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True)
     version, torch = asked.stdout.split()
     started = time.monotonic()
@@ -51,7 +51,7 @@ def counts(python: str, folder: Path, without: Sequence[str]) -> dict[str, Any]:
 
 
 def said(output: str) -> dict[str, Any]:
-    """What pytest says in the end: how many passed, and why some did not."""
+    """Returns what pytest says in the end: how many passed, and why some did not."""
     lines = output.splitlines()
     last = next(line for line in reversed(lines) if re.search(r"\d+ (passed|failed|error)", line))
     found = {name: int(number) for number, name in re.findall(r"(\d+) (passed|skipped|failed|error)", last)}
@@ -61,7 +61,7 @@ def said(output: str) -> dict[str, Any]:
 
 
 def section(record: dict[str, Any]) -> list[str]:
-    """Of docs/reliability.md."""
+    """Returns the lines of docs/reliability.md about other Pythons."""
     lines = [
         "## Versions of Python",
         "",
@@ -83,7 +83,7 @@ def section(record: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Run the suite on the Pythons named; exit code 1 if a test fails on one."""
+    """Runs the suite on the Pythons named; exit code 1 if a test fails on one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pythons", nargs="+", help="their commands")
     parser.add_argument("--without", nargs="*", default=[], help="files of tests to leave out: docs for test_docs.py")

@@ -21,7 +21,7 @@ import yaml
 from cdflib import cdfwrite
 from safetensors.torch import save as save_safetensors
 
-from pipeline.checkpoints.import_poseformer import import_checkpoint
+from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
 from pipeline.checkpoints.list import checkpoint_entries
 from pipeline.config.params import load_params
 from pipeline.config.rows import listed_rows
@@ -34,9 +34,9 @@ from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_f
 from pipeline.prepare_data.cmu_mocap import read_takes
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 from pipeline.system.resume import load_state
-from pipeline.system.untrusted import read_object_npz
 from tests.fixtures import human36m, keypoint_files, mpi_inf_3dhp, poseformer_bin
 from tests.fixtures.tiny_archive import write_tiny_archive
 from tests.fixtures.walker import walker_clips
@@ -57,7 +57,7 @@ class Reader:
     prepare: Callable[[Path], object] = lambda folder: None
 
 
-def _written(path: Path, content: bytes) -> Path:
+def _write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
 
@@ -69,7 +69,7 @@ def _npz(**arrays: Any) -> bytes:
 
 
 def _read_npz(folder: Path, content: bytes) -> None:
-    read_object_npz(_written(folder / "a.npz", content))
+    read_object_npz(_write(folder / "a.npz", content))
 
 
 def _npz_seeds(folder: Path) -> Iterator[bytes]:
@@ -78,7 +78,7 @@ def _npz_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def npz_of_pickle(payload: bytes, shape: tuple[int, ...] = ()) -> bytes:
-    """An archive with an object array "all" whose pickle is `payload`."""
+    """Returns an archive with an object array "all" whose pickle is `payload`."""
     header, file = BytesIO(), BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": shape})
     with zipfile.ZipFile(file, "w") as archive:
@@ -87,8 +87,8 @@ def npz_of_pickle(payload: bytes, shape: tuple[int, ...] = ()) -> bytes:
 
 
 def _read_archives(folder: Path, payload: bytes) -> None:
-    """A pickle of what the archives of all datasets hold, which every reader of archives gets."""
-    content = read_object_npz(_written(folder / "a.npz", npz_of_pickle(payload)))["all"]
+    """Gives every reader of archives a pickle of what the archives of all datasets hold."""
+    content = read_object_npz(_write(folder / "a.npz", npz_of_pickle(payload)))["all"]
     values = content if isinstance(content, dict) else {"data": content}
     modules: Any = (human36m_files, humaneva_files, mpi_inf_3dhp_files, arrays)
     path, refusals = folder / "a.npz", []
@@ -156,8 +156,8 @@ def _read_bin(folder: Path, content: bytes) -> None:
         for file in (folder / "out").iterdir():
             file.unlink()
         (folder / "out").rmdir()
-    path = _written(folder / "a.bin", content)
-    import_checkpoint(path, folder / "out", dataset="h36m", keypoints="gt", heads=1)  # of width 1
+    path = _write(folder / "a.bin", content)
+    import_checkpoint(path, folder / "out", Description("h36m", "gt", heads=1))  # of width 1
 
 
 def _read_bin_pickle(folder: Path, payload: bytes) -> None:
@@ -191,7 +191,7 @@ def _bin_pickle_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def _read_state(folder: Path, content: bytes) -> None:
-    _written(folder / "state.pt", content)
+    _write(folder / "state.pt", content)
     load_state(folder)
 
 
@@ -228,12 +228,12 @@ CARD_CONTENT: dict[str, Any] = {
 
 
 def _read_card(folder: Path, content: bytes) -> None:
-    _written(folder / CARD, content)
+    _write(folder / CARD, content)
     read_card(folder)
 
 
 def _read_weights(folder: Path, content: bytes) -> None:
-    _written(folder / WEIGHTS, content)
+    _write(folder / WEIGHTS, content)
     load_checkpoint(folder, device=torch.device("cpu"))
 
 
@@ -254,7 +254,7 @@ def _write_card(folder: Path) -> None:
 
 
 def _read_params(folder: Path, content: bytes) -> None:
-    load_params(_written(folder / "params.yaml", content))
+    load_params(_write(folder / "params.yaml", content))
 
 
 def _params_seeds(folder: Path) -> Iterator[bytes]:
@@ -270,11 +270,11 @@ def _write_params(folder: Path) -> None:
 
 def _read_rows(folder: Path, content: bytes) -> None:
     selection = {"dataset": "cmu", "keypoints": "gt", "frames": 9, "model": "linear"}
-    listed_rows(_written(folder / "dvc.yaml", content), selection)
+    listed_rows(_write(folder / "dvc.yaml", content), selection)
 
 
 def _read_lock(folder: Path, content: bytes) -> None:
-    _written(folder / "dvc.lock", content)
+    _write(folder / "dvc.lock", content)
     checkpoint_entries(folder)
 
 
@@ -287,11 +287,11 @@ def _lock_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def _read_cdf_mat(folder: Path, content: bytes) -> None:
-    human36m_files._read_cdf_mat(_written(folder / "a.cdf.mat", content))
+    human36m_files._read_cdf_mat(_write(folder / "a.cdf.mat", content))
 
 
 def _read_annot_mat(folder: Path, content: bytes) -> None:
-    list(mpi_inf_3dhp_files._released_train(_written(folder / "annot.mat", content), "S1 Seq1", "annot3"))
+    list(mpi_inf_3dhp_files._released_train(_write(folder / "annot.mat", content), "S1 Seq1", "annot3"))
 
 
 def _mat(content: dict[str, Any], *, compressed: bool) -> bytes:
@@ -319,7 +319,7 @@ def _annot_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def _read_h5(folder: Path, content: bytes) -> None:
-    human36m_files._read_h5(_written(folder / "a.h5", content))
+    human36m_files._read_h5(_write(folder / "a.h5", content))
 
 
 def _h5_seeds(folder: Path) -> Iterator[bytes]:
@@ -330,7 +330,7 @@ def _h5_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def _read_cdf(folder: Path, content: bytes) -> None:
-    human36m_files._read_cdf(_written(folder / "a.cdf", content))
+    human36m_files._read_cdf(_write(folder / "a.cdf", content))
 
 
 def _cdf_seeds(folder: Path) -> Iterator[bytes]:
@@ -345,7 +345,7 @@ def _cdf_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def _read_keypoint_json(folder: Path, content: bytes) -> None:
-    path = _written(folder / "a.json", content)
+    path = _write(folder / "a.json", content)
     refusals = []
     for format in (None, *(name for name in FORMATS if name not in ("video", "npz", "csv", "ultralytics-labels"))):
         try:
@@ -368,7 +368,7 @@ def _keypoint_seeds(folder: Path) -> Iterator[bytes]:
 
 
 def _read_csv(folder: Path, content: bytes) -> None:
-    read_recording(_written(folder / "a.csv", content), InputOptions(format="csv"))
+    read_recording(_write(folder / "a.csv", content), InputOptions(format="csv"))
 
 
 def _csv_seeds(folder: Path) -> Iterator[bytes]:
@@ -379,7 +379,7 @@ def _csv_seeds(folder: Path) -> Iterator[bytes]:
 
 def _read_labels(folder: Path, content: bytes) -> None:
     (folder / "labels").mkdir(exist_ok=True)
-    _written(folder / "labels" / "walk_1.txt", content)
+    _write(folder / "labels" / "walk_1.txt", content)
     read_recording(folder / "labels", InputOptions(image_size_px=SIZE))
 
 
@@ -394,7 +394,7 @@ def _cmu_reader(name: str) -> Reader:
 
     def read(folder: Path, content: bytes) -> None:
         file = name or next((folder / "cmu").glob("*.npz")).name
-        _written(folder / "cmu" / file, content)
+        _write(folder / "cmu" / file, content)
         list(read_takes(folder / "cmu"))
 
     def seeds(folder: Path) -> Iterator[bytes]:
@@ -406,7 +406,7 @@ def _cmu_reader(name: str) -> Reader:
 
 def _split_reader(name: str) -> Reader:
     def read(folder: Path, content: bytes) -> None:
-        _written(folder / "split" / name, content)
+        _write(folder / "split" / name, content)
         read_split(folder / "split")
 
     def seeds(folder: Path) -> Iterator[bytes]:
@@ -435,7 +435,7 @@ def _record_reader(kind: str) -> Reader:
         (folder / "prepared" / ROW / "manifest.json").write_text(json.dumps(manifest))
 
     def read(folder: Path, content: bytes) -> None:
-        _written(folder / RECORDS[kind], content)
+        _write(folder / RECORDS[kind], content)
         read_record(ROW, reports=folder / "reports", prepared=folder / "prepared")
 
     def seeds(folder: Path) -> Iterator[bytes]:
@@ -445,14 +445,14 @@ def _record_reader(kind: str) -> Reader:
 
 
 def _read_lenses(folder: Path, content: bytes) -> None:
-    mpi_inf_3dhp_files._read_lenses(_written(folder / "camera.calibration", content))
+    mpi_inf_3dhp_files._read_lenses(_write(folder / "camera.calibration", content))
 
 
 def _read_tracked(folder: Path, content: bytes) -> None:
-    """The page of what runs leaves out what it cannot read, so nothing is raised."""
+    """Reads a run for the page of runs, which leaves out what it cannot read, so that nothing is raised."""
     path = folder / "wandb" / "offline-run-1-x" / "run-x.wandb"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _written(path, content)
+    _write(path, content)
     training_runs.training_runs(folder, {})
 
 
@@ -478,14 +478,14 @@ def _tracked_seeds(folder: Path) -> Iterator[bytes]:
 
 def _read_about(folder: Path, content: bytes) -> None:
     (folder / "lifted").mkdir(exist_ok=True)
-    _written(folder / "lifted" / "about.json", content)
+    _write(folder / "lifted" / "about.json", content)
     check_outputs(folder / "lifted", [])
 
 
 READERS: dict[str, Reader] = {
     "npz": Reader(_read_npz, _npz_seeds),
     "pickle in npz": Reader(_read_archives, _archive_seeds),
-    "keypoint npz": Reader(lambda f, c: read_recording(_written(f / "k.npz", c), InputOptions()), _npz_seeds),
+    "keypoint npz": Reader(lambda f, c: read_recording(_write(f / "k.npz", c), InputOptions()), _npz_seeds),
     "bin": Reader(_read_bin, _bin_seeds),
     "pickle in bin": Reader(_read_bin_pickle, _bin_pickle_seeds),
     "state": Reader(_read_state, lambda folder: iter([_state_seed()])),

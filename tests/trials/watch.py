@@ -65,11 +65,11 @@ MAKE_CODE = (dataclasses.__file__, typing.__file__, collections.__file__)  # of 
 
 
 class Trespass(BaseException):
-    """What a reader may not do; no `except Exception` stops it."""
+    """Raised for what a reader may not do; no `except Exception` stops it."""
 
 
 class Hang(BaseException):
-    """It takes too long."""
+    """Raised when a reader takes too long."""
 
 
 @dataclasses.dataclass
@@ -84,20 +84,20 @@ WATCHED = Watched(None, [])
 
 
 def guard() -> None:
-    """Have every event of this process judged, for good."""
+    """Has every event of this process judged from now on."""
     sys.addaudithook(_judge)
     signal.signal(signal.SIGVTALRM, _too_long)
 
 
 def limit_memory(more_bytes: int = MEMORY_BYTES) -> None:
-    """Let this process take so much more than it has now."""
+    """Lets this process take so much more memory than it has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + more_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def outcome(read: Callable[[], object], folder: Path) -> tuple[str, str]:
-    """How `read` ended, which may touch files of `folder` alone: ("read", ""), ("refused", line) or ("bad", why)."""
+    """Returns how `read` ended, which may touch `folder` alone: ("read", ""), ("refused", line) or ("bad", why)."""
     WATCHED.trespasses.clear()
     WATCHED.folder = str(folder.resolve())
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
@@ -110,7 +110,7 @@ def outcome(read: Callable[[], object], folder: Path) -> tuple[str, str]:
 
 
 def warm(reader: Any, folder: Path) -> list[bytes]:
-    """The good files, each read once: what a reader imports late is there then."""
+    """Returns the good files, each read once, so that what a reader imports late is there."""
     reader.prepare(folder)
     seeds = list(reader.seeds(folder))
     for seed in seeds:
@@ -141,10 +141,10 @@ def _ended(read: Callable[[], object]) -> tuple[str, str]:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of the project that the error passed through."""
+    """Returns the innermost line of the project that the error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(REPOSITORY / "pipeline")]
-    frame = (own or frames)[-1]
+    of_project = [frame for frame in frames if Path(frame.filename).is_relative_to(REPOSITORY / "pipeline")]
+    frame = (of_project or frames)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
@@ -171,7 +171,7 @@ def _judge(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _allowed(path: str | bytes | os.PathLike[Any], *, reads: bool = False) -> bool:
-    """Whether a path is in the folder watched, or one of the program's own that is only read."""
+    """Returns whether a path is in the watched folder, or one of the program's that is only read."""
     place = os.path.realpath(os.fsdecode(path))
     inside = (WATCHED.folder or "",) + ((*CODE, "/proc/self", "/sys/", "/dev/null") if reads else ("/dev/null",))
     return place.startswith(inside)

@@ -17,8 +17,7 @@ from pipeline.lift.formats.video import read_video
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Detection, Detections, InputOptions, Recording
 from pipeline.lift.tracks import follow_people
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, reason
+from pipeline.system.errors import BAD_VALUE, UserError, reason
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 # Scores above 1, which OpenPose has up to about 1.1, count as 1; far above it they are something else.

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from pipeline.lift.formats.camera import parse_camera
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Detection, Detections, InputOptions
-from pipeline.system.errors import UserError
-from pipeline.system.text_files import BAD_VALUE, csv_lines
-from pipeline.system.untrusted import read_object_npz
+from pipeline.system.archives import read_object_npz
+from pipeline.system.errors import BAD_VALUE, UserError
+from pipeline.system.files import read_csv_lines
 
 LAYOUT_OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
 COLUMNS_PER_JOINT = {"frame", "joint", "x", "y"}
@@ -100,7 +100,7 @@ def read_csv(path: Path, options: InputOptions) -> Detections:
     <joint>_confidence) where there are any. Joints are named as in the layout or numbered. Raises UserError if the
     layout is not known or a line cannot be read.
     """
-    _, lines = csv_lines(path, "keypoints")
+    _, lines = read_csv_lines(path, "keypoints")
     layout = options.layout or (lines[0].get("layout") if lines else None) or "none"
     if layout not in LAYOUTS:
         raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)} (--layout), found '{layout}'")

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.poses.geometry import Camera
 from pipeline.system.errors import UserError
-from pipeline.system.text_files import read_json
+from pipeline.system.files import read_json
 
 
 def read_camera(path: Path, image_size_px: tuple[int, int] | None) -> Camera:

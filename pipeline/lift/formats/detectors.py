@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.system.errors import UserError
-from pipeline.system.text_files import read_json
+from pipeline.system.files import read_json
 
 LAYOUT_BY_JOINTS = {17: "coco17", 16: "mpii16", 18: "openpose18", 25: "body25", 26: "halpe26"}
 BODY_JOINTS = {133: 17, 136: 26}  # whole bodies of COCO and Halpe, whose first joints are the body

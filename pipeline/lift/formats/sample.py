@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.system.text_files import read_json
+from pipeline.system.files import read_json
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pipeline.lift.formats.detectors import number_files
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.system.errors import UserError
-from pipeline.system.text_files import read_json
+from pipeline.system.files import read_json
 
 LANDMARK_KEYS = ("pose_landmarks", "poseLandmarks", "landmarks", "landmark")
 LANDMARKS = 33

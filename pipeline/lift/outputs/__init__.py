@@ -7,9 +7,8 @@ from pathlib import Path
 
 from pipeline.lift.outputs import bvh, files, glb, scene
 from pipeline.lift.people import Lifted
-from pipeline.system.errors import UserError
-from pipeline.system.files import new_folder, write_json
-from pipeline.system.text_files import BAD_VALUE, read_json
+from pipeline.system.errors import BAD_VALUE, UserError
+from pipeline.system.files import new_folder, read_json, write_json
 
 # For each output its file and what writes it; bvh is a file for each person.
 OUTPUTS = {

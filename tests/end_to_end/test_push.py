@@ -1,9 +1,12 @@
-"""What is published comes back in a fresh clone: from a shared folder, from S3, and over HTTP to read."""
+"""What `dvc push --run-cache` pushed comes back in a fresh clone: from a shared folder, S3, and a web server."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,8 +16,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.checkpoints.list import HERE, checkpoint_entries
-from pipeline.checkpoints.publish import publish
-from pipeline.system.errors import UserError
 from tests.fixtures.small_repository import ROW, run, write_repository
 
 
@@ -40,12 +41,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(made: Path, tmp_path: Path) -> Path:
-    """A copy to publish."""
+    """Returns a copy to push from."""
     return shutil.copytree(made, tmp_path / "repository", symlinks=True)
 
 
-def restored(root: Path, clone: Path, *commands: str) -> list[str]:
-    """States of the checkpoints in a clone after these commands in it."""
+def restore(root: Path, clone: Path, *commands: str) -> list[str]:
+    """Returns the states of the checkpoints in a clone after these commands in it."""
     run(root, f"git clone --quiet {root} {clone}")
     run(clone, *commands)
     return [entry.state for entry in checkpoint_entries(clone)]
@@ -59,39 +60,33 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.mark.stories
-def test_a_shared_folder_gives_a_fresh_clone_all_of_it_also_behind_http(root, tmp_path):
+def test_a_pushed_folder_gives_a_fresh_clone_all_of_it_also_behind_http(root, tmp_path):
     shared = tmp_path / "shared"
-    run(root, f"dvc remote add --quiet --local team {shared}")
-    lines = list(publish(root, "team"))
-    assert lines[0] == f"pushing to team ({shared})"
-    assert lines[-3:] == [
-        "a fresh clone has 2 checkpoints",
-        "dvc repro runs nothing there",
-        "its run cache has all 2 entries",
-    ]
+    run(root, f"dvc remote add --quiet --local team {shared}", "dvc push --quiet --run-cache --remote team")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(shared))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         for name, address in (("folder", shared), ("web", f"http://127.0.0.1:{server.server_port}")):
             add, pull = f"dvc remote add --quiet --local {name} {address}", f"dvc pull --quiet --remote {name}"
-            assert restored(root, tmp_path / f"clone-{name}", add, pull) == [HERE, HERE]
+            assert restore(root, tmp_path / f"clone-{name}", add, pull) == [HERE, HERE]
+            status = [sys.executable, "-m", "dvc", "status", "--json"]
+            assert json.loads(subprocess.check_output(status, cwd=tmp_path / f"clone-{name}")) == {}
         server.shutdown()
         thread.join()
 
 
 @pytest.mark.stories
-def test_the_run_cache_gives_back_runs_that_no_commit_names(root, tmp_path):
-    """The training of another parameter, done before it was published, is not repeated by who sets it too."""
+def test_the_pushed_run_cache_gives_back_runs_that_no_commit_names(root, tmp_path):
+    """The training of another parameter, done before it was pushed, is not repeated by who sets it too."""
     run(root, f"dvc remote add --quiet --local team {tmp_path / 'shared'}")
     params = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(params.replace("2.0", "3.0"))
     run(root, "dvc repro --quiet", "dvc push --quiet --remote team")
     (root / "params.yaml").write_text(params)
-    run(root, "dvc repro --quiet")
-    assert list(publish(root, "team"))[-1] == "its run cache has all 4 entries"
+    run(root, "dvc repro --quiet", "dvc push --quiet --run-cache --remote team")
     clone = tmp_path / "clone"
     remote = f"dvc remote add --quiet --local --default team {tmp_path / 'shared'}"
-    restored(root, clone, remote, "dvc pull --quiet --run-cache")
+    restore(root, clone, remote, "dvc pull --quiet --run-cache")
     (clone / "params.yaml").write_text(params.replace("2.0", "3.0"))
     (clone / "stages.py").chmod(0)  # as it must not be run, only hashed
     run(clone, "dvc repro --quiet --pull train")
@@ -114,51 +109,8 @@ def test_an_s3_server_gives_a_fresh_clone_all_of_it(root, tmp_path):
             "dvc remote add --quiet cloud s3://poselift/data",
             f"dvc remote modify --quiet cloud endpointurl {address}",
             "git commit --quiet --all -m remote",
+            "dvc push --quiet --run-cache --remote cloud",
         )
-        assert "its run cache has all 2 entries" in list(publish(root, "cloud"))
-        assert restored(root, tmp_path / "clone", "dvc pull --quiet --remote cloud") == [HERE, HERE]
+        assert restore(root, tmp_path / "clone", "dvc pull --quiet --remote cloud") == [HERE, HERE]
     finally:
         bucket.stop()
-
-
-def test_the_store_inside_the_repository_is_to_be_committed_and_is_then_whole(root):
-    with pytest.raises(UserError, match="store lies in the repository: expected it committed, found 1 changes"):
-        list(publish(root, None))
-    run(root, "git add --all", "git commit --quiet -m store")
-    assert "a fresh clone has 2 checkpoints" in list(publish(root, None))
-
-
-def test_what_is_lost_on_the_way_is_found_missing(root, tmp_path, monkeypatch):
-    run(root, f"dvc remote add --quiet --local team {tmp_path / 'shared'}")
-    list(publish(root, "team"))
-    for path in (tmp_path / "shared").rglob("*"):
-        if path.is_file() and b"weights of" in path.read_bytes():
-            path.unlink()
-    shutil.rmtree(os.environ["DVC_SITE_CACHE_DIR"])  # which remembers that they were there
-    monkeypatch.setattr("pipeline.checkpoints.publish._push", lambda *_: "")
-    with pytest.raises(UserError, match=r"`dvc pull .*` failed in clone"):
-        list(publish(root, "team"))
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ("params.yaml", "expected all changes committed, found M params.yaml"),
-        (
-            "data/raw/takes.csv",
-            "expected everything up to date, found changes of train@0, train@1, data/raw/takes.csv.dvc",
-        ),
-    ],
-)
-def test_what_is_not_committed_or_not_up_to_date_is_not_published(change, complaint, root):
-    (root / change).chmod(0o644)
-    (root / change).write_text(
-        "take\nanother\n" if change.endswith("csv") else "seeds: [0]\ndatasets: {cmu: {lr: 1}}\n"
-    )
-    with pytest.raises(UserError, match=complaint):
-        list(publish(root, None))
-
-
-def test_an_unknown_remote_is_refused_with_those_there_are(root):
-    with pytest.raises(UserError, match="--remote: expected one of store, found 'nowhere'"):
-        list(publish(root, "nowhere"))
