@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.system.stop_signals import noticed
 from safetensors.torch import load_file
 
 from pipeline.config.params import TrainingConfig, read_yaml
 from pipeline.system.errors import UserError
+from pipeline.system.resume import stop_on_signals
 from pipeline.train import batches, loop, stage
 from pipeline.train.loop import State
 from pipeline.train.stage import train
@@ -223,12 +223,12 @@ def test_training_runs_where_dvc_and_wandb_are_not_installed(stopped):
 
 def test_a_second_signal_acts_as_ever():
     before = signal.getsignal(signal.SIGINT)
-    with noticed() as stop:
+    with stop_on_signals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.number == signal.SIGINT
         assert (stop.name, stop.exit_code) == ("SIGINT", 130)
         assert signal.getsignal(signal.SIGINT) is before
-    with noticed():
+    with stop_on_signals():
         pass
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from pipeline.config.params import Training
 from pipeline.poses.checkpoint import EPOCH_COLUMNS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split
-from pipeline.system import resume as working_state
+from pipeline.system import resume
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.train import batches, loop, stage
@@ -88,7 +88,7 @@ def crash_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
     count = itertools.count(1)
 
     def save_then_crash(folder: Path, state: dict[str, Any]) -> None:
-        working_state.save_state(folder, state)
+        resume.save_state(folder, state)
         if next(count) == saves:
             raise PowerCut
 
@@ -263,7 +263,7 @@ def test_epochs_shorter_than_the_time_between_saves_do_not_wait_for_the_disk(pre
 
 def test_a_second_process_waits_and_takes_the_finished_result(prepared, uninterrupted, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    name, save = "every_frame_muon", working_state.save_state
+    name, save = "every_frame_muon", resume.save_state
     halfway, go_on, saves = threading.Event(), threading.Event(), []
 
     def save_and_wait(folder: Path, state: dict[str, Any]) -> None:
@@ -292,7 +292,7 @@ def test_a_second_process_waits_and_takes_the_finished_result(prepared, uninterr
 def test_a_process_that_waited_for_one_that_failed_trains_itself(prepared, uninterrupted, tmp_path):
     name = "every_frame_muon"
     state = crashed(prepared[name], tmp_path, saves=2)
-    with working_state.locked(state):
+    with resume.hold_lock(state):
         thread = in_thread(lambda: trained(prepared[name], tmp_path))
         thread.join(0.3)
         assert thread.is_alive()
