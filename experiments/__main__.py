@@ -57,8 +57,11 @@ def generalise(
 ) -> None:
     """Scores a row's runs on test takes filmed under conditions that training did not have."""
     from experiments.generalisation.measure import generalise
+    from pipeline.config.params import load_params
 
-    generalise(row, raw=RAW, checkpoints=Path("data/checkpoints"), params_path=PARAMS, out=GENERALISATION / "results")
+    seeds, results = load_params(PARAMS).seeds, GENERALISATION / "results"
+    prepared, checkpoints = Path("data/prepared"), Path("data/checkpoints")
+    generalise(row, seeds=seeds, raw=RAW, prepared=prepared, checkpoints=checkpoints, out=results)
 
 
 @app.command("generalisation_report")

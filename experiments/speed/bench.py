@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from experiments.pages import markdown_table
 from experiments.speed.lift_accuracy import measure_lift_accuracy
 from experiments.speed.lift_speed import measure_lift_speed
 from experiments.speed.machine import describe_machine, file_name
 from experiments.speed.networks import IN_CACHE, LITERAL, Settings, measure_evaluation, measure_steps, new_job
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
+from pipeline.visualization.tables import markdown_table
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,9 @@ from jaxtyping import Float
 from pipeline.lift.lifter import SHIPPED, Lifter
 from pipeline.lift.outputs import write_lifted
 from pipeline.lift.people import Recording, Track
-from pipeline.poses.clips import read_split
+from pipeline.mocap.cameras import read_clips
+from pipeline.poses.clips import Clip
+from pipeline.system.text_files import read_json
 
 PREPARED = Path("data/prepared") / SHIPPED.parent.name
 SIZE_PX = (1000, 1000)
@@ -97,7 +99,13 @@ def stream_frames(latency: int) -> dict[str, float]:
 
 def repeat_keypoints(frames: int) -> Float[np.ndarray, "F 17 3"]:
     """Returns pixels and confidence of the longest test clip, there and back again until there are enough frames."""
-    clip = max(read_split(PREPARED / "test"), key=len)
+    clip = max(read_test_clips(), key=len)
     assert clip.confidence is not None
     there = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
     return np.resize(np.concatenate([there, there[::-1]]), (frames, *there.shape[1:]))
+
+
+def read_test_clips() -> list[Clip]:
+    """Reads the test clips of the row of the shipped checkpoint. Raises UserError if it is not prepared."""
+    level = read_json(PREPARED / "evaluation.json", "how a row is scored")["detector_level"]
+    return read_clips(PREPARED / "test", detector_level=level)

@@ -12,16 +12,24 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.speed.literal_poseformer import make_literal, predict_clip
 from experiments.speed.machine import count_operations, fastest_s, matrix_product
-from models import build
+from experiments.untrained import untrained_model
 from models.poseformer import PoseFormer
 from pipeline.config.params import Params, Training, architecture_of, recipe_for
 from pipeline.config.rows import Row
+from pipeline.poses.predict import TrainedModel
 from pipeline.poses.skeleton import H36M_17
-from pipeline.poses.windows import FrameTable, Windows, cut_windows, epoch_windows, predict_frames
+from pipeline.poses.windows import (
+    FrameTable,
+    Windows,
+    epoch_windows,
+    gather_windows,
+    keep_predicted_frames,
+    mirror_windows,
+)
 from pipeline.train import losses
 from pipeline.train.optimization import optimizers_of, take_step
 
@@ -43,31 +51,26 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """A model in training. `forward` is the model, perhaps compiled; a batch goes through it in so many `parts`."""
+    """A model in training. `forward` is its network, perhaps compiled; a batch goes through it in so many `parts`."""
 
-    model: nn.Module
+    model: TrainedModel
     forward: Callable[[Tensor], Tensor]
     optimizers: list[torch.optim.Optimizer]
     training: Training
-    frames: int
     parts: int
     settings: Settings
 
-    @property
-    def every_frame(self) -> bool:
-        """Whether the model predicts every frame of its window."""
-        return self.model.predicts == "every_frame"
 
-
-def build_network(name: str, settings: Settings, *, frames: int) -> nn.Module:
-    """Returns the untrained model for Human3.6M's 17 joints without confidence, from the same random numbers."""
+def new_model(name: str, settings: Settings, *, frames: int) -> TrainedModel:
+    """Returns the untrained model for keypoints without confidence, from the same random numbers, on the device."""
     if name == LITERAL:
-        poseformer = build_network("poseformer", settings, frames=frames)
-        assert isinstance(poseformer, PoseFormer)
-        return make_literal(poseformer)
+        poseformer = new_model("poseformer", settings, frames=frames)
+        assert isinstance(poseformer.network, PoseFormer)
+        return TrainedModel(make_literal(poseformer.network), poseformer.card)
     torch.manual_seed(0)
-    architecture, hyperparameters = architecture_of(name, settings.params)
-    return build(architecture, frames=frames, in_joints=17, out_joints=17, in_channels=2, **hyperparameters)
+    model = untrained_model(*architecture_of(name, settings.params), frames=frames, in_channels=2)
+    model.network.to(settings.device)
+    return model
 
 
 def new_job(name: str, settings: Settings, *, frames: int, batch_windows: int | None = None) -> Job:
@@ -80,25 +83,26 @@ def new_job(name: str, settings: Settings, *, frames: int, batch_windows: int | 
     recipe = recipe_for(row, settings.params, where="params.yaml")
     fields = {key: getattr(recipe, key) for key in Training.model_fields}
     training = Training(**{**fields, "batch_windows": batch_windows or recipe.batch_windows})
-    model = build_network(name, settings, frames=frames).to(settings.device)
+    model = new_model(name, settings, frames=frames)
     in_parts = name == "poseformer" and settings.device.type == "cpu"
     parts = -(-training.batch_windows // IN_CACHE) if in_parts else 1
-    forward = torch.compile(model) if settings.compiled and name != LITERAL else model
-    return Job(model, forward, optimizers_of(model, training), training, frames, parts, settings)
+    forward = torch.compile(model.network) if settings.compiled and name != LITERAL else model.network
+    return Job(model, forward, optimizers_of(model.network, training), training, parts, settings)
 
 
 def take_training_step(job: Job, table: FrameTable, batches: Iterator[Windows]) -> None:
     """Takes one training step on the next batch of windows."""
-    job.model.train()
-    windows = next(batches)
-    skeletons = (H36M_17, H36M_17)
-    batch = cut_windows(table, windows, *skeletons, frames=job.frames, every_frame=job.every_frame)
-    parts = list(zip(*(values.tensor_split(job.parts) for values in batch), strict=True))
-    all_counted = batch[-1].sum().float()
+    job.model.network.train()
+    windows, every_frame = next(batches), job.model.predicts_every_frame
+    screen, pose_m, counted = gather_windows(table, windows, frames=job.model.card.frames)
+    pose_m, counted = (keep_predicted_frames(values, every_frame=every_frame) for values in (pose_m, counted))
+    screen, pose_m = (mirror_windows(values, windows.flipped, H36M_17) for values in (screen, pose_m))
+    parts = list(zip(*(values.tensor_split(job.parts) for values in (screen, pose_m, counted)), strict=True))
+    all_counted = counted.sum().float()
     for part in parts[:-1]:
         _loss_m(job, part, all_counted).backward()
     loss_m = _loss_m(job, parts[-1], all_counted)
-    take_step(job.model, job.optimizers, loss_m, lr_factor=1.0, clip_grad_norm=job.training.clip_grad_norm)
+    take_step(job.model.network, job.optimizers, loss_m, lr_factor=1.0, clip_grad_norm=job.training.clip_grad_norm)
 
 
 def _loss_m(job: Job, part: tuple[Tensor, ...], all_counted: Tensor) -> Tensor:
@@ -111,10 +115,17 @@ def _loss_m(job: Job, part: tuple[Tensor, ...], all_counted: Tensor) -> Tensor:
 
 def endless_batches(job: Job, table: FrameTable) -> Iterator[Windows]:
     """Returns batches of the recipe's size, plain and mirrored windows in random order, epoch after epoch."""
-    draw = partial(epoch_windows, table, frames=job.frames, every_frame=job.every_frame, flips=True, clip_weights=None)
     generator, size = torch.Generator().manual_seed(0), job.training.batch_windows
     while True:
-        windows = draw(at_most=None, generator=generator)
+        windows = epoch_windows(
+            table,
+            frames=job.model.card.frames,
+            every_frame=job.model.predicts_every_frame,
+            flips=True,
+            clip_weights=None,
+            at_most=None,
+            generator=generator,
+        )
         for first in range(0, len(windows) - size + 1, size):
             yield windows[first : first + size]
 
@@ -151,15 +162,15 @@ def measure_steps(jobs: Mapping[str, Job], *, turns: int) -> list[dict[str, Any]
 
 def _step_record(name: str, job: Job, step_s: float, peak: float) -> dict[str, Any]:
     passes, optimizers = count_step_operations(name, job)
-    windows = job.training.batch_windows
+    windows, frames = job.training.batch_windows, job.model.card.frames
     return {
         "model": name,
-        "frames": job.frames,
+        "frames": frames,
         "batch_windows": windows,
         "parts": job.parts,
         "step_ms": 1000 * step_s,
         "floor_ms": 1000 * passes / peak,
-        "predicted_frames_per_s": windows * (job.frames if job.every_frame else 1) / step_s,
+        "predicted_frames_per_s": windows * (frames if job.model.predicts_every_frame else 1) / step_s,
         "percent_of_peak": 100 * passes / step_s / peak,
         "percent_of_peak_with_optimizer": 100 * (passes + optimizers) / step_s / peak,
     }
@@ -167,10 +178,11 @@ def _step_record(name: str, job: Job, step_s: float, peak: float) -> dict[str, A
 
 def count_step_operations(name: str, job: Job) -> tuple[int, int]:
     """Returns the operations of a step's forward and backward pass, and of its optimizers, in products of matrices."""
-    network = build_network(name, job.settings, frames=job.frames).to("meta")
-    example = torch.zeros(job.training.batch_windows, job.frames, 17, 2, device="meta")
+    frames = job.model.card.frames
+    network = new_model(name, job.settings, frames=frames).network.to("meta")
+    example = torch.zeros(job.training.batch_windows, frames, 17, 2, device="meta")
     passes = count_operations(lambda: network(example).sum().backward())
-    for weight in job.model.parameters():
+    for weight in job.model.network.parameters():
         weight.grad = torch.zeros_like(weight)
     return passes, count_operations(lambda: [optimizer.step() for optimizer in job.optimizers])
 
@@ -182,13 +194,15 @@ def measure_evaluation(names: Sequence[str], settings: Settings, *, frames: int,
     """
     clip = random_table(LIFTED_FRAMES[frames], settings.device)
     ways = {"whole clip": len(clip), "window by window": 1, f"{IN_CACHE} at a time": IN_CACHE}
-    networks = {name: build_network(name, settings, frames=frames).to(settings.device) for name in (*names, LITERAL)}
+    models = {name: new_model(name, settings, frames=frames) for name in (*names, LITERAL)}
     cases: dict[str, Callable[[], Tensor]] = {
-        f"{LITERAL}, {way}": partial(predict_literally, networks[LITERAL], clip, frames=frames, batch_windows=batch)
+        f"{LITERAL}, {way}": partial(predict_literally, models[LITERAL], clip, batch_windows=batch)
         for way, batch in ways.items()
     }
     for name in names:
-        cases[name] = partial(predict, networks[name], clip, settings, frames=frames)
+        cases[name] = partial(
+            models[name].predict, clip, flip_averaging=True, stride=settings.params.datasets.cmu.window_stride
+        )
     fastest = fastest_s(cases, turns=turns)
     return [
         {"model": name, "frames": frames, "clip_frames": len(clip), "predicted_frames_per_s": len(clip) / seconds}
@@ -196,13 +210,7 @@ def measure_evaluation(names: Sequence[str], settings: Settings, *, frames: int,
     ]
 
 
-def predict(model: nn.Module, clip: FrameTable, settings: Settings, *, frames: int) -> Tensor:
-    """Returns the poses of all frames as the pipeline predicts them."""
-    stride = settings.params.datasets.cmu.window_stride if model.predicts == "every_frame" else 1
-    return predict_frames(model, clip, H36M_17, H36M_17, frames=frames, stride=stride, flip_averaging=True)
-
-
-def predict_literally(model: nn.Module, clip: FrameTable, *, frames: int, batch_windows: int) -> Tensor:
+def predict_literally(model: TrainedModel, clip: FrameTable, *, batch_windows: int) -> Tensor:
     """Returns the poses of all frames as the published loop predicts them."""
-    mirrored = list(H36M_17.mirrored)
-    return predict_clip(model, clip.screen, frames=frames, mirrored=mirrored, batch_windows=batch_windows)
+    frames, mirrored = model.card.frames, list(H36M_17.mirrored)
+    return predict_clip(model.network, clip.screen, frames=frames, mirrored=mirrored, batch_windows=batch_windows)
