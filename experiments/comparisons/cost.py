@@ -44,8 +44,7 @@ def training_cost(paths: Paths, workers: Executor, *, out: Path) -> None:
 def measure_costs(prepared: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     """Returns what a run costs for each row, given the folders of prepared data."""
     torch.set_num_threads(1)
-    known: dict[tuple[object, ...], Data] = {}  # rows that learn from the same data share them
-    runs = {row: _read_run(folder, known) for row, folder in prepared.items()}
+    runs = {row: _read_run(folder) for row, folder in prepared.items()}
     step_s: dict[str, list[float]] = {row: [] for row in runs}
     steps: dict[str, int] = {}
     for number in range(ROUNDS):
@@ -63,13 +62,10 @@ def measure_costs(prepared: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     }
 
 
-def _read_run(folder: Path, known: dict[tuple[object, ...], Data]) -> tuple[TrainingConfig, Data]:
-    path = folder / "training.json"
+def _read_run(prepared: Path) -> tuple[TrainingConfig, Data]:
+    path = prepared / "training.json"
     config = validated(TrainingConfig, read_yaml(path), where=str(path))
-    key = (config.in_channels, config.training.action_balance)  # what the data of a run depend on
-    if key not in known:
-        known[key] = read_data(folder, config, torch.device("cpu"))
-    return config, known[key]
+    return config, read_data(prepared, config, torch.device("cpu"))
 
 
 def _time_steps(config: TrainingConfig, data: Data, seed: int) -> tuple[int, list[float]]:

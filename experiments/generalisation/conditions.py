@@ -25,7 +25,7 @@ from pipeline.poses.geometry import Camera, RigidTransform, camera_from_world_lo
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
 
-CAPTURE_HZ = 60.0  # rate of the frames that excerpts are cut from
+CAPTURE_HZ = 60.0  # rate of the takes that excerpts are cut from
 GRID = 12  # one frame in so many is scored
 SCORED_HZ = CAPTURE_HZ / GRID  # all rates of video have a frame at these instants
 SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: what is scored, and what is seen before and after it
@@ -125,6 +125,7 @@ def _change_camera(camera: Camera, target_m: Float[np.ndarray, "3"], view: View)
 def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: float, per_action: int) -> list[Excerpt]:
     """Returns at most `per_action` excerpts of each action, spread evenly over its takes, cameras and time.
 
+    The takes have CAPTURE_HZ; `rate_hz` is that of the prepared data, whose cameras are used.
     In all frames of an excerpt every one of `views` has the whole body in the image. Excerpts start, end and are scored
     at instants of SCORED_HZ. Raises UserError if an action has none.
     """
@@ -136,20 +137,19 @@ def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: flo
     for action, excerpts in found.items():
         if not excerpts:
             raise UserError(f"test takes: expected frames of action {action} that all views see, found none")
-    return [excerpt for excerpts in found.values() for excerpt in _spread_evenly(excerpts, per_action)]
-
-
-def _spread_evenly(excerpts: Sequence[Excerpt], at_most: int) -> Iterator[Excerpt]:
-    kept = min(len(excerpts), at_most)
-    return (excerpts[place * len(excerpts) // kept] for place in range(kept))
+    kept = {action: min(len(excerpts), per_action) for action, excerpts in found.items()}
+    return [
+        excerpts[place * len(excerpts) // kept[action]]
+        for action, excerpts in found.items()
+        for place in range(kept[action])
+    ]
 
 
 def _frames_all_views_see(take: Take, views: Collection[View], *, rate_hz: float) -> list[Bool[np.ndarray, " F"]]:
     """Returns for each camera which frames at CAPTURE_HZ all views see whole."""
-    captured_m = _joints_at_capture_rate_m(take)
-    seen = [np.ones(len(captured_m), dtype=bool) for _ in range(4)]
+    seen = [np.ones(len(take), dtype=bool) for _ in range(4)]
     for view in views:
-        joints_m = change_body(captured_m, view)
+        joints_m = change_body(take.joints_world_m, view)
         for number, camera in enumerate(place_changed_cameras(take, view, rate_hz=rate_hz)):
             seen[number] &= frames_in_view(camera.camera_from_world.apply(joints_m), camera)
     return seen
@@ -165,25 +165,19 @@ def _cut(seen: Bool[np.ndarray, " F"]) -> Iterator[tuple[int, int, int, int]]:
             yield max(first, begin - context) * GRID, begin * GRID, end * GRID, min(last, end + context) * GRID
 
 
-def film_excerpts(chosen: Sequence[Excerpt], condition: Condition, *, trained_hz: float) -> list[Clip]:
-    """Returns what a model sees of the excerpts under a condition; where clips are short, one for each scored instant.
+def film_excerpts(chosen: Sequence[Excerpt], condition: Condition, *, trained_hz: float) -> Iterator[Clip]:
+    """Yields what a model sees of the excerpts under a condition; where clips are short, one for each scored instant.
 
     `trained_hz` is the rate of the prepared data, whose cameras are used.
     """
-    clips: list[Clip] = []
     for _, excerpts in groupby(chosen, key=lambda excerpt: excerpt.take.name):
         first, *others = excerpts
         cameras = place_changed_cameras(first.take, condition.view, rate_hz=trained_hz)
-        joints_m = change_body(_joints_at_capture_rate_m(first.take), condition.view)
+        joints_m = change_body(first.take.joints_world_m, condition.view)
         for excerpt in (first, *others):
             camera = cameras[excerpt.camera]
             joints_camera_m = camera.camera_from_world.apply(joints_m[excerpt.first : excerpt.last + 1])
-            clips.extend(_film(excerpt, joints_camera_m, camera, condition))
-    return clips
-
-
-def _joints_at_capture_rate_m(take: Take) -> Float[np.ndarray, "F 17 3"]:
-    return resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=CAPTURE_HZ)
+            yield from _film(excerpt, joints_camera_m, camera, condition)
 
 
 def _film(

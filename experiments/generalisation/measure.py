@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from experiments.generalisation.conditions import (
+    CAPTURE_HZ,
     CONTEXT_S,
     SCORED_HZ,
     SCORED_S,
@@ -27,6 +28,7 @@ from experiments.generalisation.records import FactorScores, RowScores, SettingS
 from pipeline.config.params import EvaluationConfig, read_yaml, validated
 from pipeline.evaluate_5runs.scores import score_models
 from pipeline.mocap.takes import Take
+from pipeline.poses.frames import resample
 from pipeline.poses.predict import TrainedModel, load_trained_model
 from pipeline.poses.row_metrics import RowMetrics
 from pipeline.prepare_data.cmu_mocap import read_takes
@@ -65,7 +67,7 @@ def generalise(row: str, *, seeds: Sequence[int], raw: Path, prepared: Path, che
     rate_hz = next(iter(models.values())).card.rate_hz
     if rate_hz is None or rate_hz % SCORED_HZ:
         raise UserError(f"{row}: expected runs trained at a multiple of {SCORED_HZ:g} Hz, found {rate_hz}")
-    takes = [take for take in read_takes(raw / "cmu_mocap") if take.split == "test"]
+    takes = read_test_takes(raw / "cmu_mocap")
     trained = Condition(rate_hz=rate_hz, shown_hz=rate_hz, level=config.detector_level)
     factors: dict[str, FactorScores] = {}
     for name, factor in FACTORS.items():
@@ -73,6 +75,13 @@ def generalise(row: str, *, seeds: Sequence[int], raw: Path, prepared: Path, che
         log.info("%s: %s, %d frames", row, name, factors[name].frames)
     record = RowScores(row=row, seeds=tuple(seeds), how=HOW, factors=factors)
     write_json(out / f"{row}.json", record.model_dump(mode="json"))
+
+
+def read_test_takes(folder: Path) -> list[Take]:
+    """Reads the takes of the test split at the rate that excerpts are cut from."""
+    test = [take for take in read_takes(folder) if take.split == "test"]
+    joints_m = [resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=CAPTURE_HZ) for take in test]
+    return [replace(take, rate_hz=CAPTURE_HZ, joints_world_m=m) for take, m in zip(test, joints_m, strict=True)]
 
 
 def _load_run(folder: Path, config: EvaluationConfig, seed: int) -> TrainedModel:
@@ -95,7 +104,7 @@ def score_settings(
     excerpts = cut_excerpts(takes, views, rate_hz=trained.rate_hz, per_action=EXCERPTS_PER_ACTION)
     metrics: dict[Condition, RowMetrics] = {}
     for condition in dict.fromkeys(setting.condition for setting in settings):
-        clips = film_excerpts(excerpts, condition, trained_hz=trained.rate_hz)
+        clips = list(film_excerpts(excerpts, condition, trained_hz=trained.rate_hz))
         if trained.level is None:  # a model that takes no confidence
             clips = [replace(clip, confidence=None) for clip in clips]
         metrics[condition] = score_models(models, clips, config, ()).metrics

@@ -137,7 +137,7 @@ def path_errors(lifted: Sequence[Lifted], clips: Sequence[Clip]) -> Errors:
     }
 
 
-def mean_length_mm(vectors_m: Sequence[Float[np.ndarray, "F *J C"]]) -> float:
+def mean_length_mm(vectors_m: Sequence[Float[np.ndarray, "_F *_J _C"]]) -> float:
     """Returns the mean length of the vectors of all clips, to a tenth of a millimetre."""
     return round(1000 * float(np.concatenate([np.linalg.norm(v, axis=-1).ravel() for v in vectors_m]).mean()), 1)
 

@@ -52,18 +52,18 @@ def measure_lift_speed() -> dict[str, Any]:
     }
 
 
-def _in_new_process(measure: Any, argument: int) -> dict[str, float]:
+def _in_new_process(measure: Any, argument: int) -> dict[str, int | float]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        measured: dict[str, float] = process.submit(measure, argument).result()
+        measured: dict[str, int | float] = process.submit(measure, argument).result()
     return measured
 
 
-def lift_minutes(minutes: int) -> dict[str, float]:
+def lift_minutes(minutes: int) -> dict[str, int | float]:
     """Returns the seconds that it takes to lift and to write so many minutes, and the process's peak memory."""
     lifter = Lifter.load()
     keypoints = repeat_keypoints(minutes * 60 * RATE_HZ)
     track = Track("0", "h36m17", 0, keypoints[..., :2], keypoints[..., 2])
-    recording = Recording("clip", len(keypoints), (track,), RATE_HZ, SIZE_PX)
+    recording = Recording("clip", len(keypoints), (track,), float(RATE_HZ), SIZE_PX)
     start = time.perf_counter()
     lifted = lifter.lift(recording)
     done = time.perf_counter()
@@ -79,7 +79,7 @@ def lift_minutes(minutes: int) -> dict[str, float]:
     }
 
 
-def stream_frames(latency: int) -> dict[str, float]:
+def stream_frames(latency: int) -> dict[str, int | float]:
     """Returns the milliseconds that a frame of a stream costs, after a warm-up."""
     lifter = Lifter.load()
     stream = lifter.stream(layout="h36m17", image_size=SIZE_PX, latency=latency)

@@ -16,7 +16,8 @@ from experiments.generalisation.conditions import (
     film_excerpts,
     place_changed_cameras,
 )
-from pipeline.mocap.cameras import AIM_HEIGHT_M, film, place_cameras
+from pipeline.mocap.cameras import AIM_HEIGHT_M, place_cameras
+from pipeline.mocap.cameras import film as film_take
 from pipeline.mocap.takes import Take
 from pipeline.poses.clips import check_clip
 from pipeline.poses.frames import resample
@@ -48,16 +49,19 @@ def cut(takes, *views, per_action=6):
     return cut_excerpts(takes, {View(), *views}, rate_hz=TRAINED_HZ, per_action=per_action)
 
 
+def film(chosen, condition):
+    return list(film_excerpts(chosen, condition, trained_hz=TRAINED_HZ))
+
+
 def bone_lengths_m(joints_m):
     return {joint: np.linalg.norm(joints_m[:, joint] - joints_m[:, parent], axis=-1) for parent, joint in H36M_17.bones}
 
 
 def test_without_changes_the_film_is_that_of_prepare_data(takes):
-    clips = film_excerpts(cut(takes), EXACT, trained_hz=TRAINED_HZ)
-    for clip in clips:
+    for clip in film(cut(takes), EXACT):
         take = next(take for take in takes if take.name == clip.take)
         joints_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=TRAINED_HZ)
-        prepared, _ = film(replace(take, rate_hz=TRAINED_HZ, joints_world_m=joints_m), detector_level=None)
+        prepared, _ = film_take(replace(take, rate_hz=TRAINED_HZ, joints_world_m=joints_m), detector_level=None)
         (whole,) = [one for one in prepared if one.camera.name == clip.camera.name]
         scored_at = clip.first_frame * int(TRAINED_HZ) // int(CAPTURE_HZ)
         start = scored_at - int(np.flatnonzero(clip.scored)[0])
@@ -144,7 +148,7 @@ def test_as_many_joints_are_missing_as_was_asked_and_the_others_are_as_they_were
     chosen = cut(takes)
     seen = Condition(rate_hz=TRAINED_HZ, shown_hz=TRAINED_HZ, level=1.0)
     hidden = replace(seen, missing=0.2, missing_shown=shown)
-    before, after = (film_excerpts(chosen, condition, trained_hz=TRAINED_HZ) for condition in (seen, hidden))
+    before, after = (film(chosen, condition) for condition in (seen, hidden))
     gone = np.concatenate([clip.confidence == 0 for clip in after])
     assert gone.mean() == pytest.approx(0.2, rel=0.1)
     pixels_before, pixels_after = (np.concatenate([clip.pixels for clip in clips]) for clips in (before, after))
@@ -159,7 +163,7 @@ def test_as_many_joints_are_missing_as_was_asked_and_the_others_are_as_they_were
 def test_all_rates_are_scored_at_the_same_instants(takes, rate_hz, shown):
     chosen = cut(takes)
     other = replace(EXACT, rate_hz=rate_hz, shown_hz=rate_hz if shown == "as it is" else TRAINED_HZ)
-    trained, clips = (film_excerpts(chosen, condition, trained_hz=TRAINED_HZ) for condition in (EXACT, other))
+    trained, clips = (film(chosen, condition) for condition in (EXACT, other))
     for excerpt, one, two in zip(chosen, trained, clips, strict=True):
         assert one.scored.sum() == two.scored.sum() == excerpt.scored_frames
         np.testing.assert_allclose(one.joints_camera_m[one.scored], two.joints_camera_m[two.scored], atol=1e-6)
@@ -169,8 +173,8 @@ def test_all_rates_are_scored_at_the_same_instants(takes, rate_hz, shown):
 @pytest.mark.parametrize("frames", [1, 3, 27, 1000])
 def test_short_clips_hold_each_scored_instant_once(takes, frames):
     chosen = cut(takes)
-    whole = film_excerpts(chosen, EXACT, trained_hz=TRAINED_HZ)
-    short = film_excerpts(chosen, replace(EXACT, frames=frames), trained_hz=TRAINED_HZ)
+    whole = film(chosen, EXACT)
+    short = film(chosen, replace(EXACT, frames=frames))
     assert {len(clip) for clip in short} <= {frames, *map(len, whole)}
     assert all(clip.scored.sum() == 1 and len(clip) <= frames for clip in short)
     truth, cut_short = (np.concatenate([c.joints_camera_m[c.scored] for c in clips]) for clips in (whole, short))
@@ -183,7 +187,7 @@ def test_excerpts_are_seen_by_every_view_and_spread_evenly(takes):
     assert [excerpt.take.action for excerpt in chosen] == ["walking"] * 5 + ["waiting"] * 5
     assert len({(e.take.name, e.camera, e.scored) for e in chosen}) == 10
     for view in (View(), near):
-        for clip in film_excerpts(chosen, replace(EXACT, view=view), trained_hz=TRAINED_HZ):
+        for clip in film(chosen, replace(EXACT, view=view)):
             assert ((clip.pixels >= 0) & (clip.pixels <= [clip.camera.width_px, clip.camera.height_px])).all()
 
 
@@ -194,8 +198,8 @@ def test_an_action_that_no_camera_sees_is_refused(takes):
 
 def test_errors_of_the_detector_grow_with_its_level_and_are_drawn_alike(takes):
     chosen = cut(takes)
-    exact = film_excerpts(chosen, EXACT, trained_hz=TRAINED_HZ)
-    low, high = (film_excerpts(chosen, replace(EXACT, level=k), trained_hz=TRAINED_HZ) for k in (1.0, 2.0))
+    exact = film(chosen, EXACT)
+    low, high = (film(chosen, replace(EXACT, level=k)) for k in (1.0, 2.0))
     ratios = [
         np.median(np.abs(two.pixels - true.pixels) / np.abs(one.pixels - true.pixels))
         for true, one, two in zip(exact, low, high, strict=True)

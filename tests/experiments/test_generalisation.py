@@ -13,12 +13,11 @@ import torch
 
 from experiments.generalisation.conditions import Condition
 from experiments.generalisation.factors import FACTORS
-from experiments.generalisation.measure import generalise, score_settings
+from experiments.generalisation.measure import generalise, read_test_takes, score_settings
 from experiments.generalisation.records import RowScores
 from experiments.generalisation.report import generalisation_report, settings_in_order
 from pipeline.config.params import EvaluationConfig, validated
 from pipeline.poses.predict import load_trained_model
-from pipeline.prepare_data.cmu_mocap import read_takes
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json
 from pipeline.system.text_files import read_json
@@ -91,7 +90,7 @@ def test_a_setting_scores_the_same_without_the_others(trained, tiny_raw):
     models = {name: load_trained_model(folder, device=torch.device("cpu")) for name, folder in folders.items()}
     path = trained / "prepared" / row / "evaluation.json"
     config = validated(EvaluationConfig, read_json(path, "how a row is scored"), where=str(path))
-    takes = [take for take in read_takes(tiny_raw / "cmu_mocap") if take.split == "test"]
+    takes = read_test_takes(tiny_raw / "cmu_mocap")
     alone = [one for one in FACTORS["detector"].settings(trained_condition) if one.label == "2"]
     again = score_settings(alone, trained_condition, models, takes, config)
     assert again.settings[0].model_dump(mode="json") == setting(record_of(trained, row), "detector", "2")
