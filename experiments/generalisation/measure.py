@@ -103,11 +103,12 @@ def score_settings(
     views = {setting.condition.view for setting in settings}
     excerpts = cut_excerpts(takes, views, rate_hz=trained.rate_hz, per_action=EXCERPTS_PER_ACTION)
     metrics: dict[Condition, RowMetrics] = {}
-    for condition in dict.fromkeys(setting.condition for setting in settings):
+    for condition, label in {setting.condition: setting.label for setting in settings}.items():
         clips = list(film_excerpts(excerpts, condition, trained_hz=trained.rate_hz))
         if trained.level is None:  # a model that takes no confidence
             clips = [replace(clip, confidence=None) for clip in clips]
-        metrics[condition] = score_models(models, clips, config, ()).metrics
+        named = {f"at {label}, {name}": model for name, model in models.items()}
+        metrics[condition] = score_models(named, clips, config, ()).metrics
     return FactorScores(
         frames=sum(excerpt.scored_frames for excerpt in excerpts),
         settings=tuple(_describe_scores(setting, trained, metrics[setting.condition]) for setting in settings),
