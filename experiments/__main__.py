@@ -57,8 +57,11 @@ def generalise(
 ) -> None:
     """Scores a row's runs on test takes filmed under conditions that training did not have."""
     from experiments.generalisation.measure import generalise
+    from pipeline.config.params import load_params
 
-    generalise(row, raw=RAW, checkpoints=Path("data/checkpoints"), params_path=PARAMS, out=GENERALISATION / "results")
+    seeds, results = load_params(PARAMS).seeds, GENERALISATION / "results"
+    prepared, checkpoints = Path("data/prepared"), Path("data/checkpoints")
+    generalise(row, seeds=seeds, raw=RAW, prepared=prepared, checkpoints=checkpoints, out=results)
 
 
 @app.command("generalisation_report")
@@ -83,12 +86,11 @@ def bench(
 ) -> None:
     """Measures what training, evaluation and lifting cost on this machine, and how well lifting does."""
     from experiments.speed.bench import bench
-    from experiments.speed.networks import Settings
-    from pipeline.config.params import load_params
-    from pipeline.system.device import torch_device
+    from pipeline.config.params import Params, load_params, validated
 
-    settings = Settings(load_params(params), torch_device(device), precision, compiled)
-    for path in bench(out, settings, turns=turns, only=only):
+    options = {"device": device, "precision": precision, "compile": "default" if compiled else "none"}
+    chosen = validated(Params, load_params(params).model_dump() | options, where="options")
+    for path in bench(out, chosen, turns=turns, only=only):
         print(path)
 
 

@@ -20,12 +20,11 @@ import torch
 
 from experiments.comparisons.compare import Paths, prepare_row
 from experiments.comparisons.rows import read_comparisons
-from models import build
+from experiments.untrained import untrained_model
 from pipeline.config.params import TrainingConfig, read_yaml, validated
 from pipeline.system.files import write_json
-from pipeline.train import losses
-from pipeline.train.batches import Data, batches_of_epoch, read_data
-from pipeline.train.optimization import optimizers_of, take_step
+from pipeline.train.batches import Data, read_data
+from pipeline.train.loop import set_up, train_epochs
 
 ROUNDS, STEPS = 4, 4  # the first round warms up and is not counted
 
@@ -45,14 +44,12 @@ def training_cost(paths: Paths, workers: Executor, *, out: Path) -> None:
 def measure_costs(prepared: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     """Returns what a run costs for each row, given the folders of prepared data."""
     torch.set_num_threads(1)
-    known: dict[tuple[object, ...], Data] = {}  # rows that learn from the same data share them
-    runs = {row: _read_run(folder, known) for row, folder in prepared.items()}
+    runs = {row: _read_run(folder) for row, folder in prepared.items()}
     step_s: dict[str, list[float]] = {row: [] for row in runs}
     steps: dict[str, int] = {}
     for number in range(ROUNDS):
         for row, (config, data) in runs.items():
-            steps_per_epoch, seconds = _time_steps(config, data, number)
-            steps[row] = steps_per_epoch * config.training.epochs
+            steps[row], seconds = _time_steps(config, data, number)
             step_s[row] += seconds if number > 0 else []
     return {
         row: {
@@ -65,36 +62,22 @@ def measure_costs(prepared: Mapping[str, Path]) -> dict[str, dict[str, float]]:
     }
 
 
-def _read_run(folder: Path, known: dict[tuple[object, ...], Data]) -> tuple[TrainingConfig, Data]:
-    path = folder / "training.json"
+def _read_run(prepared: Path) -> tuple[TrainingConfig, Data]:
+    path = prepared / "training.json"
     config = validated(TrainingConfig, read_yaml(path), where=str(path))
-    refilmed = config.refilming is not None and config.refilming.active
-    key = (config.in_channels, config.training.action_balance, refilmed)  # what the data of a run depend on
-    if key not in known:
-        known[key] = read_data(folder, config, torch.device("cpu"), mapped_in=folder)
-    return config, known[key]
+    return config, read_data(prepared, config, torch.device("cpu"))
 
 
-def _time_steps(config: TrainingConfig, data: Data, number: int) -> tuple[int, list[float]]:
-    """Returns the steps of an epoch, and the CPU seconds of a few of them with an untrained model."""
-    model = build(
-        config.model,
-        frames=config.frames,
-        in_joints=len(data.in_skeleton.joints),
-        out_joints=len(data.out_skeleton.joints),
-        in_channels=config.in_channels,
-        **config.hyperparameters,
-    ).train()
-    optimizers = optimizers_of(model, config.training)
-    generator = torch.Generator().manual_seed(number)
-    every_frame = model.predicts == "every_frame"
-    steps, batches = batches_of_epoch(data, config, every_frame=every_frame, seed=0, epoch=number, generator=generator)
+def _time_steps(config: TrainingConfig, data: Data, seed: int) -> tuple[int, list[float]]:
+    """Returns the steps of a run, and the CPU seconds of a few of its first with an untrained model."""
+    model = untrained_model(config.model, config.hyperparameters, frames=config.frames, in_channels=config.in_channels)
+    setup, state = set_up(model, data, config, seed=seed)
     seconds = []
     before = time.process_time()
-    for batch in islice(batches(0), STEPS):
-        (part,) = batch.parts
-        loss_m = losses.mpjpe(model(part.screen), part.pose_m, frame_weights=part.counted)
-        take_step(model, optimizers, loss_m, lr_factor=0.01, clip_grad_norm=config.training.clip_grad_norm)
+    for moment in islice(train_epochs(setup, state), STEPS):
+        if moment.record is not None:  # the epoch is over, and was validated
+            break
         seconds.append(time.process_time() - before)
+        epochs_per_step = moment.epochs_done / state.step
         before = time.process_time()
-    return steps, seconds
+    return round(config.training.epochs / epochs_per_step), seconds

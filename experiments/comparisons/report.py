@@ -6,34 +6,21 @@ All numbers are from the files of the stages compare and training_cost, all word
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from experiments.comparisons.rows import Comparisons, read_comparisons
 from experiments.figures import hide_frame, save_svg
-from experiments.pages import markdown_table, mean_and_std, read_record
 from pipeline.config.rows import parse_row
+from pipeline.poses.row_metrics import RowMetrics, read_row_metrics
 from pipeline.system.errors import UserError
-from pipeline.system.files import new_folder, write_text
+from pipeline.system.files import new_folder, read_json, write_text
 from pipeline.visualization.figures import new_figure
+from pipeline.visualization.tables import format_mean_std, markdown_table
 
-Records = Mapping[str, dict[str, Any]]  # row -> content of its metrics file
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of a row's MPJPE from its reference's for each seed, in mm.
-
-    It `stands_out` if its mean is larger than the deviation of the differences and than those of both rows.
-    """
-
-    runs_mm: tuple[float, ...]
-    mean_mm: float
-    std_mm: float
-    stands_out: bool
+Records = Mapping[str, RowMetrics]  # by row
 
 
 def comparisons_report(folder: Path) -> None:
@@ -42,8 +29,8 @@ def comparisons_report(folder: Path) -> None:
     Raises UserError if a row has no metrics or no cost, or the seeds of a comparison differ.
     """
     comparisons = read_comparisons(folder / "rows.yaml")
-    records = {row: read_record(folder / "results" / f"{row}.json") for row in comparisons.rows}
-    costs = read_record(folder / "cost.json")
+    records = {row: read_row_metrics(folder / "results" / f"{row}.json") for row in comparisons.rows}
+    costs = read_json(folder / "cost.json", "what a run of each row costs")
     if missing := [row for row in records if row not in costs]:
         raise UserError(f"{folder / 'cost.json'}: expected the cost of {missing[0]}, found none; run training_cost")
     seconds = {row: f"{costs[row]['cpu_s_per_run']:.0f}" for row in records}
@@ -52,26 +39,32 @@ def comparisons_report(folder: Path) -> None:
     write_text(folder / "README.md", _page(comparisons, records, seconds))
 
 
-def difference(row: Mapping[str, Any], reference: Mapping[str, Any]) -> Difference:
-    """Returns how a row differs from its reference. Raises UserError if they are not of the same two or more seeds."""
-    seeds, expected = (record["protocol"]["seeds"] for record in (row, reference))
+def difference_mm(row: RowMetrics, reference: RowMetrics) -> Float[np.ndarray, " R"]:
+    """Returns the difference of a row's MPJPE from its reference's for each seed.
+
+    Raises UserError if they are not of the same two or more seeds.
+    """
+    seeds, expected = list(row.protocol.seeds), list(reference.protocol.seeds)
     if seeds != expected or len(seeds) < 2:
-        raise UserError(f"row {row['row']}: expected the seeds of {reference['row']}, {expected}, found {seeds}")
-    row_mm, reference_mm = (np.array(record["mpjpe_mm"]["runs"]) for record in (row, reference))
-    runs_mm = row_mm - reference_mm
-    mean_mm, std_mm = float(runs_mm.mean()), float(runs_mm.std(ddof=1))
-    spread_mm = max(std_mm, row["mpjpe_mm"]["std"], reference["mpjpe_mm"]["std"])
-    return Difference(tuple(runs_mm.tolist()), mean_mm, std_mm, abs(mean_mm) > spread_mm)
+        raise UserError(f"row {row.row}: expected the seeds of {reference.row}, {expected}, found {seeds}")
+    return np.array(row.mpjpe_mm.values()) - np.array(reference.mpjpe_mm.values())
+
+
+def stands_out(row: RowMetrics, reference: RowMetrics) -> bool:
+    """Returns whether the mean difference is larger than the deviation of differences and than those of both rows."""
+    runs_mm = difference_mm(row, reference)
+    spreads_mm = [np.std(values, ddof=1) for values in (runs_mm, row.mpjpe_mm.values(), reference.mpjpe_mm.values())]
+    return bool(abs(runs_mm.mean()) > max(spreads_mm))
 
 
 def _page(comparisons: Comparisons, records: Records, seconds: Mapping[str, str]) -> str:
-    protocol = next(iter(records.values()))["protocol"]
+    protocol = next(iter(records.values())).protocol
     parts = [
         "# What each part buys, and the peers",
         "Written by the stage comparisons_report of `dvc.yaml` from the rows of `rows.yaml`; do not edit. MPJPE on the "
         "test split in mm, keypoints of the simulated detector: mean ± sample standard deviation over the runs, a seed "
         "each. The runs are short, so the errors are above those of the results table, and what pays off only in long "
-        f"training does not show. Scored: {protocol['scored_frames']}. Differences are taken seed by seed; one stands "
+        f"training does not show. Scored: {protocol.scored_frames}. Differences are taken seed by seed; one stands "
         "out if its mean is larger than its own deviation and than those of both rows. CPU seconds are those of the "
         "training steps of one run on one thread, measured in turns (`cost.json`).",
         "![Differences from the reference](figures/differences.svg)",
@@ -80,17 +73,19 @@ def _page(comparisons: Comparisons, records: Records, seconds: Mapping[str, str]
     for name, group in comparisons.groups.items():
         lines = [[*_cells(group.reference, comparisons, records, seconds), "", ""]]
         for row in comparisons.rows_of(name):
-            found = difference(records[row], records[group.reference])
-            cells = _cells(row, comparisons, records, seconds)
-            verdict = "yes" if found.stands_out else "no"
-            lines.append([*cells, f"{found.mean_mm:+.1f} ± {found.std_mm:.1f}", verdict])
+            pair = records[row], records[group.reference]
+            runs_mm = difference_mm(*pair)
+            found = f"{runs_mm.mean():+.1f} ± {runs_mm.std(ddof=1):.1f}"
+            verdict = "yes" if stands_out(*pair) else "no"
+            lines.append([*_cells(row, comparisons, records, seconds), found, verdict])
         parts += [f"## {group.title}", group.text, markdown_table(header, lines)]
     return "\n\n".join(parts) + "\n"
 
 
 def _cells(row: str, comparisons: Comparisons, records: Records, seconds: Mapping[str, str]) -> list[str]:
-    errors_mm = records[row]["mpjpe_mm"]
-    return [comparisons.rows[row].words, row, seconds[row], str(len(errors_mm["runs"])), mean_and_std(errors_mm)]
+    errors_mm = records[row].mpjpe_mm
+    mean = format_mean_std(errors_mm, decimals=1)
+    return [comparisons.rows[row].words, row, seconds[row], str(len(errors_mm.runs)), mean]
 
 
 def _draw_differences(comparisons: Comparisons, records: Records, path: Path) -> None:
@@ -99,10 +94,11 @@ def _draw_differences(comparisons: Comparisons, records: Records, path: Path) ->
     figure = new_figure(7.2, 1.2 + 0.3 * len(pairs))
     axes = figure.add_subplot()
     for place, (row, reference) in enumerate(pairs):
-        found = difference(records[row], records[reference])
-        colour = "tab:red" if found.mean_mm > 0 else "tab:green"
-        axes.barh(place, found.mean_mm, 0.7, color=colour if found.stands_out else "0.75")
-        axes.plot(found.runs_mm, [place] * len(found.runs_mm), "o", color="0.2", markersize=3)
+        pair = records[row], records[reference]
+        runs_mm = difference_mm(*pair)
+        colour = "tab:red" if runs_mm.mean() > 0 else "tab:green"
+        axes.barh(place, runs_mm.mean(), 0.7, color=colour if stands_out(*pair) else "0.75")
+        axes.plot(runs_mm, [place] * len(runs_mm), "o", color="0.2", markersize=3)
     labels = [f"{row} against {parse_row(reference).model}" for row, reference in pairs]
     axes.set_yticks(range(len(pairs)), labels, fontsize=7)
     axes.invert_yaxis()

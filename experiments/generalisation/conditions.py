@@ -14,21 +14,21 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from pipeline.mocap.detector_noise import detect
 
 from pipeline.mocap.bodies import with_bones_scaled
-from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, generator_named, place_cameras
+from pipeline.mocap.cameras import aim_point, generator_named, place_cameras
+from pipeline.mocap.detector import draw_unseen_joints, hide_joints, simulate_detector
+from pipeline.mocap.takes import Take
 from pipeline.poses.clips import Clip
-from pipeline.poses.frames import find_runs, interpolate_gaps, resample
+from pipeline.poses.frames import find_runs, resample
 from pipeline.poses.geometry import Camera, RigidTransform, camera_from_world_looking_at, frames_in_view, project
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
 
-CAPTURE_HZ = 60.0  # rate of the frames that excerpts are cut from
+CAPTURE_HZ = 60.0  # rate of the takes that excerpts are cut from
 GRID = 12  # one frame in so many is scored
 SCORED_HZ = CAPTURE_HZ / GRID  # all rates of video have a frame at these instants
 SCORED_S, CONTEXT_S = 1.0, 1.6  # of an excerpt: what is scored, and what is seen before and after it
-MISSING_S = 0.17  # mean length of a gap: as long as ten frames of a video at 60 Hz
 LEGS, ARMS = (2, 3, 5, 6), (12, 13, 15, 16)  # joints whose bone to the parent is a thigh or shin, an upper or forearm
 MissingShown = Literal["interpolated", "middle"]
 
@@ -102,9 +102,7 @@ def change_body(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Floa
 def place_changed_cameras(take: Take, view: View, *, rate_hz: float) -> list[Camera]:
     """Returns the four cameras of the take filmed at `rate_hz`, changed as `view` says."""
     joints_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=rate_hz)
-    path_m = joints_m[:, 0, :2]
-    target_m = np.append((path_m.min(0) + path_m.max(0)) / 2, AIM_HEIGHT_M)
-    return [_change_camera(camera, target_m, view) for camera in place_cameras(take.name, joints_m)]
+    return [_change_camera(camera, aim_point(joints_m), view) for camera in place_cameras(take.name, joints_m)]
 
 
 def _change_camera(camera: Camera, target_m: Float[np.ndarray, "3"], view: View) -> Camera:
@@ -127,6 +125,7 @@ def _change_camera(camera: Camera, target_m: Float[np.ndarray, "3"], view: View)
 def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: float, per_action: int) -> list[Excerpt]:
     """Returns at most `per_action` excerpts of each action, spread evenly over its takes, cameras and time.
 
+    The takes have CAPTURE_HZ; `rate_hz` is that of the prepared data, whose cameras are used.
     In all frames of an excerpt every one of `views` has the whole body in the image. Excerpts start, end and are scored
     at instants of SCORED_HZ. Raises UserError if an action has none.
     """
@@ -138,20 +137,19 @@ def cut_excerpts(takes: Sequence[Take], views: Collection[View], *, rate_hz: flo
     for action, excerpts in found.items():
         if not excerpts:
             raise UserError(f"test takes: expected frames of action {action} that all views see, found none")
-    return [excerpt for excerpts in found.values() for excerpt in _spread_evenly(excerpts, per_action)]
-
-
-def _spread_evenly(excerpts: Sequence[Excerpt], at_most: int) -> Iterator[Excerpt]:
-    kept = min(len(excerpts), at_most)
-    return (excerpts[place * len(excerpts) // kept] for place in range(kept))
+    kept = {action: min(len(excerpts), per_action) for action, excerpts in found.items()}
+    return [
+        excerpts[place * len(excerpts) // kept[action]]
+        for action, excerpts in found.items()
+        for place in range(kept[action])
+    ]
 
 
 def _frames_all_views_see(take: Take, views: Collection[View], *, rate_hz: float) -> list[Bool[np.ndarray, " F"]]:
     """Returns for each camera which frames at CAPTURE_HZ all views see whole."""
-    captured_m = _joints_at_capture_rate_m(take)
-    seen = [np.ones(len(captured_m), dtype=bool) for _ in range(4)]
+    seen = [np.ones(len(take), dtype=bool) for _ in range(4)]
     for view in views:
-        joints_m = change_body(captured_m, view)
+        joints_m = change_body(take.joints_world_m, view)
         for number, camera in enumerate(place_changed_cameras(take, view, rate_hz=rate_hz)):
             seen[number] &= frames_in_view(camera.camera_from_world.apply(joints_m), camera)
     return seen
@@ -167,46 +165,28 @@ def _cut(seen: Bool[np.ndarray, " F"]) -> Iterator[tuple[int, int, int, int]]:
             yield max(first, begin - context) * GRID, begin * GRID, end * GRID, min(last, end + context) * GRID
 
 
-def film_excerpts(chosen: Sequence[Excerpt], condition: Condition, *, trained_hz: float) -> list[Clip]:
-    """Returns what a model sees of the excerpts under a condition; where clips are short, one for each scored instant.
+def film_excerpts(chosen: Sequence[Excerpt], condition: Condition, *, trained_hz: float) -> Iterator[Clip]:
+    """Yields what a model sees of the excerpts under a condition; where clips are short, one for each scored instant.
 
     `trained_hz` is the rate of the prepared data, whose cameras are used.
     """
-    clips: list[Clip] = []
     for _, excerpts in groupby(chosen, key=lambda excerpt: excerpt.take.name):
         first, *others = excerpts
         cameras = place_changed_cameras(first.take, condition.view, rate_hz=trained_hz)
-        joints_m = change_body(_joints_at_capture_rate_m(first.take), condition.view)
+        joints_m = change_body(first.take.joints_world_m, condition.view)
         for excerpt in (first, *others):
             camera = cameras[excerpt.camera]
             joints_camera_m = camera.camera_from_world.apply(joints_m[excerpt.first : excerpt.last + 1])
-            clips.extend(_film(excerpt, joints_camera_m, camera, condition))
-    return clips
-
-
-def _joints_at_capture_rate_m(take: Take) -> Float[np.ndarray, "F 17 3"]:
-    return resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=CAPTURE_HZ)
+            yield from _film(excerpt, joints_camera_m, camera, condition)
 
 
 def _film(
     excerpt: Excerpt, captured_m: Float[np.ndarray, "F 17 3"], camera: Camera, condition: Condition
 ) -> Iterator[Clip]:
     take = excerpt.take
-    random = generator_named(take.name, camera.name, str(excerpt.scored), "generalise")
+    seed = int(generator_named(take.name, camera.name, str(excerpt.scored), "generalise").integers(1 << 62))
     filmed_m = resample(captured_m, rate_hz=CAPTURE_HZ, wanted_hz=condition.rate_hz)
-    pixels, confidence = project(filmed_m, camera), np.ones(filmed_m.shape[:2])
-    if condition.level is not None:
-        pixels, confidence = detect(
-            pixels,
-            rate_hz=condition.rate_hz,
-            level=condition.level,
-            half_width_px=camera.width_px / 2,
-            random=random,
-        )
-    if condition.missing > 0:
-        hidden = draw_missing_joints(len(pixels), share=condition.missing, rate_hz=condition.rate_hz, random=random)
-        pixels, confidence = without(pixels, confidence, hidden, shown=condition.missing_shown)
-    seen = np.concatenate([pixels, confidence[..., None]], axis=-1)
+    seen = _detect(project(filmed_m, camera), camera, condition, torch.Generator().manual_seed(seed))
     seen = resample(seen, rate_hz=condition.rate_hz, wanted_hz=condition.shown_hz)
     joints_m = resample(captured_m, rate_hz=CAPTURE_HZ, wanted_hz=condition.shown_hz)
     scored = np.zeros(len(seen), dtype=bool)
@@ -215,7 +195,7 @@ def _film(
     clip = Clip(
         take=take.name,
         subset=take.subset,
-        subject=f"{take.subset}-{take.subject}",
+        subject=take.subject,
         action=take.action,
         camera=camera,
         rate_hz=condition.shown_hz,
@@ -228,40 +208,27 @@ def _film(
     yield from [clip] if condition.frames is None else _short_clips(clip, condition.frames)
 
 
-def draw_missing_joints(
-    frames: int, *, share: float, rate_hz: float, random: np.random.Generator
-) -> Bool[np.ndarray, "F 17"]:
-    """Returns which keypoints are missing: in the mean `share` of them, in gaps of MISSING_S on average."""
-    stop = 1 / max(MISSING_S * rate_hz, 1.0)  # probabilities of a chain with two states, in each frame
-    start = stop * share / (1 - share)
-    draws = random.uniform(size=(frames, len(H36M_17.joints)))
-    hidden = draws < share  # right for the first frame alone; the loop writes the others
-    for frame in range(1, frames):
-        hidden[frame] = np.where(hidden[frame - 1], draws[frame] >= stop, draws[frame] < start)
-    return hidden
-
-
-def without(
-    pixels: Float[np.ndarray, "F 17 2"],
-    confidence: Float[np.ndarray, "F 17"],
-    hidden: Bool[np.ndarray, "F 17"],
-    *,
-    shown: MissingShown,
-) -> tuple[Float[np.ndarray, "F 17 2"], Float[np.ndarray, "F 17"]]:
-    """The keypoints as they are shown where some are missing, with confidence 0.
-
-    "interpolated" is linear between the frames around a gap and held where the clip begins or ends in one; a joint that
-    is never seen, and "middle", is at the mean of the joints of its frame that are seen.
-    """
-    count = (~hidden).sum(1, keepdims=True)[..., None]
-    if not count.all():
-        raise ValueError("expected a joint that is seen in every frame")
-    middle = np.where(hidden[..., None], 0, pixels).sum(1, keepdims=True) / count
-    filled = np.where(hidden[..., None], middle, pixels)
-    if shown == "interpolated":
-        known = np.flatnonzero(~hidden.all(0))
-        filled[:, known] = interpolate_gaps(pixels, hidden)[:, known]
-    return filled, np.where(hidden, 0.0, confidence)
+def _detect(
+    exact_pixels: Float[np.ndarray, "F 17 2"], camera: Camera, condition: Condition, generator: torch.Generator
+) -> Float[np.ndarray, "F 17 3"]:
+    """Returns pixels and confidence as the condition's detector reports them; without one the confidence is 1."""
+    pixels = torch.from_numpy(exact_pixels)[None]
+    confidence = torch.ones_like(pixels[..., 0])
+    if condition.level is not None:
+        pixels, confidence = simulate_detector(
+            pixels,
+            rate_hz=condition.rate_hz,
+            level=pixels.new_tensor([condition.level]),
+            half_width_px=pixels.new_tensor([camera.width_px / 2]),
+            generator=generator,
+        )
+    if condition.missing > 0:
+        hidden = draw_unseen_joints(
+            1, len(exact_pixels), share=condition.missing, rate_hz=condition.rate_hz, generator=generator
+        )
+        interpolated = torch.tensor([condition.missing_shown == "interpolated"])
+        pixels, confidence = hide_joints(pixels, confidence, hidden, interpolated)
+    return torch.cat([pixels, confidence[..., None]], -1)[0].numpy()
 
 
 def _short_clips(clip: Clip, frames: int) -> Iterator[Clip]:

@@ -1,23 +1,21 @@
 """Stage generalise: a row's runs on the test takes, filmed under conditions that training did not have.
 
-Reads data/raw/cmu_mocap and data/checkpoints/<row>/run<seed>/. Writes experiments/generalisation/results/<row>.json. It
-opens the test split, as evaluate_5runs does, and selects nothing by it. Errors are those of evaluate_5runs: frames
-pooled within an action, then the plain mean over actions.
+Reads data/raw/cmu_mocap, data/prepared/<row>/evaluation.json and data/checkpoints/<row>/run<seed>/. Writes
+experiments/generalisation/results/<row>.json. It opens the test split, as evaluate_5runs does, and selects nothing by
+it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from experiments.generalisation.conditions import (
+    CAPTURE_HZ,
     CONTEXT_S,
     SCORED_HZ,
     SCORED_S,
@@ -26,15 +24,14 @@ from experiments.generalisation.conditions import (
     film_excerpts,
 )
 from experiments.generalisation.factors import FACTORS, Setting
-from pipeline.config.params import CmuRecipe, load_params, recipe_for
-from pipeline.config.rows import parse_row
-from pipeline.mocap.cameras import Take
-from pipeline.poses import metrics
-from pipeline.poses.checkpoint import Card, load_checkpoint
-from pipeline.poses.clips import Clip
-from pipeline.poses.row_metrics import mean_over_runs
-from pipeline.poses.windows import frame_table, predict_frames
-from pipeline.prepare_data.cmu_mocap import KEYPOINTS, read_takes
+from experiments.generalisation.records import FactorScores, RowScores, SettingScores
+from pipeline.config.params import EvaluationConfig, read_yaml, validated
+from pipeline.evaluate_5runs.scores import score_models
+from pipeline.mocap.takes import Take
+from pipeline.poses.frames import resample
+from pipeline.poses.predict import TrainedModel, load_trained_model
+from pipeline.poses.row_metrics import RowMetrics
+from pipeline.prepare_data.cmu_mocap import read_takes
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json
@@ -42,110 +39,87 @@ from pipeline.system.files import write_json
 log = logging.getLogger(__name__)
 
 EXCERPTS_PER_ACTION = 24
-IN_WORDS = (
+HOW = (
     f"Scored are {EXCERPTS_PER_ACTION} excerpts of each action, or all where there are fewer, spread over the takes of "
     f"the test split, their four cameras and time: {SCORED_S:g} s each, at {SCORED_HZ:g} frames a second, with up to "
     f"{CONTEXT_S:g} s before and after for the windows. All settings of a factor are scored on the same instants, at "
     "which each of them has the whole body in the image; between factors the instants differ. Otherwise the protocol "
     "is that of the results table: frames pooled within an action, then the mean over actions."
 )
-MEASURES = {"mpjpe_mm": metrics.mpjpe_mm, "p_mpjpe_mm": metrics.p_mpjpe_mm, "n_mpjpe_mm": metrics.n_mpjpe_mm}
 
 
-def generalise(row_name: str, *, raw: Path, checkpoints: Path, params_path: Path, out: Path) -> None:
+def generalise(row: str, *, seeds: Sequence[int], raw: Path, prepared: Path, checkpoints: Path, out: Path) -> None:
     """Scores every run of the row under every setting of every factor and writes the record `out`/<row>.json.
 
     Raises UserError if the row is not of the embedded motion capture, its rate does not suit, or a checkpoint is
     missing, damaged or of another row.
     """
-    params, row = load_params(params_path), parse_row(row_name)
-    recipe = recipe_for(row, params, where=str(params_path))
-    if not isinstance(recipe, CmuRecipe) or row.keypoints not in KEYPOINTS:
-        raise UserError(f"row: expected cmu-gt or cmu-det, which can be filmed anew, found '{row_name}'")
-    if recipe.rate_hz % SCORED_HZ:
-        raise UserError(f"datasets.cmu.rate_hz: expected a multiple of {SCORED_HZ:g} Hz, found {recipe.rate_hz:g}")
-    torch.set_num_threads(params.threads)
-    device = torch_device(params.device)
-    runs = [_load_run(checkpoints / row_name / f"run{seed}", row_name, seed, device) for seed in params.seeds]
-    takes = [take for take in read_takes(raw / "cmu_mocap") if take.split == "test"]
-    level = recipe.detector_level if row.keypoints == "det" else None
-    trained = Condition(rate_hz=recipe.rate_hz, shown_hz=recipe.rate_hz, level=level)
-    factors: dict[str, Any] = {}
+    if not row.startswith("cmu-"):
+        raise UserError(f"row: expected one of dataset cmu, which can be filmed anew, found '{row}'")
+    path = prepared / row / "evaluation.json"
+    config = validated(EvaluationConfig, read_yaml(path), where=str(path))
+    every_frame = config.evaluation.model_copy(update={"frame_step": 1, "frame_fraction": 1.0})
+    config = config.model_copy(update={"evaluation": every_frame})
+    torch.set_num_threads(config.threads)
+    models = {f"run{seed}": _load_run(checkpoints / row / f"run{seed}", config, seed) for seed in seeds}
+    rate_hz = next(iter(models.values())).card.rate_hz
+    if rate_hz is None or rate_hz % SCORED_HZ:
+        raise UserError(f"{row}: expected runs trained at a multiple of {SCORED_HZ:g} Hz, found {rate_hz}")
+    takes = read_test_takes(raw / "cmu_mocap")
+    trained = Condition(rate_hz=rate_hz, shown_hz=rate_hz, level=config.detector_level)
+    factors: dict[str, FactorScores] = {}
     for name, factor in FACTORS.items():
-        factors[name] = score_settings(factor.settings(trained), trained, runs, takes, recipe)
-        log.info("%s: %s, %d frames", row_name, name, factors[name]["frames"])
-    protocol = {"seeds": list(params.seeds), "in_words": IN_WORDS}
-    write_json(out / f"{row_name}.json", {"row": row_name, "protocol": protocol, "factors": factors})
+        factors[name] = score_settings(factor.settings(trained), trained, models, takes, config)
+        log.info("%s: %s, %d frames", row, name, factors[name].frames)
+    record = RowScores(row=row, seeds=tuple(seeds), how=HOW, factors=factors)
+    write_json(out / f"{row}.json", record.model_dump(mode="json"))
 
 
-def _load_run(folder: Path, row: str, seed: int, device: torch.device) -> tuple[nn.Module, Card]:
-    model, card = load_checkpoint(folder, device=device)
-    if (card.row, card.seed) != (row, seed):
-        raise UserError(f"{folder}: expected run {seed} of {row}, found run {card.seed} of {card.row}")
-    return model, card
+def read_test_takes(folder: Path) -> list[Take]:
+    """Reads the takes of the test split at the rate that excerpts are cut from."""
+    test = [take for take in read_takes(folder) if take.split == "test"]
+    joints_m = [resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=CAPTURE_HZ) for take in test]
+    return [replace(take, rate_hz=CAPTURE_HZ, joints_world_m=m) for take, m in zip(test, joints_m, strict=True)]
+
+
+def _load_run(folder: Path, config: EvaluationConfig, seed: int) -> TrainedModel:
+    model = load_trained_model(folder, device=torch_device(config.device))
+    card = model.card
+    if (card.row, card.seed) != (config.row, seed):
+        raise UserError(f"{folder}: expected run {seed} of {config.row}, found run {card.seed} of {card.row}")
+    return model
 
 
 def score_settings(
     settings: Sequence[Setting],
     trained: Condition,
-    runs: Sequence[tuple[nn.Module, Card]],
+    models: Mapping[str, TrainedModel],
     takes: Sequence[Take],
-    recipe: CmuRecipe,
-) -> dict[str, Any]:
+    config: EvaluationConfig,
+) -> FactorScores:
     """Returns the errors of all runs under each setting of a factor, on the same instants of the same takes."""
     views = {setting.condition.view for setting in settings}
     excerpts = cut_excerpts(takes, views, rate_hz=trained.rate_hz, per_action=EXCERPTS_PER_ACTION)
-    scores: dict[Condition, dict[str, Any]] = {}
-    for condition in dict.fromkeys(setting.condition for setting in settings):
-        clips = film_excerpts(excerpts, condition, trained_hz=trained.rate_hz)
+    metrics: dict[Condition, RowMetrics] = {}
+    for condition, label in {setting.condition: setting.label for setting in settings}.items():
+        clips = list(film_excerpts(excerpts, condition, trained_hz=trained.rate_hz))
         if trained.level is None:  # a model that takes no confidence
             clips = [replace(clip, confidence=None) for clip in clips]
-        scores[condition] = _mean_over_runs([score_clips(model, card, clips, recipe) for model, card in runs])
-    points = [
-        {
-            "curve": setting.curve,
-            "setting": setting.label,
-            "trained": setting.condition == trained,
-            **scores[setting.condition],
-        }
-        for setting in settings
-    ]
-    return {"frames": sum(excerpt.scored_frames for excerpt in excerpts), "settings": points}
-
-
-def _mean_over_runs(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the runs' scores with each number as its mean and deviation over the runs."""
-    means = mean_over_runs([{name: run[name] for name in MEASURES} for run in scores])
-    actions = mean_over_runs([run["per_action"] for run in scores])
-    per_action = {action: error.model_dump(mode="json") for action, error in actions.items()}
-    return {**{name: error.model_dump(mode="json") for name, error in means.items()}, "per_action": per_action}
-
-
-def score_clips(model: nn.Module, card: Card, clips: Sequence[Clip], recipe: CmuRecipe) -> dict[str, Any]:
-    """Returns a run's errors on the scored frames in mm: pooled per action, then the mean over actions."""
-    in_skeleton, out_skeleton = card.skeletons
-    table = frame_table(clips, root=out_skeleton.root, device=next(model.parameters()).device)
-    poses_m = predict_frames(
-        model,
-        table,
-        in_skeleton,
-        out_skeleton,
-        frames=card.frames,
-        stride=min(recipe.window_stride, card.frames) if model.predicts == "every_frame" else 1,
-        flip_averaging=recipe.flip_averaging,
-        wanted=table.scored,
+        named = {f"at {label}, {name}": model for name, model in models.items()}
+        metrics[condition] = score_models(named, clips, config, ()).metrics
+    return FactorScores(
+        frames=sum(excerpt.scored_frames for excerpt in excerpts),
+        settings=tuple(_describe_scores(setting, trained, metrics[setting.condition]) for setting in settings),
     )
-    if recipe.predicted_root == "zeroed":
-        poses_m[:, out_skeleton.root] = 0
-    predicted_m, true_m = poses_m[table.scored].cpu().numpy(), table.pose_m[table.scored].cpu().numpy()
-    action_of_frame = np.concatenate(
-        [[clip.action] * int(clip.scored.sum()) for clip in clips if clip.scored is not None]
+
+
+def _describe_scores(setting: Setting, trained: Condition, metrics: RowMetrics) -> SettingScores:
+    return SettingScores(
+        curve=setting.curve,
+        setting=setting.label,
+        trained=setting.condition == trained,
+        mpjpe_mm=metrics.over_actions.mpjpe_mm,
+        p_mpjpe_mm=metrics.over_actions.p_mpjpe_mm,
+        n_mpjpe_mm=metrics.over_actions.n_mpjpe_mm,
+        per_action={action: errors.mpjpe_mm for action, errors in metrics.per_action.items()},
     )
-    actions = sorted(set(action_of_frame.tolist()))
-    errors_mm = {name: measure(predicted_m, true_m) for name, measure in MEASURES.items()}
-    per_action = {
-        name: {action: float(errors[action_of_frame == action].mean()) for action in actions}
-        for name, errors in errors_mm.items()
-    }
-    means = {name: float(np.mean(list(of_actions.values()))) for name, of_actions in per_action.items()}
-    return {**means, "per_action": per_action["mpjpe_mm"]}

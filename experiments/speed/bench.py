@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 
-from experiments.pages import markdown_table
 from experiments.speed.lift_accuracy import measure_lift_accuracy
 from experiments.speed.lift_speed import measure_lift_speed
 from experiments.speed.machine import describe_machine, file_name
-from experiments.speed.networks import IN_CACHE, LITERAL, Settings, measure_evaluation, measure_steps, new_job
+from experiments.speed.networks import IN_CACHE, LITERAL, measure_evaluation, measure_steps
+from pipeline.config.params import Params
+from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json, write_text
+from pipeline.visualization.tables import markdown_table
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ PUBLISHED_BATCH = {27: 512, 81: 256}  # windows; at 81 frames half of the publis
 STEP_TURNS = 12  # for models whose step takes a fraction of a second
 
 
-def bench(out: Path, settings: Settings, *, turns: int, only: str | None = None) -> Iterator[Path]:
+def bench(out: Path, params: Params, *, turns: int, only: str | None = None) -> Iterator[Path]:
     """Measures all parts, or one of them, and yields each file of the folder `out` when it is written.
 
     Raises UserError if there is no such part, or the row of the shipped checkpoint is not prepared.
@@ -41,7 +43,7 @@ def bench(out: Path, settings: Settings, *, turns: int, only: str | None = None)
     if only in (None, "lift_speed"):
         yield _write(out / "lift.json", measure_lift_speed())
     if only in (None, "models"):
-        found = measure_models(settings, turns=turns)
+        found = measure_models(params, turns=turns)
         path = _write(out / f"{file_name(found['machine'])}.json", found)
         write_text(path.with_suffix(".md"), page(found))
         yield path.with_suffix(".md")
@@ -52,23 +54,20 @@ def _write(path: Path, found: dict[str, Any]) -> Path:
     return path
 
 
-def measure_models(settings: Settings, *, turns: int) -> dict[str, Any]:
+def measure_models(params: Params, *, turns: int) -> dict[str, Any]:
     """Returns the speed of training steps and of evaluation, beside the literal PoseFormer."""
-    torch.set_num_threads(settings.params.threads)
-    torch.set_float32_matmul_precision("high" if settings.precision == "tf32" else "highest")
-    machine = describe_machine(settings.device)
+    torch.set_num_threads(params.threads)
+    machine = describe_machine(torch_device(params.device))
     steps: list[dict[str, Any]] = []
     clips: list[dict[str, Any]] = []
     for frames, published in PUBLISHED_BATCH.items():
         log.info("training and evaluation with windows of %d frames", frames)
         for batch in (IN_CACHE, published):
-            pair = (LITERAL, "poseformer")
-            jobs = {name: new_job(name, settings, frames=frames, batch_windows=batch) for name in pair}
-            steps += measure_steps(jobs, turns=turns)
-        steps += measure_steps({name: new_job(name, settings, frames=frames) for name in MODELS}, turns=STEP_TURNS)
-        clips += measure_evaluation(("poseformer", *MODELS), settings, frames=frames, turns=turns)
-    measured = {"training": steps, "evaluation": clips}
-    return {"machine": machine, "precision": settings.precision, "compiled": settings.compiled, **measured}
+            steps += measure_steps((LITERAL, "poseformer"), params, frames=frames, turns=turns, batch_windows=batch)
+        steps += measure_steps(MODELS, params, frames=frames, turns=STEP_TURNS)
+        clips += measure_evaluation(("poseformer", *MODELS), params, frames=frames, turns=turns)
+    how = {"precision": params.precision, "compiled": params.compile != "none"}
+    return {"machine": machine, **how, "training": steps, "evaluation": clips}
 
 
 def page(found: Mapping[str, Any]) -> str:

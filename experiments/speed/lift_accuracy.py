@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pipeline.lift.model_input import at_times
 
-from experiments.speed.lift_speed import PREPARED
+from experiments.speed.lift_speed import read_test_clips
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.lifter import DEPTH_SIGMA_S, SHIPPED, Lifter
-from pipeline.lift.people import Lifted, Recording, Track
-from pipeline.lift.root_path import fit_root_path, rays_from_pixels
+from pipeline.lift.people import Lifted, LiftOptions, Recording, Track
+from pipeline.lift.root_path import fit_root_path
 from pipeline.lift.smoothing import FILTERS
-from pipeline.poses.clips import Clip, read_split
-from pipeline.poses.geometry import project
+from pipeline.poses.clips import Clip
+from pipeline.poses.frames import resample
+from pipeline.poses.geometry import project, rays_from_pixels
 from pipeline.poses.skeleton import H36M_17
 
 SHORTEST_CLIP = 41  # frames
@@ -37,7 +37,7 @@ Errors = dict[str, float]
 
 def measure_lift_accuracy() -> dict[str, Any]:
     """Returns the errors of lifting. Raises UserError if the row of the shipped checkpoint is not prepared."""
-    clips = [clip for clip in read_split(PREPARED / "test") if len(clip) >= SHORTEST_CLIP][FIRST::EVERY]
+    clips = [clip for clip in read_test_clips() if len(clip) >= SHORTEST_CLIP][FIRST::EVERY]
     lifter = Lifter.load()
     known = lift_all(lifter, clips)
     assumed = lift_all(lifter, clips, known_lens=False)
@@ -63,7 +63,7 @@ def measure_lift_accuracy() -> dict[str, Any]:
 
 def lift_all(lifter: Lifter, clips: Sequence[Clip], *, smooth: str | None = None, **options: Any) -> list[Lifted]:
     """Returns the clips lifted; the options are those of `recording_of`."""
-    return [lifter.lift(recording_of(clip, **options), smooth=smooth) for clip in clips]
+    return [lifter.lift(recording_of(clip, **options), LiftOptions(smooth=smooth)) for clip in clips]
 
 
 def recording_of(clip: Clip, *, layout: str = "h36m17", known_lens: bool = True, rate_hz: float = 30.0) -> Recording:
@@ -72,7 +72,7 @@ def recording_of(clip: Clip, *, layout: str = "h36m17", known_lens: bool = True,
     unseen = np.tile([np.nan, np.nan, 0.0], (len(clip), 1))
     keypoints = np.stack([points.get(name, unseen) for name in LAYOUTS[layout].joints], axis=1)
     if rate_hz != 30.0:
-        keypoints = at_times(keypoints, np.arange(int((len(clip) - 1) * rate_hz / 30) + 1) * 30 / rate_hz)
+        keypoints = resample(keypoints, rate_hz=30.0, wanted_hz=rate_hz)
     track = Track("0", layout, 0, keypoints[..., :2], keypoints[..., 2])
     return Recording(clip.name, len(keypoints), (track,), rate_hz, size_px(clip), clip.camera if known_lens else None)
 
@@ -137,7 +137,7 @@ def path_errors(lifted: Sequence[Lifted], clips: Sequence[Clip]) -> Errors:
     }
 
 
-def mean_length_mm(vectors_m: Sequence[Float[np.ndarray, "F *J C"]]) -> float:
+def mean_length_mm(vectors_m: Sequence[Float[np.ndarray, "_F *_J _C"]]) -> float:
     """Returns the mean length of the vectors of all clips, to a tenth of a millimetre."""
     return round(1000 * float(np.concatenate([np.linalg.norm(v, axis=-1).ravel() for v in vectors_m]).mean()), 1)
 
@@ -202,5 +202,5 @@ def rate_errors(lifter: Lifter, clips: Sequence[Clip], rate_hz: float) -> Errors
     off_m = []
     for clip, lifted in zip(clips, lift_all(lifter, clips, rate_hz=rate_hz), strict=True):
         poses_m = lifted.people[0].joints_camera_m
-        off_m.append(poses_m - at_times(true_pose_m(clip), np.arange(len(poses_m)) * 30 / rate_hz))
+        off_m.append(poses_m - resample(true_pose_m(clip), rate_hz=30.0, wanted_hz=rate_hz))
     return {"mpjpe_mm": mean_length_mm(off_m)}

@@ -22,7 +22,9 @@ from jaxtyping import Float
 from pipeline.lift.lifter import SHIPPED, Lifter
 from pipeline.lift.outputs import write_lifted
 from pipeline.lift.people import Recording, Track
-from pipeline.poses.clips import read_split
+from pipeline.mocap.cameras import read_clips
+from pipeline.poses.clips import Clip
+from pipeline.system.files import read_json
 
 PREPARED = Path("data/prepared") / SHIPPED.parent.name
 SIZE_PX = (1000, 1000)
@@ -50,18 +52,18 @@ def measure_lift_speed() -> dict[str, Any]:
     }
 
 
-def _in_new_process(measure: Any, argument: int) -> dict[str, float]:
+def _in_new_process(measure: Any, argument: int) -> dict[str, int | float]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        measured: dict[str, float] = process.submit(measure, argument).result()
+        measured: dict[str, int | float] = process.submit(measure, argument).result()
     return measured
 
 
-def lift_minutes(minutes: int) -> dict[str, float]:
+def lift_minutes(minutes: int) -> dict[str, int | float]:
     """Returns the seconds that it takes to lift and to write so many minutes, and the process's peak memory."""
     lifter = Lifter.load()
     keypoints = repeat_keypoints(minutes * 60 * RATE_HZ)
     track = Track("0", "h36m17", 0, keypoints[..., :2], keypoints[..., 2])
-    recording = Recording("clip", len(keypoints), (track,), RATE_HZ, SIZE_PX)
+    recording = Recording("clip", len(keypoints), (track,), float(RATE_HZ), SIZE_PX)
     start = time.perf_counter()
     lifted = lifter.lift(recording)
     done = time.perf_counter()
@@ -77,7 +79,7 @@ def lift_minutes(minutes: int) -> dict[str, float]:
     }
 
 
-def stream_frames(latency: int) -> dict[str, float]:
+def stream_frames(latency: int) -> dict[str, int | float]:
     """Returns the milliseconds that a frame of a stream costs, after a warm-up."""
     lifter = Lifter.load()
     stream = lifter.stream(layout="h36m17", image_size=SIZE_PX, latency=latency)
@@ -97,7 +99,13 @@ def stream_frames(latency: int) -> dict[str, float]:
 
 def repeat_keypoints(frames: int) -> Float[np.ndarray, "F 17 3"]:
     """Returns pixels and confidence of the longest test clip, there and back again until there are enough frames."""
-    clip = max(read_split(PREPARED / "test"), key=len)
+    clip = max(read_test_clips(), key=len)
     assert clip.confidence is not None
     there = np.concatenate([clip.pixels, clip.confidence[..., None]], axis=-1).astype(float)
     return np.resize(np.concatenate([there, there[::-1]]), (frames, *there.shape[1:]))
+
+
+def read_test_clips() -> list[Clip]:
+    """Reads the test clips of the row of the shipped checkpoint. Raises UserError if it is not prepared."""
+    level = read_json(PREPARED / "evaluation.json", "how a row is scored")["detector_level"]
+    return read_clips(PREPARED / "test", detector_level=level)

@@ -5,118 +5,83 @@ Models are trained with the optimizers of their recipes, on random keypoints and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.speed.literal_poseformer import make_literal, predict_clip
 from experiments.speed.machine import count_operations, fastest_s, matrix_product
-from models import build
+from experiments.untrained import untrained_model
 from models.poseformer import PoseFormer
-from pipeline.config.params import Params, Training, architecture_of, recipe_for
+from pipeline.config.params import Params, Training, TrainingConfig, architecture_of, recipe_for
 from pipeline.config.rows import Row
+from pipeline.poses.predict import TrainedModel
 from pipeline.poses.skeleton import H36M_17
-from pipeline.poses.windows import FrameTable, Windows, cut_windows, epoch_windows, predict_frames
-from pipeline.train import losses
-from pipeline.train.optimization import optimizers_of, take_step
+from pipeline.poses.windows import FrameTable
+from pipeline.system.device import torch_device
+from pipeline.train.batches import Data
+from pipeline.train.loop import STEPS_PER_READING, Setup, State, set_up, train_epochs
 
 LITERAL = "poseformer, literal"
 TABLE_FRAMES, CLIP_FRAMES = 119_833, 1000  # the embedded motion capture has so many frames to train on
 LIFTED_FRAMES = {27: 300, 81: 120}  # of the clips that are lifted whole; published ones have 1000 to 6000
 IN_CACHE = 32  # PoseFormer's windows whose tensors stay in a processor's cache
+MOST_STEPS = 1000  # of one training, more than are measured: no epoch ends meanwhile
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Where and how everything is measured."""
-
-    params: Params
-    device: torch.device
-    precision: str = "float32"  # float32, tf32 or bf16
-    compiled: bool = False
-
-
-@dataclass(frozen=True)
-class Job:
-    """A model in training. `forward` is the model, perhaps compiled; a batch goes through it in so many `parts`."""
-
-    model: nn.Module
-    forward: Callable[[Tensor], Tensor]
-    optimizers: list[torch.optim.Optimizer]
-    training: Training
-    frames: int
-    parts: int
-    settings: Settings
-
-    @property
-    def every_frame(self) -> bool:
-        """Whether the model predicts every frame of its window."""
-        return self.model.predicts == "every_frame"
-
-
-def build_network(name: str, settings: Settings, *, frames: int) -> nn.Module:
-    """Returns the untrained model for Human3.6M's 17 joints without confidence, from the same random numbers."""
+def new_model(name: str, params: Params, *, frames: int) -> TrainedModel:
+    """Returns the untrained model for keypoints without confidence, from the same random numbers, on the device."""
     if name == LITERAL:
-        poseformer = build_network("poseformer", settings, frames=frames)
-        assert isinstance(poseformer, PoseFormer)
-        return make_literal(poseformer)
+        poseformer = new_model("poseformer", params, frames=frames)
+        assert isinstance(poseformer.network, PoseFormer)
+        return TrainedModel(make_literal(poseformer.network), poseformer.card)
     torch.manual_seed(0)
-    architecture, hyperparameters = architecture_of(name, settings.params)
-    return build(architecture, frames=frames, in_joints=17, out_joints=17, in_channels=2, **hyperparameters)
+    model = untrained_model(*architecture_of(name, params), frames=frames, in_channels=2)
+    model.network.to(torch_device(params.device))
+    return model
 
 
-def new_job(name: str, settings: Settings, *, frames: int, batch_windows: int | None = None) -> Job:
-    """Returns a model with its recipe, for PoseFormer that of Human3.6M; the batch may be another.
+def set_up_training(
+    name: str, params: Params, data: Data, *, frames: int, batch_windows: int | None = None
+) -> tuple[Setup, State]:
+    """Returns a training with the model's recipe, for PoseFormer that of Human3.6M; the batch may be another.
 
     On a CPU our PoseFormer takes a batch in parts that stay in the cache, the literal one takes it whole.
     """
     known = "poseformer" if name == LITERAL else name
     row = Row("h36m" if known == "poseformer" else "cmu", "gt", frames, known)
-    recipe = recipe_for(row, settings.params, where="params.yaml")
+    recipe = recipe_for(row, params, where="params.yaml")
+    batch = batch_windows or recipe.batch_windows
     fields = {key: getattr(recipe, key) for key in Training.model_fields}
-    training = Training(**{**fields, "batch_windows": batch_windows or recipe.batch_windows})
-    model = build_network(name, settings, frames=frames).to(settings.device)
-    in_parts = name == "poseformer" and settings.device.type == "cpu"
-    parts = -(-training.batch_windows // IN_CACHE) if in_parts else 1
-    forward = torch.compile(model) if settings.compiled and name != LITERAL else model
-    return Job(model, forward, optimizers_of(model, training), training, frames, parts, settings)
+    in_parts = name == "poseformer" and data.device.type == "cpu"
+    model = new_model(name, params, frames=frames)
+    config = TrainingConfig(
+        **{key: getattr(params, key) for key in ("threads", "device", "precision")},
+        **{key: getattr(model.card, key) for key in ("row", "frames", "model", "hyperparameters", "in_channels")},
+        **{key: getattr(model.card, key) for key in ("in_skeleton", "out_skeleton", "rate_hz", "focal")},
+        model_code="",
+        compile="none" if name == LITERAL else params.compile,
+        micro_batches=-(-batch // IN_CACHE) if in_parts else 1,
+        training=Training(**fields | {"batch_windows": batch, "windows_per_epoch": MOST_STEPS * batch}),
+    )
+    return set_up(model, data, config, seed=0)
 
 
-def take_training_step(job: Job, table: FrameTable, batches: Iterator[Windows]) -> None:
-    """Takes one training step on the next batch of windows."""
-    job.model.train()
-    windows = next(batches)
-    skeletons = (H36M_17, H36M_17)
-    batch = cut_windows(table, windows, *skeletons, frames=job.frames, every_frame=job.every_frame)
-    parts = list(zip(*(values.tensor_split(job.parts) for values in batch), strict=True))
-    all_counted = batch[-1].sum().float()
-    for part in parts[:-1]:
-        _loss_m(job, part, all_counted).backward()
-    loss_m = _loss_m(job, parts[-1], all_counted)
-    take_step(job.model, job.optimizers, loss_m, lr_factor=1.0, clip_grad_norm=job.training.clip_grad_norm)
-
-
-def _loss_m(job: Job, part: tuple[Tensor, ...], all_counted: Tensor) -> Tensor:
-    screen, pose_m, counted = part
-    bf16 = job.settings.precision == "bf16"
-    with torch.autocast(job.settings.device.type, dtype=torch.bfloat16) if bf16 else nullcontext():
-        predicted_m = job.forward(screen)
-    return losses.mpjpe(predicted_m.float(), pose_m, frame_weights=counted, weights_of_all=all_counted)
-
-
-def endless_batches(job: Job, table: FrameTable) -> Iterator[Windows]:
-    """Returns batches of the recipe's size, plain and mirrored windows in random order, epoch after epoch."""
-    draw = partial(epoch_windows, table, frames=job.frames, every_frame=job.every_frame, flips=True, clip_weights=None)
-    generator, size = torch.Generator().manual_seed(0), job.training.batch_windows
-    while True:
-        windows = draw(at_most=None, generator=generator)
-        for first in range(0, len(windows) - size + 1, size):
-            yield windows[first : first + size]
+def random_data(device: torch.device) -> Data:
+    """Returns as many random frames as the embedded motion capture has, and nothing to validate on."""
+    table = random_table(TABLE_FRAMES, device)
+    return Data(
+        train=table,
+        clip_names=[str(number) for number in range(len(table.clip_first))],
+        clip_weights=torch.ones(len(table.clip_first)),  # windows are drawn with replacement: as many as are wanted
+        validation=None,
+        validation_clips=[],
+        in_skeleton=H36M_17,
+        out_skeleton=H36M_17,
+    )
 
 
 def random_table(frames: int, device: torch.device) -> FrameTable:
@@ -132,63 +97,70 @@ def random_table(frames: int, device: torch.device) -> FrameTable:
     )
 
 
-def measure_steps(jobs: Mapping[str, Job], *, turns: int) -> list[dict[str, Any]]:
-    """Returns the speed of training steps, and the share of the peak that their operations make up.
+def measure_steps(
+    names: Sequence[str], params: Params, *, frames: int, turns: int, batch_windows: int | None = None
+) -> list[dict[str, Any]]:
+    """Returns the speed of the models' training steps, and the share of the peak that their operations make up.
 
     The steps are measured in turns with a product of large matrices, which is the peak. `floor_ms` is what the
     operations of the forward and backward pass would take at the peak.
     """
-    settings = next(iter(jobs.values())).settings
-    table = random_table(TABLE_FRAMES, settings.device)
-    product, product_operations = matrix_product(settings.device, settings.precision)
+    device = torch_device(params.device)
+    data, steps = random_data(device), STEPS_PER_READING[device.type]
+    trainings = {
+        name: set_up_training(name, params, data, frames=frames, batch_windows=batch_windows) for name in names
+    }
+    product, product_operations = matrix_product(device, params.precision)
     cases: dict[str, Callable[[], object]] = {
-        name: partial(take_training_step, job, table, endless_batches(job, table)) for name, job in jobs.items()
+        name: partial(next, train_epochs(*training)) for name, training in trainings.items()
     }
     fastest = fastest_s({**cases, "peak": product}, turns=turns)
     peak = product_operations / fastest["peak"]
-    return [_step_record(name, job, fastest[name], peak) for name, job in jobs.items()]
+    return [_step_record(name, setup, params, fastest[name] / steps, peak) for name, (setup, _) in trainings.items()]
 
 
-def _step_record(name: str, job: Job, step_s: float, peak: float) -> dict[str, Any]:
-    passes, optimizers = count_step_operations(name, job)
-    windows = job.training.batch_windows
+def _step_record(name: str, setup: Setup, params: Params, step_s: float, peak: float) -> dict[str, Any]:
+    passes, optimizers = count_step_operations(name, setup, params)
+    windows, frames = setup.config.training.batch_windows, setup.config.frames
     return {
         "model": name,
-        "frames": job.frames,
+        "frames": frames,
         "batch_windows": windows,
-        "parts": job.parts,
+        "parts": setup.config.micro_batches,
         "step_ms": 1000 * step_s,
         "floor_ms": 1000 * passes / peak,
-        "predicted_frames_per_s": windows * (job.frames if job.every_frame else 1) / step_s,
+        "predicted_frames_per_s": windows * (frames if setup.every_frame else 1) / step_s,
         "percent_of_peak": 100 * passes / step_s / peak,
         "percent_of_peak_with_optimizer": 100 * (passes + optimizers) / step_s / peak,
     }
 
 
-def count_step_operations(name: str, job: Job) -> tuple[int, int]:
+def count_step_operations(name: str, setup: Setup, params: Params) -> tuple[int, int]:
     """Returns the operations of a step's forward and backward pass, and of its optimizers, in products of matrices."""
-    network = build_network(name, job.settings, frames=job.frames).to("meta")
-    example = torch.zeros(job.training.batch_windows, job.frames, 17, 2, device="meta")
+    frames = setup.config.frames
+    network = new_model(name, params, frames=frames).network.to("meta")
+    example = torch.zeros(setup.config.training.batch_windows, frames, 17, 2, device="meta")
     passes = count_operations(lambda: network(example).sum().backward())
-    for weight in job.model.parameters():
+    for weight in setup.network.parameters():
         weight.grad = torch.zeros_like(weight)
-    return passes, count_operations(lambda: [optimizer.step() for optimizer in job.optimizers])
+    return passes, count_operations(lambda: [optimizer.step() for optimizer in setup.optimizers])
 
 
-def measure_evaluation(names: Sequence[str], settings: Settings, *, frames: int, turns: int) -> list[dict[str, Any]]:
+def measure_evaluation(names: Sequence[str], params: Params, *, frames: int, turns: int) -> list[dict[str, Any]]:
     """Returns how fast each model predicts every frame of a clip, plain and mirrored.
 
     The literal PoseFormer is given the windows of the clip all at once, as published, one by one, and 32 at a time.
     """
-    clip = random_table(LIFTED_FRAMES[frames], settings.device)
+    clip = random_table(LIFTED_FRAMES[frames], torch_device(params.device))
     ways = {"whole clip": len(clip), "window by window": 1, f"{IN_CACHE} at a time": IN_CACHE}
-    networks = {name: build_network(name, settings, frames=frames).to(settings.device) for name in (*names, LITERAL)}
+    models = {name: new_model(name, params, frames=frames) for name in (*names, LITERAL)}
     cases: dict[str, Callable[[], Tensor]] = {
-        f"{LITERAL}, {way}": partial(predict_literally, networks[LITERAL], clip, frames=frames, batch_windows=batch)
+        f"{LITERAL}, {way}": partial(predict_literally, models[LITERAL], clip, batch_windows=batch)
         for way, batch in ways.items()
     }
+    stride = params.datasets.cmu.window_stride
     for name in names:
-        cases[name] = partial(predict, networks[name], clip, settings, frames=frames)
+        cases[name] = partial(models[name].predict, clip, flip_averaging=True, stride=stride)
     fastest = fastest_s(cases, turns=turns)
     return [
         {"model": name, "frames": frames, "clip_frames": len(clip), "predicted_frames_per_s": len(clip) / seconds}
@@ -196,13 +168,7 @@ def measure_evaluation(names: Sequence[str], settings: Settings, *, frames: int,
     ]
 
 
-def predict(model: nn.Module, clip: FrameTable, settings: Settings, *, frames: int) -> Tensor:
-    """Returns the poses of all frames as the pipeline predicts them."""
-    stride = settings.params.datasets.cmu.window_stride if model.predicts == "every_frame" else 1
-    return predict_frames(model, clip, H36M_17, H36M_17, frames=frames, stride=stride, flip_averaging=True)
-
-
-def predict_literally(model: nn.Module, clip: FrameTable, *, frames: int, batch_windows: int) -> Tensor:
+def predict_literally(model: TrainedModel, clip: FrameTable, *, batch_windows: int) -> Tensor:
     """Returns the poses of all frames as the published loop predicts them."""
-    mirrored = list(H36M_17.mirrored)
-    return predict_clip(model, clip.screen, frames=frames, mirrored=mirrored, batch_windows=batch_windows)
+    frames, mirrored = model.card.frames, list(H36M_17.mirrored)
+    return predict_clip(model.network, clip.screen, frames=frames, mirrored=mirrored, batch_windows=batch_windows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,8 @@ from torch import nn
 from experiments.speed import machine, networks
 from experiments.speed.bench import bench, page
 from experiments.speed.literal_poseformer import make_literal
-from models.layers import DropPath
-from models.poseformer import PoseFormer
-from pipeline.config.params import load_params
+from pipeline.config.params import Params, load_params
+from pipeline.poses.predict import TrainedModel
 from pipeline.system.errors import UserError
 
 CPU = torch.device("cpu")
@@ -25,18 +23,17 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def settings() -> networks.Settings:
-    return networks.Settings(load_params(REPOSITORY / "params.yaml"), CPU)
+def params() -> Params:
+    return load_params(REPOSITORY / "params.yaml").model_copy(update={"device": "cpu"})
 
 
 @pytest.fixture
-def twins(settings) -> tuple[nn.Module, nn.Module]:
+def twins(params) -> tuple[TrainedModel, TrainedModel]:
     """The literal PoseFormer and ours with the same weights, of which none is zero."""
-    ours = networks.build_network("poseformer", settings, frames=9)
-    assert isinstance(ours, PoseFormer)
-    for weight in ours.parameters():
+    ours = networks.new_model("poseformer", params, frames=9)
+    for weight in ours.network.parameters():
         weight.data.add_(0.02 * torch.randn_like(weight))
-    return make_literal(ours), ours
+    return TrainedModel(make_literal(ours.network), ours.card), ours
 
 
 def poseformer_operations(frames: int, joints: int, width: int, depth: int) -> int:
@@ -52,8 +49,8 @@ def poseformer_operations(frames: int, joints: int, width: int, depth: int) -> i
 
 @pytest.mark.parametrize("name", ["poseformer", networks.LITERAL])
 @pytest.mark.parametrize("frames", [9, 27, 81])
-def test_operations_are_those_of_the_closed_form_in_both_poseformers(frames, name, settings):
-    network = networks.build_network(name, settings, frames=frames).to("meta")
+def test_operations_are_those_of_the_closed_form_in_both_poseformers(frames, name, params):
+    network = networks.new_model(name, params, frames=frames).network.to("meta")
     example = torch.zeros(1, frames, 17, 2, device="meta")
     assert machine.count_operations(lambda: network(example)) == poseformer_operations(frames, 17, 32, 4)
 
@@ -83,18 +80,18 @@ def test_a_report_is_called_after_the_card_or_else_the_processor(machine_is, nam
 
 
 @pytest.mark.parametrize("batch_windows", [1, 7, 20])
-def test_the_literal_loop_and_the_shared_features_predict_the_same_clip(batch_windows, twins, settings):
+def test_the_literal_loop_and_the_shared_features_predict_the_same_clip(batch_windows, twins):
     literal, ours = twins
     clip = networks.random_table(20, CPU)
-    expected_m = networks.predict_literally(literal, clip, frames=9, batch_windows=batch_windows)
-    torch.testing.assert_close(networks.predict(ours, clip, settings, frames=9), expected_m, rtol=0, atol=1e-5)
+    expected_m = networks.predict_literally(literal, clip, batch_windows=batch_windows)
+    torch.testing.assert_close(ours.predict(clip, flip_averaging=True), expected_m, rtol=0, atol=1e-5)
     assert expected_m.std() > 0.1
 
 
 def test_both_poseformers_have_the_same_gradient(twins):
-    literal, ours = twins
+    literal, ours = (model.network for model in twins)
     screen = torch.rand(3, 9, 17, 2)
-    for model in twins:
+    for model in (literal, ours):
         model.eval()
         model(screen).norm().backward()
     others = dict(literal.named_parameters())
@@ -102,21 +99,13 @@ def test_both_poseformers_have_the_same_gradient(twins):
         torch.testing.assert_close(weight.grad, others[name].grad, rtol=1e-3, atol=1e-4)
 
 
-def test_a_batch_in_parts_has_the_gradient_of_a_whole_one(settings):
-    table = networks.random_table(1500, CPU)
-    gradients: list[torch.Tensor] = []
-    for parts in (1, 3):
-        job = networks.new_job("poseformer", settings, frames=3, batch_windows=8)
-        unclipped = job.training.model_copy(update={"clip_grad_norm": 1e9})
-        job = replace(job, parts=parts, training=unclipped)
-        for layer in job.model.modules():
-            if isinstance(layer, DropPath):
-                layer.rate = 0.0
-        weight = job.model.head[1].weight
-        job.optimizers[0].register_step_pre_hook(lambda *_, of=weight: gradients.append(of.grad.clone()))
-        networks.take_training_step(job, table, networks.endless_batches(job, table))
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
-    assert gradients[0].abs().max() > 1e-3
+def test_the_speed_of_steps_is_that_of_the_frames_that_they_predict(params, monkeypatch):
+    monkeypatch.setattr(networks, "TABLE_FRAMES", 1500)
+    found = networks.measure_steps(("poseformer", "rayformer"), params, frames=3, turns=1, batch_windows=40)
+    assert [(step["model"], step["parts"]) for step in found] == [("poseformer", 2), ("rayformer", 1)]
+    for step, predicted in zip(found, (40, 3 * 40), strict=True):
+        assert step["predicted_frames_per_s"] * step["step_ms"] / 1000 == pytest.approx(predicted)
+        assert 0 < step["percent_of_peak"] < step["percent_of_peak_with_optimizer"] + 1e-9 < 100
 
 
 @pytest.mark.parametrize("frames", [999, 1000, 17001])
@@ -127,9 +116,9 @@ def test_a_random_table_has_exactly_so_many_frames_in_clips_of_a_thousand(frames
     assert (lengths[:-1] == 1000).all()
 
 
-def test_a_part_that_is_not_measured_is_refused(settings, tmp_path):
+def test_a_part_that_is_not_measured_is_refused(params, tmp_path):
     with pytest.raises(UserError, match="only: expected one of lift_accuracy, lift_speed, models, found 'tracking'"):
-        list(bench(tmp_path, settings, turns=1, only="tracking"))
+        list(bench(tmp_path, params, turns=1, only="tracking"))
 
 
 def test_the_benchmark_needs_neither_dvc_nor_wandb_nor_a_plotting_library():

@@ -13,12 +13,12 @@ from experiments.generalisation.conditions import (
     View,
     change_body,
     cut_excerpts,
-    draw_missing_joints,
     film_excerpts,
     place_changed_cameras,
-    without,
 )
-from pipeline.mocap.cameras import AIM_HEIGHT_M, Take, film, place_cameras
+from pipeline.mocap.cameras import AIM_HEIGHT_M, place_cameras
+from pipeline.mocap.cameras import film as film_take
+from pipeline.mocap.takes import Take
 from pipeline.poses.clips import check_clip
 from pipeline.poses.frames import resample
 from pipeline.poses.geometry import project
@@ -49,15 +49,19 @@ def cut(takes, *views, per_action=6):
     return cut_excerpts(takes, {View(), *views}, rate_hz=TRAINED_HZ, per_action=per_action)
 
 
+def film(chosen, condition):
+    return list(film_excerpts(chosen, condition, trained_hz=TRAINED_HZ))
+
+
 def bone_lengths_m(joints_m):
     return {joint: np.linalg.norm(joints_m[:, joint] - joints_m[:, parent], axis=-1) for parent, joint in H36M_17.bones}
 
 
 def test_without_changes_the_film_is_that_of_prepare_data(takes):
-    clips = film_excerpts(cut(takes), EXACT, trained_hz=TRAINED_HZ)
-    for clip in clips:
+    for clip in film(cut(takes), EXACT):
         take = next(take for take in takes if take.name == clip.take)
-        prepared, _ = film(take, rate_hz=TRAINED_HZ, detector_level=None)
+        joints_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=TRAINED_HZ)
+        prepared, _ = film_take(replace(take, rate_hz=TRAINED_HZ, joints_world_m=joints_m), detector_level=None)
         (whole,) = [one for one in prepared if one.camera.name == clip.camera.name]
         scored_at = clip.first_frame * int(TRAINED_HZ) // int(CAPTURE_HZ)
         start = scored_at - int(np.flatnonzero(clip.scored)[0])
@@ -139,53 +143,19 @@ def test_another_size_is_of_the_whole_body_and_the_same_path():
     np.testing.assert_allclose(small_m[..., 2], 0.6 * joints_m[..., 2], atol=1e-12)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
-def test_as_many_joints_are_missing_as_was_asked(share):
-    random = np.random.default_rng(0)
-    hidden = np.concatenate([draw_missing_joints(90, share=share, rate_hz=30.0, random=random) for _ in range(200)])
-    assert hidden.mean() == pytest.approx(share, rel=0.05)
-
-
-@pytest.mark.parametrize("rate_hz", [15.0, 30.0, 60.0])
-def test_gaps_last_as_long_at_every_rate(rate_hz):
-    hidden = draw_missing_joints(60_000, share=0.1, rate_hz=rate_hz, random=np.random.default_rng(0))
-    starts = (hidden[1:] & ~hidden[:-1]).sum()
-    assert hidden[1:].sum() / starts / rate_hz == pytest.approx(0.17, rel=0.05)
-
-
-def test_a_gap_is_filled_on_the_line_between_its_ends_and_held_at_the_clips_ends():
-    frames = np.arange(8.0)[:, None, None]
-    pixels = np.array([5.0, 7.0]) + frames * np.arange(1, 18)[:, None] * [1.0, -2.0]
-    hidden = np.zeros((8, 17), dtype=bool)
-    hidden[2:5, 3] = hidden[6:, 4] = hidden[:, 9] = True
-    spoilt = np.where(hidden[..., None], 1e6, pixels)
-    filled, confidence = without(spoilt, np.ones((8, 17)), hidden, shown="interpolated")
-    np.testing.assert_allclose(filled[:, 3], pixels[:, 3])
-    np.testing.assert_allclose(filled[6:, 4], np.broadcast_to(pixels[5, 4], (2, 2)))
-    np.testing.assert_allclose(filled[0, 9], pixels[0][~hidden[0]].mean(0))
-    np.testing.assert_array_equal(confidence == 0, hidden)
-
-
-def test_the_middle_is_that_of_the_joints_seen_in_the_frame():
-    pixels = np.random.default_rng(0).normal(size=(4, 17, 2))
-    hidden = np.zeros((4, 17), dtype=bool)
-    hidden[1, [2, 5]] = True
-    shown, confidence = without(pixels, np.ones((4, 17)), hidden, shown="middle")
-    np.testing.assert_allclose(shown[1, 2], np.delete(pixels[1], [2, 5], axis=0).mean(0))
-    np.testing.assert_array_equal(shown[~hidden], pixels[~hidden])
-    np.testing.assert_array_equal(confidence, ~hidden)
-
-
-def test_a_frame_of_which_nothing_is_seen_is_refused():
-    pixels, hidden = np.zeros((2, 17, 2)), np.ones((2, 17), dtype=bool)
-    with pytest.raises(ValueError, match="expected a joint that is seen in every frame"):
-        without(pixels, np.ones((2, 17)), hidden, shown="middle")
-
-
-def test_there_and_back_between_rates_is_the_same_motion_at_the_instants_it_had():
-    pixels = np.random.default_rng(0).normal(size=(31, 17, 3))
-    there = resample(pixels, rate_hz=30.0, wanted_hz=60.0)
-    np.testing.assert_allclose(resample(there, rate_hz=60.0, wanted_hz=30.0), pixels, atol=1e-12)
+@pytest.mark.parametrize("shown", ["interpolated", "middle"])
+def test_as_many_joints_are_missing_as_was_asked_and_the_others_are_as_they_were(takes, shown):
+    chosen = cut(takes)
+    seen = Condition(rate_hz=TRAINED_HZ, shown_hz=TRAINED_HZ, level=1.0)
+    hidden = replace(seen, missing=0.2, missing_shown=shown)
+    before, after = (film(chosen, condition) for condition in (seen, hidden))
+    gone = np.concatenate([clip.confidence == 0 for clip in after])
+    assert gone.mean() == pytest.approx(0.2, rel=0.1)
+    pixels_before, pixels_after = (np.concatenate([clip.pixels for clip in clips]) for clips in (before, after))
+    np.testing.assert_array_equal(pixels_after[~gone], pixels_before[~gone])
+    middle = np.where(gone[..., None], np.nan, pixels_before)
+    is_middle = np.isclose(pixels_after, np.nanmean(middle, 1, keepdims=True), atol=1e-3).all(-1)
+    assert is_middle[gone].mean() == pytest.approx(1.0 if shown == "middle" else 0.0, abs=0.01)
 
 
 @pytest.mark.parametrize("shown", ["as it is", "resampled"])
@@ -193,7 +163,7 @@ def test_there_and_back_between_rates_is_the_same_motion_at_the_instants_it_had(
 def test_all_rates_are_scored_at_the_same_instants(takes, rate_hz, shown):
     chosen = cut(takes)
     other = replace(EXACT, rate_hz=rate_hz, shown_hz=rate_hz if shown == "as it is" else TRAINED_HZ)
-    trained, clips = (film_excerpts(chosen, condition, trained_hz=TRAINED_HZ) for condition in (EXACT, other))
+    trained, clips = (film(chosen, condition) for condition in (EXACT, other))
     for excerpt, one, two in zip(chosen, trained, clips, strict=True):
         assert one.scored.sum() == two.scored.sum() == excerpt.scored_frames
         np.testing.assert_allclose(one.joints_camera_m[one.scored], two.joints_camera_m[two.scored], atol=1e-6)
@@ -203,8 +173,8 @@ def test_all_rates_are_scored_at_the_same_instants(takes, rate_hz, shown):
 @pytest.mark.parametrize("frames", [1, 3, 27, 1000])
 def test_short_clips_hold_each_scored_instant_once(takes, frames):
     chosen = cut(takes)
-    whole = film_excerpts(chosen, EXACT, trained_hz=TRAINED_HZ)
-    short = film_excerpts(chosen, replace(EXACT, frames=frames), trained_hz=TRAINED_HZ)
+    whole = film(chosen, EXACT)
+    short = film(chosen, replace(EXACT, frames=frames))
     assert {len(clip) for clip in short} <= {frames, *map(len, whole)}
     assert all(clip.scored.sum() == 1 and len(clip) <= frames for clip in short)
     truth, cut_short = (np.concatenate([c.joints_camera_m[c.scored] for c in clips]) for clips in (whole, short))
@@ -217,7 +187,7 @@ def test_excerpts_are_seen_by_every_view_and_spread_evenly(takes):
     assert [excerpt.take.action for excerpt in chosen] == ["walking"] * 5 + ["waiting"] * 5
     assert len({(e.take.name, e.camera, e.scored) for e in chosen}) == 10
     for view in (View(), near):
-        for clip in film_excerpts(chosen, replace(EXACT, view=view), trained_hz=TRAINED_HZ):
+        for clip in film(chosen, replace(EXACT, view=view)):
             assert ((clip.pixels >= 0) & (clip.pixels <= [clip.camera.width_px, clip.camera.height_px])).all()
 
 
@@ -228,8 +198,8 @@ def test_an_action_that_no_camera_sees_is_refused(takes):
 
 def test_errors_of_the_detector_grow_with_its_level_and_are_drawn_alike(takes):
     chosen = cut(takes)
-    exact = film_excerpts(chosen, EXACT, trained_hz=TRAINED_HZ)
-    low, high = (film_excerpts(chosen, replace(EXACT, level=k), trained_hz=TRAINED_HZ) for k in (1.0, 2.0))
+    exact = film(chosen, EXACT)
+    low, high = (film(chosen, replace(EXACT, level=k)) for k in (1.0, 2.0))
     ratios = [
         np.median(np.abs(two.pixels - true.pixels) / np.abs(one.pixels - true.pixels))
         for true, one, two in zip(exact, low, high, strict=True)

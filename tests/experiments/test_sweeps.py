@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import wandb
 import yaml
-from pipeline.report.wandb_files import of_kind
 
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.report.experiments import flatten
 from pipeline.tracking.run import start_run
-from tests.tracking.test_tracking import clean_environment, wandb_files
+from tests.fixtures.tracked_runs import clean_environment, of_kind, wandb_files
 
 REPOSITORY = Path(__file__).parents[2]
 SWEEPS = sorted((REPOSITORY / "experiments" / "sweeps").glob("*.yaml"))
