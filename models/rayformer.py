@@ -72,7 +72,7 @@ class RayFormer(nn.Module):
         self.shortcut = nn.Linear(features, outputs, bias=False)
         same = torch.eye(in_joints) if in_joints == out_joints else torch.full((out_joints, in_joints), 1 / in_joints)
         self.out_from_in = nn.Parameter(same)
-        # At first the blocks add little and the prediction is a flat person at the distance of his size.
+        # At first the blocks add little, and the prediction is a flat person at the distance that his size suggests.
         for layer in (self.head, self.shortcut):
             nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.head.bias)
@@ -89,21 +89,24 @@ class RayFormer(nn.Module):
         check_last_axes("rayformer: screen", screen, self.screen_shape)
         points, confidence = screen[..., :2], screen[..., 2:]
         centre = reduce(points, "b t j c -> b t c", "mean")
-        seen, person_from_camera = turn_to_person(points / self.focal, centre / self.focal)
-        offsets = seen - reduce(seen, "b t j c -> b t 1 c", "mean")
+        rays, person_from_camera = turn_to_person(points / self.focal, centre / self.focal)
+        offsets = rays - reduce(rays, "b t j c -> b t 1 c", "mean")
         size = reduce(offsets**2, "b t j c -> b 1 1 1", "sum") / (points.shape[1] * points.shape[2])
         size = square_root(size + SMALLEST_SIZE**2)
 
-        shape = torch.cat([0.5 * seen / size, confidence], -1)
+        # Factors and offsets bring the features near unit variance: joints spread by about twice the root mean square
+        # in a coordinate, and people in the middle of the distances trained on have a size of about exp(-2.5).
+        shape = torch.cat([0.5 * rays / size, confidence], -1)
         place = torch.cat([centre, (size.log() + 2.5).expand(*centre.shape[:2], 1, 1)[..., 0]], -1)
         frames = torch.cat([rearrange(shape, "b t j c -> b t (j c)"), place], -1)
         outputs = self.lift_frames(frames)
 
+        # Bodies differ in size by some tens of percent: 0.3 lets an output of one say so.
         distance_m = BODY_RADIUS_M / size * torch.exp(0.3 * outputs[..., -1])[..., None, None]
         shift_m = rearrange(outputs[..., :-1], "b t (j c) -> b t j c", c=3)
         depth_m = distance_m + shift_m[..., 2:]
-        rays = einsum(self.out_from_in, seen, "j_out j_in, b t j_in c -> b t j_out c")
-        joints_m = torch.cat([rays * depth_m + shift_m[..., :2], depth_m], -1)
+        out_rays = einsum(self.out_from_in, rays, "j_out j_in, b t j_in c -> b t j_out c")
+        joints_m = torch.cat([out_rays * depth_m + shift_m[..., :2], depth_m], -1)
         joints_m = joints_m - joints_m[:, :, :1]
         return einsum(joints_m, person_from_camera, "b t j p, b t p c -> b t j c")
 
@@ -142,7 +145,7 @@ class RotaryBlock(nn.Module):
             rearrange(layer(normed), "b t (h e) -> b h t e", h=self.heads)
             for layer in (self.query, self.key, self.value)
         )
-        mixed = F.scaled_dot_product_attention(turned(query, turns), turned(key, turns), value)
+        mixed = F.scaled_dot_product_attention(rotate_pairs(query, turns), rotate_pairs(key, turns), value)
         tokens = tokens + self.proj(rearrange(mixed, "b h t e -> b t (h e)"))
         return tokens + self.mlp(self.norm2(tokens))
 
@@ -168,6 +171,6 @@ def rotary_turns(frames: int, width: int, *, device: torch.device, dtype: torch.
     return torch.stack([angle.cos().repeat(1, 2), torch.cat([-angle.sin(), angle.sin()], -1)])
 
 
-def turned(features: Float[Tensor, "B H T E"], turns: Float[Tensor, "2 T E"]) -> Float[Tensor, "B H T E"]:
-    """Each pair of features rotated by its token's angle."""
+def rotate_pairs(features: Float[Tensor, "B H T E"], turns: Float[Tensor, "2 T E"]) -> Float[Tensor, "B H T E"]:
+    """Returns the features with each pair rotated by its token's angle."""
     return features * turns[0] + features.roll(turns.shape[-1] // 2, dims=-1) * turns[1]

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import build
-from models.rayformer import BODY_RADIUS_M, NEAREST, RayFormer, RotaryBlock, rotary_turns, turn_to_person, turned
+from models.rayformer import BODY_RADIUS_M, NEAREST, RayFormer, RotaryBlock, rotary_turns, rotate_pairs, turn_to_person
 
 FOCAL = 2.29
 SMALL: dict[str, Any] = {"width": 16, "depth": 2, "heads": 2}
@@ -159,7 +159,7 @@ def test_a_block_knows_how_far_apart_frames_are_not_where_they_are():
 def test_turns_are_rotations_by_the_number_of_the_frame_times_a_speed():
     turns = rotary_turns(5, 4, device=torch.device("cpu"), dtype=torch.float64)
     features = torch.tensor([1.0, 2.0, 3.0, 4.0]).double().expand(1, 1, 5, 4)
-    out = turned(features, turns)[0, 0]
+    out = rotate_pairs(features, turns)[0, 0]
     for frame in range(5):
         for pair, speed in enumerate((1.0, 0.1)):
             angle = torch.tensor(frame * speed).double()
