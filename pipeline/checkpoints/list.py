@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pipeline.poses.checkpoint import WEIGHTS
+from pipeline.config.rows import WEIGHTS
 from pipeline.poses.row_metrics import Protocol, describe_value, read_row_metrics, shared_protocol
 from pipeline.system.errors import BAD_VALUE, UserError, reason
 from pipeline.system.files import md5_as_dvc, read_yaml, sha256_of

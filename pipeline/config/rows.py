@@ -1,5 +1,4 @@
-"""A row of the results table, "<dataset>-<keypoints>-f<frames>-<model>": what was trained, on what, with which
-window."""
+"""A row of the results table, "<dataset>-<keypoints>-f<frames>-<model>", and the names of the files of its runs."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from pathlib import Path
 from pipeline.system.errors import BAD_VALUE, UserError, reason
 from pipeline.system.files import read_yaml
 
+WEIGHTS, CARD, HISTORY = "weights.safetensors", "card.json", "history.csv"  # in the folder of a run
 PATTERN = re.compile(
     r"(?P<dataset>[a-z0-9_]+)-(?P<keypoints>[a-z0-9_]+)-f(?P<frames>0|-?[1-9][0-9]*)-(?P<model>[a-z0-9_]+)"
 )

@@ -18,11 +18,11 @@ from torch import nn
 
 from models import MODELS, build
 from pipeline.config.params import Values, read_yaml, validated
+from pipeline.config.rows import CARD, HISTORY, WEIGHTS
 from pipeline.poses.skeleton import SKELETONS, Skeleton
 from pipeline.system.errors import UserError, reason
 from pipeline.system.files import write_json
 
-WEIGHTS, CARD, HISTORY = "weights.safetensors", "card.json", "history.csv"
 EPOCH_COLUMNS = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
 MOST_FRAMES = 100_000  # of a window: a card is somebody else's file, and must not ask for all memory
 Record = dict[str, int | float | None]  # one epoch: see EPOCH_COLUMNS; None without validation clips

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.poses.checkpoint import CARD, HISTORY
+from pipeline.config.rows import CARD, HISTORY
 from pipeline.report.experiments import flatten
 from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import read_csv_lines, read_json
