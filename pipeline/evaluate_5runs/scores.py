@@ -16,7 +16,15 @@ from pipeline.evaluate_5runs.example_clips import choose_example_clips
 from pipeline.evaluate_5runs.protocol import describe_protocol
 from pipeline.poses.checkpoint import Card
 from pipeline.poses.clips import Clip
-from pipeline.poses.metrics import JOINT, ClipScores, Means, Score, average_over_groups, frame_wise, pooled
+from pipeline.poses.metrics import (
+    JOINT,
+    ClipScores,
+    Means,
+    Score,
+    average_over_frames,
+    average_over_groups,
+    pool_by_key,
+)
 from pipeline.poses.predict import TrainedModel
 from pipeline.poses.row_metrics import ErrorDistribution, ExampleClip, RowMetrics, mean_over_runs
 from pipeline.poses.scores import score_actions
@@ -100,7 +108,7 @@ def _score_run(
     keys = {name: [key(clip, action) for clip, action, _ in scores_by_action] for name, key in GROUPINGS.items()}
     joint_means = _average(joint_scores, averaging, keys)
     return {
-        **{name: pooled(metric_scores, keys[name]) for name in GROUPINGS},
+        **{name: pool_by_key(metric_scores, keys[name]) for name in GROUPINGS},
         "averages": {name: _average(metric_scores, name, keys) for name in ("frames", *AVERAGED_GROUPS)},
         "per_joint": {name.removeprefix(JOINT): {"mpjpe_mm": error_mm} for name, error_mm in joint_means.items()},
     }
@@ -114,8 +122,8 @@ def _select_metrics(scores: ClipScores, *, joints: bool) -> ClipScores:
 def _average(scores: Sequence[ClipScores], averaging: str, keys: Mapping[str, Sequence[str]]) -> Means:
     """Returns the mean over all frames, or the unweighted mean over groups; `keys` names the groups of the scores."""
     if averaging == "frames":
-        return frame_wise(scores)
-    return average_over_groups(pooled(scores, keys[AVERAGED_GROUPS[averaging]]))
+        return average_over_frames(scores)
+    return average_over_groups(pool_by_key(scores, keys[AVERAGED_GROUPS[averaging]]))
 
 
 def _summarise_runs(runs: Sequence[RunScores], config: EvaluationConfig) -> dict[str, object]:

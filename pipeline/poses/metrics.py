@@ -51,7 +51,7 @@ def _refuse(bad: Bool[np.ndarray, " F"], reason: str) -> None:
         raise UserError(f"frame {int(np.argmax(bad))}: {reason}")
 
 
-def _checked(predicted_m: PoseArray, target_m: PoseArray) -> tuple[PoseArray, PoseArray]:
+def _check(predicted_m: PoseArray, target_m: PoseArray) -> tuple[PoseArray, PoseArray]:
     if predicted_m.shape != target_m.shape or not predicted_m.size:
         raise ValueError(f"expected poses of one shape, not empty, found {predicted_m.shape} and {target_m.shape}")
     for name, pose_m in (("prediction", predicted_m), ("target", target_m)):
@@ -59,7 +59,7 @@ def _checked(predicted_m: PoseArray, target_m: PoseArray) -> tuple[PoseArray, Po
     return predicted_m.astype(np.float64), target_m.astype(np.float64)
 
 
-def _centred(pose_m: PoseArray, name: str) -> tuple[PoseArray, Float[np.ndarray, " F"]]:
+def _centre(pose_m: PoseArray, name: str) -> tuple[PoseArray, Float[np.ndarray, " F"]]:
     """The pose about its centroid at Frobenius norm 1, and the norm it had."""
     centred_m = pose_m - reduce(pose_m, "f j c -> f 1 c", "mean")
     size_m = np.linalg.norm(centred_m, axis=(1, 2))
@@ -73,7 +73,7 @@ def _centred(pose_m: PoseArray, name: str) -> tuple[PoseArray, Float[np.ndarray,
 
 def joint_errors_mm(predicted_m: PoseArray, target_m: PoseArray) -> Float[np.ndarray, "F J"]:
     """Distance between predicted and true position of every joint."""
-    predicted_m, target_m = _checked(predicted_m, target_m)
+    predicted_m, target_m = _check(predicted_m, target_m)
     return MM_PER_M * np.linalg.norm(predicted_m - target_m, axis=-1)
 
 
@@ -89,10 +89,10 @@ def align_similarity(predicted_m: PoseArray, target_m: PoseArray) -> PoseArray:
     of the prediction or of the target are at one point: it has no size and no orientation.
     Source: Umeyama 1991.
     """
-    predicted_m, target_m = _checked(predicted_m, target_m)
+    predicted_m, target_m = _check(predicted_m, target_m)
     target_centre_m = reduce(target_m, "f j c -> f 1 c", "mean")
-    predicted, _ = _centred(predicted_m, "prediction")
-    target, target_size_m = _centred(target_m, "target")
+    predicted, _ = _centre(predicted_m, "prediction")
+    target, target_size_m = _centre(target_m, "target")
     left, stretch, right = np.linalg.svd(einsum(target, predicted, "f j row, f j column -> f row column"))
     # The last direction is the cheapest one to flip where the best orthogonal matrix would be a mirror.
     handedness = np.sign(np.linalg.det(left) * np.linalg.det(right))
@@ -114,7 +114,7 @@ def n_mpjpe_mm(predicted_m: PoseArray, target_m: PoseArray) -> Float[np.ndarray,
     The scale is least-squares, so it is negative for a prediction that points away from the target. Raises UserError
     naming the first frame whose prediction is all zeros.
     """
-    predicted_m, target_m = _checked(predicted_m, target_m)
+    predicted_m, target_m = _check(predicted_m, target_m)
     power = reduce(predicted_m**2, "f j c -> f", "sum")
     _refuse(power == 0, "the prediction is zero for every joint, expected a pose that can be scaled")
     scale = einsum(target_m, predicted_m, "f j c, f j c -> f") / power
@@ -127,7 +127,7 @@ def mpjve_mm(predicted_m: PoseArray, target_m: PoseArray) -> Float[np.ndarray, "
     The frames must be consecutive frames of one clip. One frame has no velocity: the result is empty.
     Source: Pavllo et al. 2019.
     """
-    predicted_m, target_m = _checked(predicted_m, target_m)
+    predicted_m, target_m = _check(predicted_m, target_m)
     drift_m = np.diff(predicted_m - target_m, axis=0)
     return MM_PER_M * reduce(np.linalg.norm(drift_m, axis=-1), "f j -> f", "mean")
 
@@ -154,7 +154,7 @@ def auc(errors_mm: Float[np.ndarray, "F J"]) -> float:
 def clip_scores(
     predicted_m: PoseArray, target_m: PoseArray, *, pck_joints: Sequence[int] = (), joint_names: Sequence[str] = ()
 ) -> ClipScores:
-    """Every metric of one clip of consecutive frames, ready to be pooled: metric name -> Score.
+    """Returns every metric of one clip of consecutive frames, ready to be pooled: metric name -> Score.
 
     `pck_joints` adds "pck150" and "auc" over those joints, `joint_names` (one per joint) the error of each joint as
     "joint <name>". The velocity error of a clip counts with all its frames, not
@@ -186,8 +186,8 @@ def _mean_over_frames(clips: Sequence[ClipScores]) -> Means:
     return {metric: pool(metric).mean for metric in clips[0]}
 
 
-def pooled(clips: Sequence[ClipScores], keys: Sequence[str]) -> dict[str, Means]:
-    """Frame-weighted means over the clips that share a key (an action, a subject, ...), keys in sorted order.
+def pool_by_key(clips: Sequence[ClipScores], keys: Sequence[str]) -> dict[str, Means]:
+    """Returns frame-weighted means over the clips that share a key (an action, a subject, ...), keys in sorted order.
 
     A metric is None where no clip of the group has it (the velocity of one-frame clips). Raises ValueError if there are
     no clips, not one key per clip, or clips with different metrics.
@@ -197,18 +197,18 @@ def pooled(clips: Sequence[ClipScores], keys: Sequence[str]) -> dict[str, Means]
     if len({frozenset(scores) for scores in clips}) > 1:
         raise ValueError(f"expected the same metrics for every clip, found {sorted({*map(tuple, clips)})}")
     return {
-        key: _mean_over_frames([scores for scores, own in zip(clips, keys, strict=True) if own == key])
+        key: _mean_over_frames([scores for scores, clip_key in zip(clips, keys, strict=True) if clip_key == key])
         for key in sorted(set(keys))
     }
 
 
-def frame_wise(clips: Sequence[ClipScores]) -> Means:
-    """Means over all frames of all clips: long clips and frequent actions count for more. Raises as `pooled`."""
-    return pooled(clips, ["all"] * len(clips))["all"]
+def average_over_frames(clips: Sequence[ClipScores]) -> Means:
+    """Returns means over all frames, so that long clips count for more. Raises as `pool_by_key`."""
+    return pool_by_key(clips, ["all"] * len(clips))["all"]
 
 
 def average_over_groups(groups: Mapping[str, Means]) -> Means:
-    """Plain mean over groups that were pooled before, whatever their length.
+    """Returns the plain mean over groups that were pooled before, whatever their length.
 
     A group without a value (None) is left out of that metric's mean; without any the mean is None.
     Raises ValueError if there are no groups.
@@ -221,10 +221,10 @@ def average_over_groups(groups: Mapping[str, Means]) -> Means:
 
 
 def average_over_actions(clips: Sequence[ClipScores], actions: Sequence[str]) -> dict[str, Any]:
-    """The field's headline numbers: pooled per action, then the plain mean over actions, and "per_action" itself.
+    """Returns the field's headline numbers: the plain mean over actions, pooled before, and "per_action" itself.
 
     An action's name is used as it is: Human3.6M's second take "Walking 1" is to be passed as "Walking".
-    Raises as `pooled`. Source: Pavllo et al. 2019, the protocol of their tables.
+    Raises as `pool_by_key`. Source: Pavllo et al. 2019, the protocol of their tables.
     """
-    per_action = pooled(clips, actions)
+    per_action = pool_by_key(clips, actions)
     return {**average_over_groups(per_action), "per_action": per_action}

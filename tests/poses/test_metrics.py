@@ -270,7 +270,9 @@ def test_a_score_cannot_be_changed():
 def test_velocity_error_counts_with_all_frames_of_its_clip():
     long, short = (metrics.clip_scores(*drifting_clip(frames, 5.0, drift)) for frames, drift in ((6, 1.0), (2, 9.0)))
     assert long["mpjve_mm"].frames == 6
-    assert metrics.frame_wise([long, short])["mpjve_mm"] == pytest.approx((6 * 1.0 + 2 * 9.0) / 8)  # not (5 + 9) / 6
+    assert metrics.average_over_frames([long, short])["mpjve_mm"] == pytest.approx(
+        (6 * 1.0 + 2 * 9.0) / 8
+    )  # not (5 + 9) / 6
 
 
 def test_a_clip_of_one_frame_has_errors_but_no_velocity():
@@ -279,8 +281,8 @@ def test_a_clip_of_one_frame_has_errors_but_no_velocity():
     single, long = metrics.clip_scores(predicted_m, target_m), metrics.clip_scores(*drifting_clip(6, 5.0, 1.0))
     assert single["mpjpe_mm"].mean == pytest.approx(5.0)
     assert single["mpjve_mm"].mean is None
-    assert metrics.frame_wise([single, long])["mpjve_mm"] == pytest.approx(1.0)
-    assert metrics.frame_wise([single])["mpjve_mm"] is None
+    assert metrics.average_over_frames([single, long])["mpjve_mm"] == pytest.approx(1.0)
+    assert metrics.average_over_frames([single])["mpjve_mm"] is None
 
 
 def test_actions_count_alike_and_frames_count_alike_within_an_action():
@@ -291,7 +293,7 @@ def test_actions_count_alike_and_frames_count_alike_within_an_action():
     assert result["per_action"]["Walking"]["mpjpe_mm"] == walking_mm
     assert result["per_action"]["Eating"]["mpjpe_mm"] == eating_mm
     assert result["mpjpe_mm"] == (walking_mm + eating_mm) / 2
-    assert metrics.frame_wise(clips)["mpjpe_mm"] == 140.0 / 6
+    assert metrics.average_over_frames(clips)["mpjpe_mm"] == 140.0 / 6
 
 
 def test_an_action_without_a_velocity_is_left_out_of_the_mean_velocity_only():
@@ -316,8 +318,10 @@ def test_the_order_of_clips_does_not_change_a_digit(rows, random):
         clips = [scores(total, frames, total / 7, frames) for total, frames, _, _ in rows]
         actions, subjects = [row[2] for row in rows], [row[3] for row in rows]
         return (
-            metrics.average_over_actions(clips, actions), metrics.pooled(clips, subjects), metrics.frame_wise(clips)
-        )  # fmt: skip
+            metrics.average_over_actions(clips, actions),
+            metrics.pool_by_key(clips, subjects),
+            metrics.average_over_frames(clips),
+        )
 
     assert summary(random.sample(rows, len(rows))) == summary(rows)
 
@@ -328,16 +332,16 @@ def test_a_group_without_any_error_counts_in_the_average():
 
 def test_pooling_refuses_keys_that_do_not_fit_the_clips():
     with pytest.raises(ValueError, match="one key per clip and at least one clip, found 2 keys, 1 clips"):
-        metrics.pooled([scores(1.0, 1)], ["a", "b"])
+        metrics.pool_by_key([scores(1.0, 1)], ["a", "b"])
     with pytest.raises(ValueError, match="one key per clip and at least one clip, found 1 keys, 2 clips"):
-        metrics.pooled([scores(1.0, 1), scores(2.0, 1)], ["a"])
+        metrics.pool_by_key([scores(1.0, 1), scores(2.0, 1)], ["a"])
     with pytest.raises(ValueError, match="at least one clip, found 0 keys, 0 clips"):
         metrics.average_over_actions([], [])
 
 
 def test_pooling_refuses_clips_with_different_metrics():
     with pytest.raises(ValueError, match="expected the same metrics for every clip"):
-        metrics.pooled([scores(1.0, 1), {"mpjpe_mm": metrics.Score(1.0, 1)}], ["a", "a"])
+        metrics.pool_by_key([scores(1.0, 1), {"mpjpe_mm": metrics.Score(1.0, 1)}], ["a", "a"])
 
 
 def test_an_average_needs_a_group():
