@@ -81,8 +81,8 @@ SAME = {
         "signs = np.stack([np.ones_like(handedness), np.ones_like(handedness), handedness], axis=1)",
     ): "the last axis is the second",
     (
-        "key: _mean_over_frames([scores for scores, own in zip(clips, keys, strict=True) if own == key])",
-        "key: _mean_over_frames([scores for scores, own in zip(clips, keys, strict=False) if own == key])",
+        "key: _mean_over_frames([scores for scores, clip_key in zip(clips, keys, strict=True) if clip_key == key])",
+        "key: _mean_over_frames([scores for scores, clip_key in zip(clips, keys, strict=False) if clip_key == key])",
     ): "other numbers of keys were refused before",
     (
         "return {metric: pool(metric).mean for metric in clips[0]}",
