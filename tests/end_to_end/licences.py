@@ -6,6 +6,8 @@ import re
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "licences.md"
 WRITTEN_WITH = (3, 11)  # other Pythons get other versions of some packages, and some packages besides
@@ -19,9 +21,10 @@ STATED = {"asyncssh": "EPL-2.0 OR GPL-2.0-or-later", "grandalf": "GPL-2.0 OR EPL
 
 
 def dependencies() -> list[str]:
-    """The packages of requirements/base.lock, and torch, that are installed here."""
+    """Returns the packages of requirements/base.lock that this Python and system ask for, and torch, if installed."""
     lock = (REPOSITORY / "requirements/base.lock").read_text(encoding="utf-8")
-    names = {*re.findall(r"^([a-z0-9][a-z0-9._-]*)==", lock, re.MULTILINE), "torch"}
+    pinned = [Requirement(line) for line in re.findall(r"^([a-z0-9][^\\\n]*)\\$", lock, re.MULTILINE)]
+    names = {pin.name for pin in pinned if pin.marker is None or pin.marker.evaluate()} | {"torch"}
     return sorted(name for name in names if _installed(name))
 
 
