@@ -30,7 +30,7 @@ from pipeline.lift.outputs import check_outputs
 from pipeline.lift.people import InputOptions
 from pipeline.poses.checkpoint import CARD, WEIGHTS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split, write_split
-from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_files
+from pipeline.prepare_data import human36m_files, humaneva_files, licensed, mpi_inf_3dhp_files
 from pipeline.prepare_data.cmu_mocap import read_takes
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record
@@ -117,12 +117,14 @@ ARCHIVE_READERS: tuple[Callable[[Path, Path], object], ...] = (
     ],
     lambda path, folder: humaneva_files._read_poses(path),
     lambda path, folder: humaneva_files._read_keypoints(path),
-    lambda path, folder: list(
-        mpi_inf_3dhp_files._archived_train({k: (v, str(k)[:9]) for k, v in arrays.read_object_npz(path).items()})
-    ),
-    lambda path, folder: list(
-        mpi_inf_3dhp_files._archived_test({k: (v, str(k)[:9]) for k, v in arrays.read_object_npz(path).items()})
-    ),
+    lambda path, folder: [
+        list(mpi_inf_3dhp_files._read_archived_train(content, "S1 Seq1", where=str(name)[:9]))
+        for name, content in arrays.read_object_npz(path).items()
+    ],
+    lambda path, folder: [
+        mpi_inf_3dhp_files._read_archived_test(content, "TS1", where=str(name)[:9])
+        for name, content in arrays.read_object_npz(path).items()
+    ],
     lambda path, folder: read_recording(path, InputOptions(format="npz")),
 )
 
@@ -135,7 +137,7 @@ def _archive_seeds(folder: Path) -> Iterator[bytes]:
         {"positions_3d": {name: {"Box 1 chunk0": np.ones((1, 15, 3))} for name in humaneva_files.RECORDINGS}},
         {"positions_2d": {"Train/S1": {"Box 1 chunk0": [p[:, :15] for p in pixels[:3]]},
                           "Unlabeled/S4": {"Box": [None]}},
-         "metadata": {"layout_name": "humaneva15"} | humaneva_files._described(humaneva_files.HUMANEVA_15)},
+         "metadata": licensed.metadata_of(humaneva_files.HUMANEVA_15, humaneva_files.LAYOUTS)},
         {"S1 Seq1": [{str(c): {"data_2d": pixels[0], "data_3d": np.ones((2, 17, 3))}
                       for c in mpi_inf_3dhp_files.CAMERAS}, 25]},
         {"TS1": {"data_2d": pixels[0], "data_3d": np.ones((2, 17, 3)), "valid": np.ones(2)}},
@@ -291,7 +293,7 @@ def _read_cdf_mat(folder: Path, content: bytes) -> None:
 
 
 def _read_annot_mat(folder: Path, content: bytes) -> None:
-    list(mpi_inf_3dhp_files._released_train(_write(folder / "annot.mat", content), "S1 Seq1", "annot3"))
+    list(mpi_inf_3dhp_files._read_train_mat(_write(folder / "annot.mat", content), "S1 Seq1", "annot3"))
 
 
 def _mat(content: dict[str, Any], *, compressed: bool) -> bytes:
@@ -453,7 +455,7 @@ def _read_tracked(folder: Path, content: bytes) -> None:
     path = folder / "wandb" / "offline-run-1-x" / "run-x.wandb"
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, content)
-    training_runs.training_runs(folder, {})
+    training_runs.find_training_runs(folder, {})
 
 
 def _tracked_seeds(folder: Path) -> Iterator[bytes]:
