@@ -225,7 +225,7 @@ CARD_CONTENT: dict[str, Any] = {
     "row": "walker-gt-f1-rayformer", "seed": 0, "model": "rayformer",
     "hyperparameters": {"width": 4, "depth": 1, "heads": 1},
     "frames": 1, "in_skeleton": "h36m17", "out_skeleton": "h36m17", "in_channels": 2, "epoch": 1,
-    "validation_mpjpe_mm": 1.5, "run_key": "a", "torch": "2",
+    "validation_mpjpe_mm": 1.5, "rate_hz": 30.0, "focal": 2.29, "run_key": "a", "torch": "2",
 }  # fmt: skip
 
 
