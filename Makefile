@@ -48,14 +48,14 @@ lock:
 
 # From the store inside the repository: no network.
 data: setup
-	dvc pull --quiet data/raw/cmu_mocap
+	dvc pull --quiet data/raw/cmu_mocap data/raw/mocap_bodies
 
 results: data
 	dvc repro
 	@cat reports/results.md
 
 # What it changes in params.yaml stays changed: `git checkout . && dvc checkout` goes back.
-SMALL = -S 'seeds=[0,1]' -S frames=9 -S datasets.cmu.epochs=2 -S datasets.cmu.windows_per_epoch=64 -S datasets.cmu.frame_step=9
+SMALL = -S 'seeds=[0,1]' -S frames=9 -S datasets.mocap.epochs=2 -S datasets.mocap.windows_per_epoch=64 -S datasets.mocap.frame_step=9
 small: data
 	dvc exp run $(SMALL)
 	@cat reports/results.md

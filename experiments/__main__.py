@@ -53,15 +53,21 @@ def comparisons_report() -> None:
 
 @app.command("generalise")
 def generalise(
-    row: Annotated[str, typer.Argument(help="A row of the embedded motion capture, such as cmu-det-f27-rayformer.")],
+    row: Annotated[str, typer.Argument(help="A row of motion capture, such as mocap-det-f27-rayformer.")],
 ) -> None:
     """Scores a row's runs on test takes filmed under conditions that training did not have."""
     from experiments.generalisation.measure import generalise
     from pipeline.config.params import load_params
 
-    seeds, results = load_params(PARAMS).seeds, GENERALISATION / "results"
-    prepared, checkpoints = Path("data/prepared"), Path("data/checkpoints")
-    generalise(row, seeds=seeds, raw=RAW, prepared=prepared, checkpoints=checkpoints, out=results)
+    params = load_params(PARAMS)
+    generalise(
+        row,
+        seeds=params.seeds,
+        raw=[RAW / folder for folder in params.datasets.mocap.folders],
+        prepared=Path("data/prepared"),
+        checkpoints=Path("data/checkpoints"),
+        out=GENERALISATION / "results",
+    )
 
 
 @app.command("generalisation_report")

@@ -9,33 +9,34 @@ import pytest
 import torch
 
 from pipeline.mocap.cameras import Take
-from pipeline.prepare_data.cmu_mocap import read_takes
-from tests.fixtures.tiny_archive import write_tiny_archive
+from pipeline.prepare_data.motion_capture import read_takes
+from tests.fixtures.tiny_archive import TAKES, write_tiny_archive
 
-RAW_CMU = Path(__file__).parents[1] / "data" / "raw" / "cmu_mocap"
+RAW = Path(__file__).parents[1] / "data" / "raw"
 
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def raw_cmu() -> Path:
-    """The folder of the embedded motion capture."""
-    if not RAW_CMU.is_dir():
-        pytest.fail("data/raw/cmu_mocap is not there; fetch it with: dvc pull data/raw/cmu_mocap")
-    return RAW_CMU
+def raw() -> Path:
+    """The folder that has the folders of motion capture that ship with the project."""
+    for name in TAKES:
+        if not (RAW / name).is_dir():
+            pytest.fail(f"data/raw/{name} is not there; fetch it with: dvc pull data/raw/{name}")
+    return RAW
 
 
 @pytest.fixture(scope="session")
-def takes(raw_cmu: Path) -> dict[str, Take]:
-    """All sequences of the embedded motion capture, by name."""
-    return {take.name: take for take in read_takes(raw_cmu)}
+def takes(raw: Path) -> dict[str, Take]:
+    """All takes that ship with the project, by name."""
+    return {take.name: take for name in TAKES for take in read_takes(raw / name)}
 
 
 @pytest.fixture(scope="session")
-def tiny_raw(raw_cmu: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_raw(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like data/raw with a tiny archive; to be read, not changed."""
     folder = tmp_path_factory.mktemp("raw")
-    write_tiny_archive(raw_cmu, folder / "cmu_mocap")
+    write_tiny_archive(raw, folder)
     return folder
 
 

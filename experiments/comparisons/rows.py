@@ -60,5 +60,5 @@ def read_comparisons(path: Path) -> Comparisons:
 def write_params(row: str, comparisons: Comparisons, path: Path, *, extends: Path) -> None:
     """Writes the parameters of a row to `path`: those of the file `extends`, and what differs for the row."""
     entry, model = comparisons.rows[row], parse_row(row).model
-    changes = {"datasets": {"cmu": {"for_model": {model: entry.recipe}}}, "models": {model: entry.model}}
+    changes = {"datasets": {"mocap": {"for_model": {model: entry.recipe}}}, "models": {model: entry.model}}
     write_json(path, {"extends": str(extends.resolve()), **merged(comparisons.common, changes)})

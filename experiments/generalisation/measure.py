@@ -1,6 +1,6 @@
 """Stage generalise: a row's runs on the test takes, filmed under conditions that training did not have.
 
-Reads data/raw/cmu_mocap, data/prepared/<row>/evaluation.json and data/checkpoints/<row>/run<seed>/. Writes
+Reads folders of raw motion capture, data/prepared/<row>/evaluation.json and data/checkpoints/<row>/run<seed>/. Writes
 experiments/generalisation/results/<row>.json. It opens the test split, as evaluate_5runs does, and selects nothing by
 it.
 """
@@ -31,7 +31,7 @@ from pipeline.mocap.takes import Take
 from pipeline.poses.frames import resample
 from pipeline.poses.predict import TrainedModel, load_trained_model
 from pipeline.poses.row_metrics import RowMetrics
-from pipeline.prepare_data.cmu_mocap import read_takes
+from pipeline.prepare_data.motion_capture import read_takes
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
 from pipeline.system.files import write_json
@@ -48,14 +48,18 @@ HOW = (
 )
 
 
-def generalise(row: str, *, seeds: Sequence[int], raw: Path, prepared: Path, checkpoints: Path, out: Path) -> None:
+def generalise(
+    row: str, *, seeds: Sequence[int], raw: Sequence[Path], prepared: Path, checkpoints: Path, out: Path
+) -> None:
     """Scores every run of the row under every setting of every factor and writes the record `out`/<row>.json.
 
-    Raises UserError if the row is not of the embedded motion capture, its rate does not suit, or a checkpoint is
+    `raw` are the folders of motion capture, whose test takes are filmed.
+
+    Raises UserError if the row is not of motion capture, its rate does not suit, or a checkpoint is
     missing, damaged or of another row.
     """
-    if not row.startswith("cmu-"):
-        raise UserError(f"row: expected one of dataset cmu, which can be filmed anew, found '{row}'")
+    if not row.startswith("mocap-"):
+        raise UserError(f"row: expected one of dataset mocap, which can be filmed anew, found '{row}'")
     path = prepared / row / "evaluation.json"
     config = validated(EvaluationConfig, read_yaml(path), where=str(path))
     every_frame = config.evaluation.model_copy(update={"frame_step": 1, "frame_fraction": 1.0})
@@ -65,7 +69,7 @@ def generalise(row: str, *, seeds: Sequence[int], raw: Path, prepared: Path, che
     rate_hz = next(iter(models.values())).card.rate_hz
     if rate_hz is None or rate_hz % SCORED_HZ:
         raise UserError(f"{row}: expected runs trained at a multiple of {SCORED_HZ:g} Hz, found {rate_hz}")
-    takes = read_test_takes(raw / "cmu_mocap")
+    takes = read_test_takes(raw)
     trained = Condition(rate_hz=rate_hz, shown_hz=rate_hz, level=config.detector_level)
     factors: dict[str, FactorScores] = {}
     for name, factor in FACTORS.items():
@@ -75,9 +79,9 @@ def generalise(row: str, *, seeds: Sequence[int], raw: Path, prepared: Path, che
     write_json(out / f"{row}.json", record.model_dump(mode="json"))
 
 
-def read_test_takes(folder: Path) -> list[Take]:
-    """Reads the takes of the test split at the rate that excerpts are cut from."""
-    test = [take for take in read_takes(folder) if take.split == "test"]
+def read_test_takes(folders: Sequence[Path]) -> list[Take]:
+    """Reads the takes of the test split at the rate that excerpts are cut from, linear between frames."""
+    test = [take for folder in folders for take in read_takes(folder) if take.split == "test"]
     joints_m = [resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=CAPTURE_HZ) for take in test]
     return [replace(take, rate_hz=CAPTURE_HZ, joints_world_m=m) for take, m in zip(test, joints_m, strict=True)]
 

@@ -32,7 +32,7 @@ def generalisation_report(rows: Sequence[str], *, results: Path, reports: Path, 
 
     Raises UserError if a row has no results or no metrics, or the rows differ in their factors.
     """
-    names = {row: row.removeprefix("cmu-") for row in rows}  # the dataset is the same for all
+    names = {row: row.removeprefix("mocap-") for row in rows}  # the dataset is the same for all
     records = {
         name: read_json_as(RowScores, results / f"{row}.json", "the record of a row") for row, name in names.items()
     }

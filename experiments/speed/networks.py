@@ -52,7 +52,7 @@ def set_up_training(
     On a CPU our PoseFormer takes a batch in parts that stay in the cache, the literal one takes it whole.
     """
     known = "poseformer" if name == LITERAL else name
-    row = Row("h36m" if known == "poseformer" else "cmu", "gt", frames, known)
+    row = Row("h36m" if known == "poseformer" else "mocap", "gt", frames, known)
     recipe = recipe_for(row, params, where="params.yaml")
     batch = batch_windows or recipe.batch_windows
     fields = {key: getattr(recipe, key) for key in Training.model_fields}
@@ -158,7 +158,7 @@ def measure_evaluation(names: Sequence[str], params: Params, *, frames: int, tur
         f"{LITERAL}, {way}": partial(predict_literally, models[LITERAL], clip, batch_windows=batch)
         for way, batch in ways.items()
     }
-    stride = params.datasets.cmu.window_stride
+    stride = params.datasets.mocap.window_stride
     for name in names:
         cases[name] = partial(models[name].predict, clip, flip_averaging=True, stride=stride)
     fastest = fastest_s(cases, turns=turns)

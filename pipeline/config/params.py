@@ -107,12 +107,12 @@ class Recipe(Training, Evaluation):
     for_model: dict[str, dict[str, Any]] = {}
 
 
-class CmuRecipe(Recipe):
-    """Of the embedded motion capture: also its rate, detector and augmentation, and which takes are validated on."""
+class MocapRecipe(Recipe):
+    """Of motion capture: also the folders that it is read from, its rate, its detector and its augmentation."""
 
+    folders: Annotated[tuple[str, ...], Field(min_length=1)]  # below data/raw
     rate_hz: Positive
     detector_level: NotNegative
-    validation_takes: tuple[str, ...]
     augmentation: Augmentation
 
 
@@ -139,7 +139,7 @@ class MpiInf3dhpRecipe(Recipe):
 class Recipes(Values):
     """A recipe for each dataset."""
 
-    cmu: CmuRecipe
+    mocap: MocapRecipe
     h36m: Human36mRecipe
     humaneva: HumanEvaRecipe
     mpi_inf_3dhp: MpiInf3dhpRecipe

@@ -33,7 +33,7 @@ def parse_row(text: str) -> Row:
     match = PATTERN.fullmatch(text)
     if match is None:
         raise UserError(
-            f"row '{text}': expected <dataset>-<keypoints>-f<frames>-<model>, such as cmu-gt-f27-poseformer"
+            f"row '{text}': expected <dataset>-<keypoints>-f<frames>-<model>, such as mocap-gt-f27-poseformer"
         )
     frames = int(match["frames"])
     if frames < 1 or frames % 2 == 0:

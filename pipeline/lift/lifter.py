@@ -32,7 +32,7 @@ from pipeline.poses.predict import TrainedModel, load_trained_model
 from pipeline.poses.windows import FrameTable, spans_of_lengths
 from pipeline.system.errors import UserError
 
-SHIPPED = Path("data/checkpoints/cmu-det-f27-rayformer/run0")
+SHIPPED = Path("data/checkpoints/mocap-det-f27-rayformer/run0")
 STRIDE = 9  # frames kept from the middle of each window: a third of the shipped model's
 MAX_GAP_S = 0.25
 MIN_CONFIDENCE = 0.3

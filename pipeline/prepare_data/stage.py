@@ -16,11 +16,11 @@ from typing import Any
 
 from models import code_hash
 from pipeline.config.params import (
-    CmuRecipe,
     Evaluation,
     EvaluationConfig,
     Human36mRecipe,
     HumanEvaRecipe,
+    MocapRecipe,
     MpiInf3dhpRecipe,
     Params,
     Recipe,
@@ -34,7 +34,7 @@ from pipeline.config.rows import Row, parse_row
 from pipeline.mocap.cameras import film, read_clips
 from pipeline.mocap.takes import TAKES, Take, read_take_split, write_take_split
 from pipeline.poses.clips import SPLITS, Clip, write_split
-from pipeline.prepare_data import cmu_mocap, human36m, humaneva, mpi_inf_3dhp
+from pipeline.prepare_data import human36m, humaneva, motion_capture, mpi_inf_3dhp
 from pipeline.prepare_data.prepared import Dropped, Prepared
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, sha256_of, write_json
@@ -65,7 +65,7 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
         recordings = {split: _read_recordings(folder / split, level, split=split) for split in SPLITS}
         if recipe.selection == "best_validation" and not recordings["validation"]:
             where = f"{params_path}: datasets.{row.dataset}"
-            raise UserError(f"{where}: selection: expected validation_takes for 'best_validation', found none")
+            raise UserError(f"{where}: selection: expected takes to validate on for 'best_validation', found none")
         seen = prepared.splits["train"]
         if prepared.takes is not None:
             seen, _ = film(prepared.takes["train"][0], detector_level=level)
@@ -78,14 +78,9 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
     log.info("%s: %d frames to train on", row, sum(map(len, recordings["train"])))
 
 
-def _read_cmu(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
-    assert isinstance(recipe, CmuRecipe)
-    return cmu_mocap.prepare(
-        raw_folder / "cmu_mocap",
-        keypoints=keypoints,
-        rate_hz=recipe.rate_hz,
-        validation_takes=recipe.validation_takes,
-    )
+def _read_mocap(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
+    assert isinstance(recipe, MocapRecipe)
+    return motion_capture.prepare(raw_folder, recipe.folders, keypoints=keypoints, rate_hz=recipe.rate_hz)
 
 
 def _read_h36m(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prepared:
@@ -115,7 +110,7 @@ def _read_mpi_inf_3dhp(raw_folder: Path, keypoints: str, recipe: Recipe) -> Prep
 
 
 SOURCES: dict[str, Callable[[Path, str, Recipe], Prepared]] = {
-    "cmu": _read_cmu,
+    "mocap": _read_mocap,
     "h36m": _read_h36m,
     "humaneva": _read_humaneva,
     "mpi_inf_3dhp": _read_mpi_inf_3dhp,
@@ -143,7 +138,7 @@ def _training_config(
         compile=params.compile,
         micro_batches=params.micro_batches,
         training=Training(**{key: getattr(recipe, key) for key in Training.model_fields}),
-        augmentation=recipe.augmentation if isinstance(recipe, CmuRecipe) else None,
+        augmentation=recipe.augmentation if isinstance(recipe, MocapRecipe) else None,
         detector_level=_detector_level(row, recipe),
     )
 
@@ -157,7 +152,7 @@ def _read_recordings(folder: Path, level: float | None, *, split: str) -> Sequen
 
 def _detector_level(row: Row, recipe: Recipe) -> float | None:
     """Returns the level of the simulated detector's errors; None where keypoints are exact or come from files."""
-    return recipe.detector_level if isinstance(recipe, CmuRecipe) and row.keypoints == "det" else None
+    return recipe.detector_level if isinstance(recipe, MocapRecipe) and row.keypoints == "det" else None
 
 
 def _shared_rate_hz(clips: Sequence[Clip]) -> float | None:

@@ -24,13 +24,42 @@ def break_down(dataset: str, rows: Sequence[RowMetrics]) -> list[str]:
         return [part for metric in ("mpjpe_mm", "p_mpjpe_mm") for part in _break_down_humaneva(rows, metric)]
     if dataset == "mpi_inf_3dhp":
         return _break_down_mpi_inf_3dhp(rows)
-    actions = list_actions(rows)
-    return ["MPJPE per action:", _table(rows, "per_action", actions, "mpjpe_mm")]
+    parts = ["MPJPE per action:", _table(rows, "per_action", list_actions(rows), "mpjpe_mm")]
+    if groups := _groups_of_actions(rows):
+        parts += ["Unweighted mean over the actions of a group:", _table_of_groups(rows, groups)]
+    return parts
 
 
 def list_actions(rows: Sequence[RowMetrics]) -> list[str]:
     """Returns the actions that any of the rows has, each once."""
     return list(dict.fromkeys(action for row in rows for action in row.per_action))
+
+
+def _groups_of_actions(rows: Sequence[RowMetrics]) -> dict[str, list[str]]:
+    """Returns the actions by what stands before the slash in their names, such as seen and unseen motions."""
+    groups: dict[str, list[str]] = {}
+    for action in list_actions(rows):
+        if "/" in action:
+            groups.setdefault(action.partition("/")[0], []).append(action)
+    return groups
+
+
+def _table_of_groups(rows: Sequence[RowMetrics], groups: dict[str, list[str]]) -> str:
+    """Returns a table with a line for each row, and MPJPE and P-MPJPE of each group of actions."""
+    metrics = ("mpjpe_mm", "p_mpjpe_mm")
+    header = ["row", *(f"{group} motions, {METRIC_TITLES[metric]}" for group in groups for metric in metrics)]
+    lines = [
+        [
+            _label(row),
+            *(
+                format_mean_std(_average_groups(row.per_action, actions, metric))
+                for actions in groups.values()
+                for metric in metrics
+            ),
+        ]
+        for row in rows
+    ]
+    return markdown_table(header, lines)
 
 
 def _break_down_humaneva(rows: Sequence[RowMetrics], metric: str) -> list[str]:
@@ -48,14 +77,14 @@ def _break_down_humaneva(rows: Sequence[RowMetrics], metric: str) -> list[str]:
             averaged = [group for action in actions for group in groups_of_action[action]]
             header.append(f"mean of {', '.join(actions)}")
             for row, line in zip(rows, lines, strict=True):
-                line.append(format_mean_std(_average_groups(row, averaged, metric)))
+                line.append(format_mean_std(_average_groups(row.per_subject_action, averaged, metric)))
     title = f"{METRIC_TITLES[metric]} per action and subject (Validate; papers print either average):"
     return [title, markdown_table(header, lines)]
 
 
-def _average_groups(row: RowMetrics, groups: Sequence[str], metric: str) -> MeanStd:
-    """Returns the unweighted mean over groups of subject and action, averaged in each run before over the runs."""
-    runs = [row.per_subject_action[group].by_name()[metric].runs for group in groups]
+def _average_groups(grouping: dict[str, Metrics], groups: Sequence[str], metric: str) -> MeanStd:
+    """Returns the unweighted mean over groups of frames, averaged in each run before over the runs."""
+    runs = [grouping[group].by_name()[metric].runs for group in groups]
     return mean_std([float(np.mean(values)) for values in zip(*runs, strict=True)])
 
 

@@ -20,7 +20,7 @@ UNFINISHED = ("running", "queued", "failed")
 class Experiment:
     """A state of parameters and its results. `baseline` is the name of the commit that an experiment started from.
 
-    Parameters are by their full names; metrics by row and metric, "cmu-gt-f27-rayformer mpjpe_mm".
+    Parameters are by their full names; metrics by row and metric, "mocap-gt-f27-rayformer mpjpe_mm".
     """
 
     name: str

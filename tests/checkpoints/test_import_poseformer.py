@@ -236,7 +236,7 @@ def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"dataset": "h3.6m"}, r"^dataset: expected one of cmu, h36m, humaneva, mpi_inf_3dhp, found 'h3\.6m'$"),
+        ({"dataset": "h3.6m"}, r"^dataset: expected one of mocap, h36m, humaneva, mpi_inf_3dhp, found 'h3\.6m'$"),
         ({"keypoints": "CPN"}, "expected <dataset>-<keypoints>-f<frames>-<model>"),
         ({"in_skeleton": "coco"}, "^in-skeleton: expected one of h36m17, coco17, .*, found 'coco'$"),
         ({"out_skeleton": "coco"}, "^out-skeleton: expected one of h36m17, coco17, .*, found 'coco'$"),

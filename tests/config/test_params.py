@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.params import (
-    CmuRecipe,
+    MocapRecipe,
     Params,
     Recipe,
     Training,
@@ -134,27 +134,27 @@ def test_a_value_of_another_kind_is_named(value):
 
 def test_numbers_may_be_written_as_yaml_does_not_know_them(load):
     # YAML 1.1 reads 1e-3 as text.
-    assert load(setting(("datasets", "cmu", "lr"), "1e-3")).datasets.cmu.lr == 1e-3
+    assert load(setting(("datasets", "mocap", "lr"), "1e-3")).datasets.mocap.lr == 1e-3
 
 
 @pytest.mark.parametrize("value", [0, -0.001, float("inf"), True])
 def test_a_learning_rate_must_be_a_number_over_0(value, load):
-    with refuses("datasets.cmu.lr: expected ", f"found {re.escape(repr(value))}"):
-        load(setting(("datasets", "cmu", "lr"), value))
+    with refuses("datasets.mocap.lr: expected ", f"found {re.escape(repr(value))}"):
+        load(setting(("datasets", "mocap", "lr"), value))
 
 
 @pytest.mark.parametrize("value", [2.0, "2", 2.5, True])
 def test_a_count_must_be_a_whole_number_and_written_as_one(value, load):
-    with refuses("datasets.cmu.epochs: expected a valid integer, found ", re.escape(repr(value))):
-        load(setting(("datasets", "cmu", "epochs"), value))
+    with refuses("datasets.mocap.epochs: expected a valid integer, found ", re.escape(repr(value))):
+        load(setting(("datasets", "mocap", "epochs"), value))
 
 
 def test_the_learning_rate_decays_by_a_factor_or_linearly(load):
     for good in ("linear", 0.5, 1):
-        assert load(setting(("datasets", "cmu", "lr_decay"), good)).datasets.cmu.lr_decay == good
+        assert load(setting(("datasets", "mocap", "lr_decay"), good)).datasets.mocap.lr_decay == good
     for bad in ("cosine", 0, 1.01):
-        with refuses("datasets.cmu.lr_decay"):
-            load(setting(("datasets", "cmu", "lr_decay"), bad))
+        with refuses("datasets.mocap.lr_decay"):
+            load(setting(("datasets", "mocap", "lr_decay"), bad))
 
 
 @pytest.mark.parametrize("seeds", [[], [-1], [0.5], 3])
@@ -166,7 +166,7 @@ def test_seeds_must_be_at_least_one_whole_number(seeds, load):
 def test_parameters_cannot_be_changed():
     params = load_params(REPOSITORY / "params.yaml")
     with pytest.raises(ValidationError, match="Instance is frozen"):
-        params.datasets.cmu.epochs = 3  # type: ignore[misc]
+        params.datasets.mocap.epochs = 3  # type: ignore[misc]
 
 
 def test_hyperparameters_of_a_model_are_checked(load):
@@ -178,12 +178,12 @@ def test_hyperparameters_of_a_model_are_checked(load):
 
 
 def changing(kind: str, name: str, changes: dict[str, object]) -> Callable[[Any], object]:
-    return setting(("datasets", "cmu", kind), {name: changes})
+    return setting(("datasets", "mocap", kind), {name: changes})
 
 
 @pytest.mark.parametrize(("kind", "name"), [("for_keypoints", "det"), ("for_model", next(iter(CONTENT["models"])))])
 def test_what_differs_for_some_rows_is_checked_as_the_rest(kind, name, load):
-    where = f"datasets.cmu.{kind}.{name}"
+    where = f"datasets.mocap.{kind}.{name}"
     with refuses(f"{where}: lr: expected ", "found 0"):
         load(changing(kind, name, {"lr": 0}))
     with refuses(f"{where}: epocs: unknown key, found value 3"):
@@ -194,7 +194,7 @@ def test_what_differs_for_some_rows_is_checked_as_the_rest(kind, name, load):
 
 
 def test_what_differs_for_an_unknown_model_is_refused(load):
-    with refuses("datasets.cmu.for_model.resnet: expected a model of ", ", ".join(sorted(CONTENT["models"]))):
+    with refuses("datasets.mocap.for_model.resnet: expected a model of ", ", ".join(sorted(CONTENT["models"]))):
         load(changing("for_model", "resnet", {"lr": 0.1}))
 
 
@@ -202,15 +202,15 @@ def test_a_recipe_takes_what_differs_for_its_keypoints_and_then_for_its_model(lo
     model, other = list(CONTENT["models"])[:2]
 
     def change(content: Any) -> None:
-        recipe = content["datasets"]["cmu"] | {"lr": 0.1, "weight_decay": 0.1, "epochs": 1}
+        recipe = content["datasets"]["mocap"] | {"lr": 0.1, "weight_decay": 0.1, "epochs": 1}
         recipe["for_keypoints"] = {"det": {"lr": 0.2, "weight_decay": 0.2}}
         recipe["for_model"] = {model: {"lr": 0.3}}
-        content["datasets"]["cmu"] = recipe
+        content["datasets"]["mocap"] = recipe
 
     params = load(change)
 
     def found(keypoints: str, name: str) -> tuple[float, float, int]:
-        recipe = recipe_for(Row("cmu", keypoints, 27, name), params, where="params.yaml")
+        recipe = recipe_for(Row("mocap", keypoints, 27, name), params, where="params.yaml")
         return recipe.lr, recipe.weight_decay, recipe.epochs
 
     assert found("gt", other) == (0.1, 0.1, 1)
@@ -226,7 +226,7 @@ def test_a_row_of_unknown_dataset_or_model_is_refused():
     with pytest.raises(UserError, match=f"params.yaml: dataset: expected one of {datasets}, found 'coco'"):
         recipe_for(Row("coco", "gt", 27, model), params, where="params.yaml")
     with pytest.raises(UserError, match=r"params.yaml: model: expected one of .*, found 'resnet'"):
-        recipe_for(Row("cmu", "gt", 27, "resnet"), params, where="params.yaml")
+        recipe_for(Row("mocap", "gt", 27, "resnet"), params, where="params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
-    recipe = load(setting(("datasets", "cmu", "lr"), 1e-05)).datasets.cmu
+    recipe = load(setting(("datasets", "mocap", "lr"), 1e-05)).datasets.mocap
     config = TrainingConfig(
-        row="cmu-gt-f27-linear",
+        row="mocap-gt-f27-linear",
         frames=27,
         model="linear",
         model_code="0123",
@@ -292,27 +292,27 @@ def test_a_preset_of_an_unknown_architecture_is_refused(tmp_path):
 
 def test_what_differs_for_a_model_is_merged_into_nested_values_and_comes_after_the_keypoints(load):
     def change(content: Any) -> None:
-        recipe = content["datasets"]["cmu"]
+        recipe = content["datasets"]["mocap"]
         recipe["for_keypoints"] = {"det": {"epochs": 7, "augmentation": {"body_scale": 0.5, "limb_scale": 0.25}}}
         recipe["for_model"] = {"rayformer": {"epochs": 9, "augmentation": {"body_scale": 0.75}}}
 
     params = load(change)
-    recipe = recipe_for(Row("cmu", "det", 27, "rayformer"), params, where="params.yaml")
-    assert isinstance(recipe, CmuRecipe)
+    recipe = recipe_for(Row("mocap", "det", 27, "rayformer"), params, where="params.yaml")
+    assert isinstance(recipe, MocapRecipe)
     assert recipe.epochs == 9
     expected = {"body_scale": 0.75, "limb_scale": 0.25}
-    assert recipe.augmentation == params.datasets.cmu.augmentation.model_copy(update=expected)
+    assert recipe.augmentation == params.datasets.mocap.augmentation.model_copy(update=expected)
 
 
 def test_a_file_that_extends_another_says_only_what_differs(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(CONTENT), encoding="utf-8")
     (tmp_path / "group").mkdir()
     other = tmp_path / "group" / "params.yaml"
-    changes = {"extends": "../params.yaml", "seeds": [7], "datasets": {"cmu": {"augmentation": {"speed": 0.5}}}}
+    changes = {"extends": "../params.yaml", "seeds": [7], "datasets": {"mocap": {"augmentation": {"speed": 0.5}}}}
     other.write_text(yaml.safe_dump(changes), encoding="utf-8")
     expected = load_params(tmp_path / "params.yaml").model_dump()
     expected["seeds"] = (7,)
-    expected["datasets"]["cmu"]["augmentation"]["speed"] = 0.5
+    expected["datasets"]["mocap"]["augmentation"]["speed"] = 0.5
     assert load_params(other).model_dump() == expected
 
 

@@ -29,14 +29,14 @@ def test_a_row_is_parsed_from_its_own_text(row):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "cmu", "cmu-gt-27-linear", "cmu-gt-f27", "cmu-gt-f27-", "cmu-gt-f2.5-linear", "cmu-gt-f-linear",
-     "Cmu-gt-f27-linear", "cmu-gt-f27-linear ", "cmu-gt-f27-linear\n", "cmu-gt-f027-linear",
-     "a/b-gt-f27-linear", "cmu-gt-f٢٧-linear"],
+    ["", "mocap", "mocap-gt-27-linear", "mocap-gt-f27", "mocap-gt-f27-", "mocap-gt-f2.5-linear", "mocap-gt-f-linear",
+     "Mocap-gt-f27-linear", "mocap-gt-f27-linear ", "mocap-gt-f27-linear\n", "mocap-gt-f027-linear",
+     "a/b-gt-f27-linear", "mocap-gt-f٢٧-linear"],
 )  # fmt: skip
 def test_a_text_of_another_form_is_refused(text):
     line = text.replace("\n", " ")
     message = re.escape(
-        f"row '{line}': expected <dataset>-<keypoints>-f<frames>-<model>, such as cmu-gt-f27-poseformer"
+        f"row '{line}': expected <dataset>-<keypoints>-f<frames>-<model>, such as mocap-gt-f27-poseformer"
     )
     with pytest.raises(UserError, match=message):
         parse_row(text)
@@ -45,7 +45,7 @@ def test_a_text_of_another_form_is_refused(text):
 @pytest.mark.parametrize("frames", [0, 2, 26, -1, -27])
 def test_a_window_without_a_middle_frame_is_refused(frames):
     with pytest.raises(UserError, match=rf"^frames: expected an odd number over 0 .*, found {frames}$"):
-        parse_row(f"cmu-gt-f{frames}-linear")
+        parse_row(f"mocap-gt-f{frames}-linear")
 
 
 def write_dvc_yaml(folder: Path, rows: object) -> Path:
@@ -92,4 +92,4 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_row_that_asks_for_an_unknown_name_is_refused(tmp_path):
     path = write_dvc_yaml(tmp_path, ["${data}-gt-f27-linear"])
     with pytest.raises(UserError, match=r"matrix.row, found KeyError: 'data'"):
-        listed_rows(path, {"dataset": "cmu"})
+        listed_rows(path, {"dataset": "mocap"})

@@ -14,7 +14,7 @@ from models.poseformer import PoseFormer
 from tests.fixtures import human36m, humaneva, mpi_inf_3dhp
 from tests.fixtures.poseformer_bin import save, upstream_content
 from tests.fixtures.small_project import copy_of_repository, environment
-from tests.fixtures.tiny_archive import VALIDATION_TAKE, write_tiny_archive
+from tests.fixtures.tiny_archive import write_tiny_archive
 
 REPOSITORY = Path(__file__).parents[2]
 COPIED = (
@@ -36,12 +36,12 @@ def write_repository(folder: Path, programs: Path) -> None:
     """The repository, all rows of its table trained and committed, its data in the store inside it."""
     copy_of_repository(COPIED, folder)
     (folder / "params.yaml").write_text(_params(), encoding="utf-8")
-    write_tiny_archive(REPOSITORY / "data" / "raw" / "cmu_mocap", folder / "data" / "raw" / "cmu_mocap")
+    write_tiny_archive(REPOSITORY / "data" / "raw", folder / "data" / "raw")
     run(
         folder,
         programs,
         "git init --quiet --initial-branch main",
-        "dvc add --quiet data/raw/cmu_mocap",
+        "dvc add --quiet data/raw/cmu_mocap data/raw/mocap_bodies",
         "dvc repro --quiet",
         "dvc push --quiet",
         "git add --all",
@@ -58,7 +58,6 @@ def _params() -> str:
         for kind in ("for_keypoints", "for_model"):
             for own in recipe.get(kind, {}).values():
                 own |= {key: value for key, value in SHORT.items() if key in own}
-    content["datasets"]["cmu"]["validation_takes"] = [VALIDATION_TAKE]
     return yaml.safe_dump(content, sort_keys=False)
 
 

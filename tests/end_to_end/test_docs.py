@@ -135,7 +135,7 @@ source .venv/bin/activate
 with_environment() { cp -R ../.venv .; }
 name_of_an_experiment() {
   if [ ! -s ../experiment ]; then
-    [ -n "$(command dvc exp list --name-only)" ] || command dvc exp run -S datasets.cmu.window_stride=7 > /dev/null
+    [ -n "$(command dvc exp list --name-only)" ] || command dvc exp run -S datasets.mocap.window_stride=7 > /dev/null
     command dvc exp list --name-only | head -n 1 > ../experiment
   fi
   cat ../experiment

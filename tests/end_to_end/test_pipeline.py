@@ -82,12 +82,12 @@ class Project:
         """Another value for a parameter of the dataset."""
         path = self.folder / "params.yaml"
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content["datasets"]["cmu"][key] = value
+        content["datasets"]["mocap"][key] = value
         path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def project(raw_cmu: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with one row in its table, a tiny archive and tiny parameters."""
     folder = tmp_path_factory.mktemp("project")
     write_project(folder, **TRAINING)
@@ -140,7 +140,7 @@ def test_the_table_is_made_of_the_metrics(project, killed_and_resumed):
     assert result["protocol"]["seeds"] == list(SEEDS)
     value = f"{result['mpjpe_mm']['mean']:.2f} ± {result['mpjpe_mm']['std']:.2f}"
     table = " ".join((reports / "results.md").read_text(encoding="utf-8").split())  # without the padding of cells
-    assert f"| cmu | gt | 9 | rayformer | 2 | {value} |" in table
+    assert f"| mocap | gt | 9 | rayformer | 2 | {value} |" in table
     assert (reports / "figures" / "per_action.png").is_file()
     assert f"<td>{value}</td>" in (reports / "index.html").read_text(encoding="utf-8")
     assert value.replace("±", r"$\pm$") in (reports / "results.tex").read_text(encoding="utf-8")

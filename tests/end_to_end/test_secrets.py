@@ -26,7 +26,7 @@ from pipeline.report.board import write_board
 from pipeline.tracking.pictures import track_evaluation_pictures
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 row, folder = sys.argv[1], Path(sys.argv[2])
-params = write_params(folder, row, validation_takes=[sys.argv[3]])
+params = write_params(folder, row)
 _four_stages(row, folder, folder / "raw", params)
 track_evaluation_pictures(row, reports=folder / "reports", folder=folder)
 write_board(Path(), Path("board.html"))
@@ -36,8 +36,6 @@ write_board(Path(), Path("board.html"))
 @pytest.fixture(scope="module")
 def written(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What prepare_data, train, evaluate_5runs, report and board leave, and what they print, by name."""
-    from tests.fixtures.tiny_archive import VALIDATION_TAKE
-
     folder = tmp_path_factory.mktemp("x") / FOLDER
     shutil.copytree(tiny_raw, folder / "raw")
     remote = f"https://{USER}:{KEY}@git.example/poselift.git"
@@ -48,7 +46,7 @@ def written(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     planted = {"USER": USER, "LOGNAME": USER, "USERNAME": USER, "HOME": str(folder / ".home"), "WANDB_API_KEY": KEY}
     paths = str(REPOSITORY)
     answer = subprocess.run(
-        [sys.executable, "-c", STAGES, "cmu-gt-f9-linear", str(folder), VALIDATION_TAKE],
+        [sys.executable, "-c", STAGES, "mocap-gt-f9-linear", str(folder)],
         env={**kept, **planted, "PYTHONPATH": paths, "WANDB_MODE": "offline"},
         cwd=folder,
         capture_output=True,

@@ -51,7 +51,7 @@ def train(folder: Path) -> None:
         run.histogram("val/error", [1, 2], [0.0, 1.0, 2.0])
         run.figure("prediction", figure, epoch=2)
         run.page("validation_clip", "<p>a clip</p>", epoch=2)
-        run.artifact("cmu-gt-f27-run0", "checkpoint", checkpoint, {"epoch": 2})
+        run.artifact("mocap-gt-f27-run0", "checkpoint", checkpoint, {"epoch": 2})
         run.summarise({"test/mpjpe_mm": 46.5})
 
 
@@ -117,13 +117,13 @@ def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation(serve
     train(tmp_path / "training")
     evaluation = {**RUN, "run_id": "evaluated", "job_type": "evaluate_5runs"}
     with start_run(**evaluation, config={}, folder=tmp_path) as run:
-        run.used("cmu-gt-f27-run0", "checkpoint", tmp_path / "training" / "run0", {"epoch": 2})
+        run.used("mocap-gt-f27-run0", "checkpoint", tmp_path / "training" / "run0", {"epoch": 2})
     names = {identity: wanted["artifactCollectionName"] for identity, wanted in server.artifacts.items()}
     used = [variables["input"] for operation, variables in server.asked if operation == "UseArtifact"]
     assert [(one["runName"], names[one["artifactID"]]) for one in used] == [
-        (RUN["run_id"], "cmu-gt-f27-data"),
-        ("evaluated", "cmu-gt-f27-data"),
-        ("evaluated", "cmu-gt-f27-run0"),
+        (RUN["run_id"], "mocap-gt-f27-data"),
+        ("evaluated", "mocap-gt-f27-data"),
+        ("evaluated", "mocap-gt-f27-run0"),
     ]
     assert len(names) == 2  # what is used is what was logged: the same digest
 
@@ -135,7 +135,7 @@ def test_a_server_that_does_not_record_a_use_costs_one_warning(server, tmp_path,
     server.hang_at = "ArtifactType"
     with start_run(**{**RUN, "run_id": "evaluated"}, config={}, folder=tmp_path) as run:
         for _ in range(3):
-            run.used("cmu-gt-f27-run0", "checkpoint", tmp_path / "training" / "run0", {"epoch": 2})
+            run.used("mocap-gt-f27-run0", "checkpoint", tmp_path / "training" / "run0", {"epoch": 2})
     said = [message for message in warnings_in(caplog) if "used failed" in message]
     assert said == ["W&B: used failed, training goes on: TimeoutError: no answer in 0.5 s"]
 
@@ -168,11 +168,11 @@ def test_an_agent_of_a_sweep_runs_its_trials_as_experiments(server, tmp_path, mo
         "type": "run",
         "run_id": "trial1",
         "program": sweep["program"],
-        "args": {"datasets.cmu.lr": {"value": 0.5}},
+        "args": {"datasets.mocap.lr": {"value": 0.5}},
     }
     server.trials.append(trial)
     agent = ["agent", "--count", "1", f"{ENTITY}/poselift/sweep1"]
     subprocess.run([WANDB, *agent], cwd=root, capture_output=True, check=True)
     _, commit, experiment = read_experiments(root)[0]
-    assert find_differences(commit.params, experiment.params) == {"datasets.cmu.lr": (2.0, 0.5)}
+    assert find_differences(commit.params, experiment.params) == {"datasets.mocap.lr": (2.0, 0.5)}
     assert list(experiment.metrics.values()) == [10.5]

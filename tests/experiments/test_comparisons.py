@@ -23,12 +23,11 @@ from pipeline.system.errors import UserError
 from pipeline.system.files import write_json
 from tests.fixtures.four_stages import write_params as write_small_params
 from tests.fixtures.row_metrics import make_row_metrics, row_metrics_json
-from tests.fixtures.tiny_archive import VALIDATION_TAKE
 from tests.fixtures.walker import write_prepared
 
 PROJECT = Path(__file__).parents[2]
 ROWS_YAML = PROJECT / "experiments" / "comparisons" / "rows.yaml"
-REFERENCE, WORSE, ALIKE = ROWS = ("cmu-gt-f9-reference", "cmu-gt-f9-worse", "cmu-gt-f9-alike")
+REFERENCE, WORSE, ALIKE = ROWS = ("mocap-gt-f9-reference", "mocap-gt-f9-worse", "mocap-gt-f9-alike")
 
 
 def comparison(rows: Sequence[str] = ROWS, reference: str = REFERENCE, **changes: Any) -> dict[str, Any]:
@@ -60,15 +59,15 @@ def test_a_row_has_a_recipe_that_differs_by_what_is_declared_alone(row, tmp_path
 
 
 def test_a_group_needs_a_row_of_its_own_as_its_reference_and_a_row_a_group_that_there_is(tmp_path):
-    with pytest.raises(UserError, match="expected a row of group parts as its reference, not 'cmu-gt-f9-none'"):
-        read_comparisons(write_rows(tmp_path, comparison(reference="cmu-gt-f9-none")))
-    with pytest.raises(UserError, match="expected groups of cmu-gt-f9-reference among parts, not 'peers'"):
+    with pytest.raises(UserError, match="expected a row of group parts as its reference, not 'mocap-gt-f9-none'"):
+        read_comparisons(write_rows(tmp_path, comparison(reference="mocap-gt-f9-none")))
+    with pytest.raises(UserError, match="expected groups of mocap-gt-f9-reference among parts, not 'peers'"):
         read_comparisons(write_rows(tmp_path, comparison(groups=["parts", "peers"])))
 
 
 def test_a_row_is_run_from_raw_files_to_the_metrics_of_all_its_seeds(tiny_raw, tmp_path):
     rows = write_rows(tmp_path, comparison(recipe={"flip_averaging": False}))
-    params = write_small_params(tmp_path, "cmu-gt-f9-linear", validation_takes=[VALIDATION_TAKE])
+    params = write_small_params(tmp_path, "mocap-gt-f9-linear")
     out = tmp_path / "results" / f"{WORSE}.json"
     paths = Paths(rows, params, tiny_raw, work=tmp_path / ".work")
     with ThreadPoolExecutor(1) as workers:
@@ -145,7 +144,7 @@ def test_the_page_shows_each_row_in_its_words_with_its_difference_and_cost(score
 
 def test_a_row_without_metrics_or_without_a_cost_is_refused(scored):
     write_json(scored / "cost.json", {})
-    with pytest.raises(UserError, match=r"cost\.json: expected the cost of cmu-gt-f9-reference, found none"):
+    with pytest.raises(UserError, match=r"cost\.json: expected the cost of mocap-gt-f9-reference, found none"):
         comparisons_report(scored)
     (scored / "results" / f"{ALIKE}.json").unlink()
     with pytest.raises(UserError, match=r"alike\.json: expected the metrics of a row, found FileNotFoundError"):

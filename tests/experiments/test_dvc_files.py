@@ -58,7 +58,7 @@ def test_there_is_a_stage_for_each_declared_row_that_leaves_its_metrics_alone(st
 
 
 def test_a_row_depends_on_the_code_and_parameters_that_a_row_of_the_table_depends_on(stages):
-    row = stages["experiments/comparisons/dvc.yaml"]["compare@cmu-det-f27-default"]
+    row = stages["experiments/comparisons/dvc.yaml"]["compare@mocap-det-f27-default"]
     table = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     rooms = {"models", *(f"pipeline/{room}" for room in ("poses", "mocap", "prepare_data", "train", "evaluate_5runs"))}
     assert rooms <= dependencies(row)

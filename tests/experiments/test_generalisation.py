@@ -21,11 +21,11 @@ from pipeline.poses.predict import load_trained_model
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_json, write_json
 from tests.fixtures.four_stages import SEEDS, four_stages
-from tests.fixtures.tiny_archive import VALIDATION_TAKE
+from tests.fixtures.tiny_archive import TAKES
 from tests.fixtures.walker import change_json
 
-ROWS = ("cmu-gt-f9-linear", "cmu-det-f9-rayformer")
-LEVEL = {"cmu-gt-f9-linear": None, "cmu-det-f9-rayformer": 1.3}
+ROWS = ("mocap-gt-f9-linear", "mocap-det-f9-rayformer")
+LEVEL = {"mocap-gt-f9-linear": None, "mocap-det-f9-rayformer": 1.3}
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,20 @@ def trained(tiny_raw, tmp_path_factory) -> Path:
     """A folder with two rows prepared, trained and scored, and their records under other conditions."""
     folder = tmp_path_factory.mktemp("trained")
     for row in ROWS:
-        four_stages(row, folder, raw_folder=tiny_raw, validation_takes=[VALIDATION_TAKE])
+        four_stages(row, folder, raw_folder=tiny_raw)
         measure(row, folder, tiny_raw, out=folder / "generalisation" / "results")
     return folder
 
 
 def measure(row: str, folder: Path, raw: Path, *, out: Path) -> None:
-    generalise(row, seeds=SEEDS, raw=raw, prepared=folder / "prepared", checkpoints=folder / "checkpoints", out=out)
+    generalise(
+        row,
+        seeds=SEEDS,
+        raw=[raw / name for name in TAKES],
+        prepared=folder / "prepared",
+        checkpoints=folder / "checkpoints",
+        out=out,
+    )
 
 
 def record_of(trained: Path, row: str) -> dict:
@@ -89,14 +96,14 @@ def test_a_setting_scores_the_same_without_the_others(trained, tiny_raw):
     models = {name: load_trained_model(folder, device=torch.device("cpu")) for name, folder in folders.items()}
     path = trained / "prepared" / row / "evaluation.json"
     config = validated(EvaluationConfig, read_json(path, "how a row is scored"), where=str(path))
-    takes = read_test_takes(tiny_raw / "cmu_mocap")
+    takes = read_test_takes([tiny_raw / name for name in TAKES])
     alone = [one for one in FACTORS["detector"].settings(trained_condition) if one.label == "2"]
     again = score_settings(alone, trained_condition, models, takes, config)
     assert again.settings[0].model_dump(mode="json") == setting(record_of(trained, row), "detector", "2")
 
 
 def test_rows_of_video_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"row: expected one of dataset cmu, .* found 'h36m-gt-f9"):
+    with pytest.raises(UserError, match=r"row: expected one of dataset mocap, .* found 'h36m-gt-f9"):
         measure("h36m-gt-f9-linear", tmp_path, tmp_path, out=tmp_path)
 
 
@@ -115,8 +122,8 @@ def test_a_rate_without_the_scored_instants_is_refused(copied, tiny_raw):
 
 
 def test_a_run_of_another_row_is_refused(copied, tiny_raw):
-    change_json(copied / "checkpoints" / ROWS[0] / "run0" / "card.json", row="cmu-gt-f3-linear")
-    with pytest.raises(UserError, match="expected run 0 of cmu-gt-f9-linear, found run 0 of cmu-gt-f3-linear"):
+    change_json(copied / "checkpoints" / ROWS[0] / "run0" / "card.json", row="mocap-gt-f3-linear")
+    with pytest.raises(UserError, match="expected run 0 of mocap-gt-f9-linear, found run 0 of mocap-gt-f3-linear"):
         measure(ROWS[0], copied, tiny_raw, out=copied)
 
 
@@ -158,11 +165,11 @@ def test_a_setting_of_two_curves_stands_once_on_the_axis(trained):
 
 
 def count_lines_of(row: str, page: str) -> int:
-    return len(re.findall(rf"^\| {row.removeprefix('cmu-')} +\|", page, re.MULTILINE))
+    return len(re.findall(rf"^\| {row.removeprefix('mocap-')} +\|", page, re.MULTILINE))
 
 
 def test_five_rows_of_the_same_keypoints_are_all_drawn_in_colours_of_their_own_and_told_apart(trained, page, tmp_path):
-    rows = [f"cmu-det-f{frames}-rayformer" for frames in (3, 5, 7, 9, 11)]
+    rows = [f"mocap-det-f{frames}-rayformer" for frames in (3, 5, 7, 9, 11)]
     for row in rows:
         write_json(tmp_path / "results" / f"{row}.json", record_of(trained, ROWS[1]) | {"row": row})
         metrics = json.loads((trained / "reports" / "metrics" / f"{ROWS[1]}.json").read_text(encoding="utf-8"))

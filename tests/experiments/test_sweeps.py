@@ -17,7 +17,7 @@ from tests.fixtures.tracked_runs import clean_environment, of_kind, wandb_files
 
 REPOSITORY = Path(__file__).parents[2]
 SWEEPS = sorted((REPOSITORY / "experiments" / "sweeps").glob("*.yaml"))
-TARGET = "evaluate_5runs@cmu-gt-f27-rayformer"
+TARGET = "evaluate_5runs@mocap-gt-f27-rayformer"
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_a_sweep_is_over_parameters_that_there_are_for_a_score_that_is_logged(pa
 def test_in_a_sweep_the_evaluation_is_the_trial_and_the_trainings_are_runs_of_their_own(tmp_path):
     wandb.teardown()  # a session that another test left open would keep its own environment
     for job_type in ("evaluate_5runs", "train"):  # a training forgets the sweep
-        with start_run(row="cmu-gt-f27", name=job_type, job_type=job_type, run_id="own", config={}, folder=tmp_path):
+        with start_run(row="mocap-gt-f27", name=job_type, job_type=job_type, run_id="own", config={}, folder=tmp_path):
             pass
     found = {}
     for path in wandb_files(tmp_path):

@@ -25,7 +25,7 @@ from pipeline.system.files import write_json
 from tests.fixtures.row_metrics import make_protocol, row_metrics_json
 
 PROJECT = Path(__file__).parents[2]
-ROW = "cmu-gt-f27-rayformer"
+ROW = "mocap-gt-f27-rayformer"
 METRICS_FILES = sorted((PROJECT / "reports" / "metrics").glob("*.json")) + sorted(
     (PROJECT / "experiments").glob("**/results/metrics/*.json")
 )
@@ -98,7 +98,7 @@ def test_each_number_of_the_runs_is_averaged_under_its_name():
 
 def test_a_table_shares_its_protocol_but_what_rows_may_differ_in():
     first = make_protocol(ROW, clips=3, scored=30, seeds=(0,))
-    assert shared_protocol(first) == shared_protocol(make_protocol("cmu-det-f9-linear", clips=4))
+    assert shared_protocol(first) == shared_protocol(make_protocol("mocap-det-f9-linear", clips=4))
     assert shared_protocol(first) != shared_protocol(make_protocol(ROW, flip_averaging=False))
     assert shared_protocol(first) != shared_protocol(make_protocol(ROW, pck="share of 14 joints"))
 

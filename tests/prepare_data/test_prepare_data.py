@@ -21,9 +21,9 @@ from pipeline.poses.skeleton import H36M_17
 from pipeline.prepare_data import stage
 from pipeline.prepare_data.stage import prepare_data
 from pipeline.system.errors import UserError
-from tests.fixtures.tiny_archive import FRAMES, TAKES, VALIDATION_TAKE, write_tiny_archive
+from tests.fixtures.tiny_archive import FRAMES, TAKES, write_tiny_archive
 
-GT, DET = "cmu-gt-f27-linear", "cmu-det-f27-linear"
+GT, DET = "mocap-gt-f27-linear", "mocap-det-f27-linear"
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def prepared(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_params(folder: Path, **changes: Any) -> Path:
-    """The project's params.yaml, the keys of its dataset cmu changed."""
+    """The project's params.yaml, the keys of its dataset mocap changed."""
     content = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8"))
-    content["datasets"]["cmu"] |= {"validation_takes": [VALIDATION_TAKE], "rate_hz": 30} | changes
+    content["datasets"]["mocap"] |= changes
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
@@ -63,7 +63,7 @@ def test_training_json_holds_what_is_given_and_the_architecture_completes_it(tin
     content = yaml.safe_load(params_path.read_text(encoding="utf-8"))
     content["models"]["rayformer"] = {"depth": 1}
     params_path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    prepare_data("cmu-gt-f27-rayformer", tmp_path / "row", params_path=params_path, raw_folder=tiny_raw)
+    prepare_data("mocap-gt-f27-rayformer", tmp_path / "row", params_path=params_path, raw_folder=tiny_raw)
     training = json.loads((tmp_path / "row" / "training.json").read_text(encoding="utf-8"))
     assert training["hyperparameters"] == {"depth": 1}
     assert training["model_code"] == code_hash("rayformer")
@@ -92,7 +92,7 @@ def test_the_manifest_counts_what_is_in_the_splits(row, prepared):
         assert (counts["clips"], counts["frames"]) == (len(clips), sum(map(len, clips)))
         for camera, frames in counts["frames_per_camera"].items():
             assert frames == sum(len(clip) for clip in clips if clip.camera.name == camera)
-    assert sum(counts["takes"] for counts in manifest["splits"].values()) == len(TAKES)
+    assert sum(counts["takes"] for counts in manifest["splits"].values()) == sum(map(len, TAKES.values()))
 
 
 def test_every_frame_to_score_is_in_a_clip_or_counted_as_dropped(prepared):
@@ -100,16 +100,18 @@ def test_every_frame_to_score_is_in_a_clip_or_counted_as_dropped(prepared):
     scored = [manifest["splits"][split] for split in ("validation", "test")]
     kept, takes = (sum(counts[name] for counts in scored) for name in ("frames", "takes"))
     dropped = manifest["dropped_frames"]
-    assert kept + dropped["total"] == takes * 4 * FRAMES // 2  # 60 Hz seen at 30
+    assert kept + dropped["total"] == takes * 4 * FRAMES  # of mocap_bodies, whose 30 Hz are kept
     assert dropped["total"] == sum(entry["frames"] for entry in dropped["takes"])
     assert all(entry["frames"] > 0 for entry in dropped["takes"])
 
 
-def test_no_take_is_in_two_splits_and_test_takes_are_in_test(prepared):
+def test_takes_are_in_the_split_that_their_folder_says(prepared):
     takes = {split: {take.name for take in read_take_split(prepared / GT / split)} for split in SPLITS}
-    assert takes["test"] == {"test_walking_1", "martial_08"}
-    assert takes["validation"] == {VALIDATION_TAKE}
-    assert takes["train"] == set(TAKES) - takes["test"] - takes["validation"]
+    assert takes == {
+        "train": set(TAKES["cmu_mocap"]),
+        "validation": {"cmu_39_01"},
+        "test": {"cmu_02_03", "cmu_05_02"},
+    }
 
 
 @pytest.mark.parametrize("row", [GT, DET])
@@ -133,16 +135,15 @@ def test_exact_and_detected_rows_have_the_same_takes_which_are_stored_once_by_dv
 
 
 def test_another_window_or_model_gets_the_same_clips(prepared, tiny_raw, tmp_path):
-    prepare_data("cmu-gt-f9-poseformer", tmp_path / "out", params_path=write_params(tmp_path), raw_folder=tiny_raw)
+    prepare_data("mocap-gt-f9-poseformer", tmp_path / "out", params_path=write_params(tmp_path), raw_folder=tiny_raw)
     for split in SPLITS:
         assert contents(tmp_path / "out" / split) == contents(prepared / GT / split)
 
 
 @pytest.mark.parametrize("keypoints", ["gt", "det"])
-def test_one_more_sequence_changes_no_other_clip(keypoints, raw_cmu, prepared, tmp_path):
-    row = f"cmu-{keypoints}-f27-linear"
-    fewer = tuple(name for name in TAKES if name != "train_walking_2")
-    write_tiny_archive(raw_cmu, tmp_path / "raw" / "cmu_mocap", fewer)
+def test_one_more_take_changes_no_other_clip(keypoints, raw, prepared, tmp_path):
+    row = f"mocap-{keypoints}-f27-linear"
+    write_tiny_archive(raw, tmp_path / "raw", left_out=["train_walking_2"])
     prepare_data(row, tmp_path / row, params_path=write_params(tmp_path), raw_folder=tmp_path / "raw")
     compared = 0
     level = 1.3 if keypoints == "det" else None
@@ -198,11 +199,11 @@ def refuses(row: str, folder: Path, raw_folder: Path, message: str, **changes: A
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("coco-gt-f27-linear", "dataset: expected one of cmu, .*, found 'coco'"),
-        ("cmu-cpn-f27-linear", "keypoints: expected one of gt, det for dataset cmu, found 'cpn'"),
-        ("cmu-gt-f27-resnet", "model: expected one of .*, found 'resnet'"),
-        ("cmu-gt-f26-linear", "frames: expected an odd number over 0 .*, found 26"),
-        ("cmu-gt-linear", "row 'cmu-gt-linear': expected <dataset>-<keypoints>-f<frames>-<model>"),
+        ("coco-gt-f27-linear", "dataset: expected one of mocap, .*, found 'coco'"),
+        ("mocap-cpn-f27-linear", "keypoints: expected one of gt, det for dataset mocap, found 'cpn'"),
+        ("mocap-gt-f27-resnet", "model: expected one of .*, found 'resnet'"),
+        ("mocap-gt-f26-linear", "frames: expected an odd number over 0 .*, found 26"),
+        ("mocap-gt-linear", "row 'mocap-gt-linear': expected <dataset>-<keypoints>-f<frames>-<model>"),
     ],
 )
 def test_a_row_that_cannot_be_is_refused_by_name(row, message, tiny_raw, tmp_path):
@@ -211,31 +212,25 @@ def test_a_row_that_cannot_be_is_refused_by_name(row, message, tiny_raw, tmp_pat
 
 def test_a_dataset_with_parameters_but_no_reader_is_refused(tiny_raw, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "SOURCES", {})
-    refuses(GT, tmp_path, tiny_raw, "dataset cmu: expected one that can be read: ")
+    refuses(GT, tmp_path, tiny_raw, "dataset mocap: expected one that can be read: ")
 
 
 def test_a_bad_raw_file_leaves_nothing_behind(own_raw, tmp_path):
-    path = own_raw / "cmu_mocap" / "daz_martial.npz"
+    path = own_raw / "mocap_bodies" / "cmu_05.npz"
     with np.load(path) as archive:
-        motions = dict(archive)
-    motions["martial_08"][3, 7] = np.nan
-    np.savez(path, **motions)
-    refuses(GT, tmp_path, own_raw, "daz_martial.npz: 'martial_08': expected finite numbers, .* in row 3")
+        joints = {name: values.astype(np.float32) for name, values in archive.items()}
+    joints["cmu_05_02"][3, 7] = np.nan
+    np.savez(path, **joints)
+    refuses(GT, tmp_path, own_raw, "cmu_05.npz: take cmu_05_02: expected finite numbers, .* in frame 3")
 
 
-def test_a_failure_while_writing_leaves_nothing_behind(raw_cmu, tmp_path):
+def test_a_failure_while_writing_leaves_nothing_behind(raw, tmp_path):
     # Nothing to test on: found out when the last of the three splits is written.
-    write_tiny_archive(raw_cmu, tmp_path / "raw" / "cmu_mocap", ("train_walking_1", VALIDATION_TAKE))
+    write_tiny_archive(raw, tmp_path / "raw", left_out=["cmu_02_03", "cmu_05_02"])
     refuses(GT, tmp_path, tmp_path / "raw", "test: expected at least one take, found none")
 
 
-def test_without_validation_takes_all_are_trained_on(tiny_raw, tmp_path):
-    params_path = write_params(tmp_path, validation_takes=[], selection="last")
-    prepare_data(GT, tmp_path / GT, params_path=params_path, raw_folder=tiny_raw)
-    assert read_take_split(tmp_path / GT / "validation") == []
-    assert VALIDATION_TAKE in {take.name for take in read_take_split(tmp_path / GT / "train")}
-
-
-def test_the_best_epoch_cannot_be_selected_without_validation_takes(tiny_raw, tmp_path):
-    message = "selection: expected validation_takes for 'best_validation', found none"
-    refuses(GT, tmp_path, tiny_raw, message, validation_takes=[], selection="best_validation")
+def test_the_best_epoch_cannot_be_selected_without_takes_to_validate_on(raw, tmp_path):
+    write_tiny_archive(raw, tmp_path / "raw", left_out=["cmu_39_01"])
+    message = "selection: expected takes to validate on for 'best_validation', found none"
+    refuses(GT, tmp_path, tmp_path / "raw", message, selection="best_validation")

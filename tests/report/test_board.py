@@ -180,7 +180,7 @@ def test_the_server_can_be_reached_from_its_own_machine_alone(project):
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of DVC with one commit and one experiment, which halves a parameter and with it the metric."""
     root = write_repository(tmp_path_factory.mktemp("repository"))
-    run(root, "dvc exp run --quiet --name halved -S datasets.cmu.lr=1.0")
+    run(root, "dvc exp run --quiet --name halved -S datasets.mocap.lr=1.0")
     return root
 
 
@@ -189,7 +189,7 @@ def test_an_experiment_is_shown_beside_the_commit_that_it_started_from(repositor
     assert complaint == ""
     workspace, commit, halved = found
     assert (workspace.name, commit.name, halved.name, halved.baseline) == ("workspace", "main", "halved", "main")
-    assert find_differences(commit.params, halved.params) == {"datasets.cmu.lr": (2.0, 1.0)}
+    assert find_differences(commit.params, halved.params) == {"datasets.mocap.lr": (2.0, 1.0)}
     assert find_differences(commit.metrics, halved.metrics) == {f"{ROW} mpjpe_mm": (42.0, 21.0)}
     assert find_differences(workspace.params, halved.params) == {}
 
@@ -201,7 +201,7 @@ def test_two_chosen_experiments_show_what_differs(repository, tmp_path):
         lines = shown.locator(".compare tr").all_inner_texts()
         assert [line.split("\t") for line in lines] == [
             ["", "main", "halved", ""],
-            ["datasets.cmu.lr", "2", "1", ""],
+            ["datasets.mocap.lr", "2", "1", ""],
             [f"{ROW} mpjpe_mm", "42", "21", "−21.00"],
         ]
         assert shown.locator(".compare .better").count() == 1

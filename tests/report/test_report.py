@@ -21,7 +21,7 @@ from pipeline.system.errors import UserError
 from tests.fixtures.row_metrics import row_metrics_json
 
 REPOSITORY = Path(__file__).parents[2]
-ROWS = ("cmu-gt-f27-rayformer", "cmu-det-f9-linear")
+ROWS = ("mocap-gt-f27-rayformer", "mocap-det-f9-linear")
 
 
 def metrics_of(row: str, *, number: int = 1, runs: int = 3, **protocol: Any) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def test_the_tables_hold_the_numbers_of_the_metrics(results, tmp_path):
     write_project(tmp_path, results, ROWS)
     headline, per_action, published = tables(reported(tmp_path))
     assert headline[0] == ["dataset", "2D", "frames", "model", "runs", "MPJPE", "P-MPJPE", "N-MPJPE", "MPJVE"]
-    assert headline[1][:5] == ["cmu", "gt", "27", "rayformer", "3"]
-    assert headline[2][:5] == ["cmu", "det", "9", "linear", "3"]
+    assert headline[1][:5] == ["mocap", "gt", "27", "rayformer", "3"]
+    assert headline[2][:5] == ["mocap", "det", "9", "linear", "3"]
     assert per_action[0] == ["row", "jumping", "walking"]
     for number, result in enumerate(results, 1):
         assert headline[number][5:] == [shown(result[metric]) for metric in METRIC_TITLES]
@@ -166,8 +166,8 @@ def test_rows_stand_in_the_order_of_the_list_each_once(results, tmp_path):
     selected = "${dataset}-${keypoints}-f${frames}-${model}"
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     own = "-".join([params["dataset"], params["keypoints"], f"f{params['frames']}", params["model"]])
-    results = [metrics_of("cmu-det-f9-linear"), metrics_of(own, number=2)]
-    write_project(tmp_path, results, ["cmu-det-f9-linear", selected, own])
+    results = [metrics_of("mocap-det-f9-linear"), metrics_of(own, number=2)]
+    write_project(tmp_path, results, ["mocap-det-f9-linear", selected, own])
     headline = tables(reported(tmp_path))[0]
     assert [line[1] for line in headline[1:]] == ["det", params["keypoints"]]
 
@@ -218,7 +218,7 @@ def test_a_row_without_an_action_of_its_table_has_a_dash_there(results, tmp_path
 def test_a_listed_row_without_metrics_is_refused_by_name(results, tmp_path):
     write_project(tmp_path, results[:1], ROWS)
     with pytest.raises(
-        UserError, match=r"metrics/cmu-det-f9-linear\.json: expected the metrics of a row, found FileNot"
+        UserError, match=r"metrics/mocap-det-f9-linear\.json: expected the metrics of a row, found FileNot"
     ):
         reported(tmp_path)
     assert not (tmp_path / "reports" / "results.md").exists()

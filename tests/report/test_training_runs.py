@@ -19,7 +19,7 @@ from pipeline.tracking.run import start_run
 from pipeline.tracking.wandb_files import read_records
 from tests.fixtures.tracked_runs import clean_environment, read_summary, wandb_files
 
-ROW = "cmu-gt-f27-rayformer"
+ROW = "mocap-gt-f27-rayformer"
 CONFIG = {"row": ROW, "frames": 27, "training": {"epochs": 3, "lr": 0.001}}
 EPOCHS = [
     {"epoch": 1, "train/mpjpe_mm": 90.5, "val/mpjpe_mm": 80.25, "val/p_mpjpe_mm": 60.0, "lr": 0.1, "grad_norm": 1.5},

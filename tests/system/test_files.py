@@ -69,11 +69,11 @@ def test_a_text_is_written_with_its_folder_and_leaves_nothing_else(tmp_path):
 
 
 def test_json_is_indented_ends_with_a_line_and_is_read_back(tmp_path):
-    content = {"row": "cmu", "mpjpe_mm": [1.5, 1e-05, None]}
+    content = {"row": "mocap", "mpjpe_mm": [1.5, 1e-05, None]}
     write_json(tmp_path / "metrics.json", content)
     text = (tmp_path / "metrics.json").read_text(encoding="utf-8")
     assert json.loads(text) == content
-    assert text.startswith('{\n  "row": "cmu",\n')
+    assert text.startswith('{\n  "row": "mocap",\n')
     assert text.endswith("}\n")
 
 

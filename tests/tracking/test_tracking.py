@@ -23,7 +23,7 @@ from pipeline.tracking.wandb_files import read_records
 from tests.fixtures.tracked_runs import clean_environment, of_kind, read_config, read_history, read_summary, wandb_files
 from tests.fixtures.wandb_stand_in import API_KEY, StandIn, stand_in
 
-RUN = {"row": "cmu-gt-f27", "name": "cmu-gt-f27/seed0", "job_type": "train", "run_id": "0f1e2d"}
+RUN = {"row": "mocap-gt-f27", "name": "mocap-gt-f27/seed0", "job_type": "train", "run_id": "0f1e2d"}
 EPOCHS = [
     {"epoch": 0, "train/loss": 0.5, "val/mpjpe_mm": 61.25, "val/p_mpjpe_mm": 48.5, "lr": 0.001, "grad_norm": 2.0},
     {"epoch": 1, "train/loss": 0.25, "val/mpjpe_mm": 45.125, "val/p_mpjpe_mm": 36.5, "lr": 0.0005, "grad_norm": 1.5},
@@ -58,7 +58,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     (checkpoint / "weights.bin").write_bytes(b"first")
     figure = Figure()
     figure.subplots().plot([0, 1], [0, 1])
-    experiment = {"DVC_ROOT": str(repository), "DVC_EXP_NAME": "ultra-boon", "DVC_STAGE": "train@cmu-gt-f27-0"}
+    experiment = {"DVC_ROOT": str(repository), "DVC_EXP_NAME": "ultra-boon", "DVC_STAGE": "train@mocap-gt-f27-0"}
     with (
         clean_environment(home, **experiment),
         start_run(**RUN, config={"lr": 0.001, "model": {"depth": 4}}, folder=copy, tags=["gt"], notes="a note") as run,
@@ -68,7 +68,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         run.log({"epoch": 3, "train/loss": math.nan})
         run.table("val/actions", ["action", "mpjpe_mm"], [["Walking", 41.5], ["Jumping", 52.25]])
         run.figure("val/pose", figure)
-        run.artifact("cmu-gt-f27-seed0", "model", checkpoint, {"epoch": 2})
+        run.artifact("mocap-gt-f27-seed0", "model", checkpoint, {"epoch": 2})
         run.summarise({"test/mpjpe_mm": 46.5})
         (checkpoint / "weights.bin").write_bytes(b"overwritten")
         where = run.where
@@ -101,11 +101,11 @@ def test_the_summary_has_the_best_and_the_last_validation_error(recorded: Simple
 
 def test_a_run_is_found_by_its_row_stage_name_and_project(recorded: SimpleNamespace) -> None:
     (run,) = of_kind(recorded.file, "run")
-    assert (run.run_group, run.job_type, run.display_name) == ("cmu-gt-f27", "train", "cmu-gt-f27/seed0")
+    assert (run.run_group, run.job_type, run.display_name) == ("mocap-gt-f27", "train", "mocap-gt-f27/seed0")
     assert (run.run_id, run.project, list(run.tags), run.notes) == (
         "0f1e2d",
         "poselift",
-        ["gt", "cmu", "f27", "ultra-boon"],
+        ["gt", "mocap", "f27", "ultra-boon"],
         "a note",
     )
 
@@ -113,7 +113,7 @@ def test_a_run_is_found_by_its_row_stage_name_and_project(recorded: SimpleNamesp
 def test_the_config_has_the_parameters_and_what_dvc_says(recorded: SimpleNamespace) -> None:
     config = read_config(recorded.file)
     assert (config["lr"], config["model"]) == (0.001, {"depth": 4})
-    assert config["dvc"] == {"experiment": "ultra-boon", "stage": "train@cmu-gt-f27-0"}
+    assert config["dvc"] == {"experiment": "ultra-boon", "stage": "train@mocap-gt-f27-0"}
 
 
 def test_a_table_keeps_its_columns_and_rows(recorded: SimpleNamespace) -> None:
@@ -134,7 +134,7 @@ def test_an_artifact_is_a_reference_to_the_checkpoint_as_it_was_when_logged(reco
     metadata = json.loads(artifact.metadata)
     weights = [{"md5": hashlib.md5(b"first").hexdigest(), "relpath": "weights.bin"}]
     md5 = hashlib.md5(json.dumps(weights).encode()).hexdigest()
-    assert (artifact.name, metadata["epoch"], metadata["dvc_md5"]) == ("cmu-gt-f27-seed0", 2, md5)
+    assert (artifact.name, metadata["epoch"], metadata["dvc_md5"]) == ("mocap-gt-f27-seed0", 2, md5)
     assert (entry.path, entry.ref) == ("checkpoint", f"dvc://{md5}/checkpoint")
 
 

@@ -23,10 +23,9 @@ from pipeline.train import stage
 from pipeline.train.stage import train
 from tests.fixtures.four_stages import PROJECT, SEEDS, write_params
 from tests.fixtures.small_repository import write_repository
-from tests.fixtures.tiny_archive import VALIDATION_TAKE
 from tests.fixtures.walker import contents
 
-ROW = "cmu-gt-f9-rayformer"
+ROW = "mocap-gt-f9-rayformer"
 KINDS = ("before", "in the write after")
 TORN_BYTES = 64
 ELSEWHERE = ".of_dvc"
@@ -196,7 +195,7 @@ def calm(stage: Stage, folder: Path) -> tuple[list[str], dict[str, bytes]]:
 
 def four_stages(folder: Path, raw_folder: Path) -> dict[str, Stage]:
     """The stages of a small row, each on the finished results of those before it, which are made in `folder`."""
-    small = {"epochs": 2, "windows_per_epoch": 64, "batch_windows": 32, "validation_takes": [VALIDATION_TAKE]}
+    small = {"epochs": 2, "windows_per_epoch": 64, "batch_windows": 32}
     params_path = write_params(folder, ROW, **small)
     dvc_yaml = folder / "dvc.yaml"
     dvc_yaml.write_text(yaml.safe_dump({"stages": {"evaluate_5runs": {"matrix": {"row": [ROW]}}}}), encoding="utf-8")

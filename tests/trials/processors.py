@@ -40,12 +40,12 @@ COMPARED = {
     "curve": f"data/checkpoints/{ROW}/run0/history.csv",
 }
 UNLIMITED = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "DEFAULT", "MKL_CBWR": "AUTO"}
-TIMED_ROW = "cmu-gt-f27-rayformer"
+TIMED_ROW = "mocap-gt-f27-rayformer"
 TURNS = 3
 STEPS = (1, 31)
 # Commits between which the rows were trained again with other rounding alone: wider instructions, Muon in bfloat16.
 OTHER_ROUNDING = ("771f08c", "a8ae817")
-RETRAINED = ("cmu-gt-f27-rayformer", "cmu-det-f27-rayformer")
+RETRAINED = ("mocap-gt-f27-rayformer", "mocap-det-f27-rayformer")
 
 
 def hash_outputs(processor: str | None) -> dict[str, str]:
@@ -91,11 +91,11 @@ def measure_cpu_s() -> dict[str, list[float]]:
         (folder / "data").mkdir()
         (folder / "data" / "raw").symlink_to(REPOSITORY / "data" / "raw")
         params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-        params["datasets"]["cmu"] |= {"epochs": 1, "validation_step": 1000}
+        params["datasets"]["mocap"] |= {"epochs": 1, "validation_step": 1000}
         params |= {"threads": 1, "device": "cpu", "seeds": [0]}
         program = [sys.executable, "-m", "pipeline"]
         for steps in STEPS:
-            params["datasets"]["cmu"]["windows_per_epoch"] = 96 * steps
+            params["datasets"]["mocap"]["windows_per_epoch"] = 96 * steps
             path = folder / "timed.yaml"
             path.write_text(yaml.safe_dump(params), encoding="utf-8")
             run([*program, "prepare_data", TIMED_ROW, str(steps), "--params", str(path)], folder)

@@ -31,7 +31,7 @@ from pipeline.lift.people import InputOptions
 from pipeline.poses.checkpoint import CARD, WEIGHTS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split, write_split
 from pipeline.prepare_data import human36m_files, humaneva_files, licensed, mpi_inf_3dhp_files
-from pipeline.prepare_data.cmu_mocap import read_takes
+from pipeline.prepare_data.motion_capture import read_takes
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record
 from pipeline.system.archives import read_object_npz
@@ -262,7 +262,7 @@ def _read_params(folder: Path, content: bytes) -> None:
 def _params_seeds(folder: Path) -> Iterator[bytes]:
     whole = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     yield yaml.safe_dump(whole).encode()
-    yield b"extends: base.yaml\nframes: 81\ndatasets: {cmu: {lr: 0.001, for_model: {mixste: {epochs: 3}}}}\n"
+    yield b"extends: base.yaml\nframes: 81\ndatasets: {mocap: {lr: 0.001, for_model: {mixste: {epochs: 3}}}}\n"
     yield b"extends: base.yaml\nseeds: &a [1, 2]\nframes: *a\n"
 
 
@@ -271,7 +271,7 @@ def _write_params(folder: Path) -> None:
 
 
 def _read_rows(folder: Path, content: bytes) -> None:
-    selection = {"dataset": "cmu", "keypoints": "gt", "frames": 9, "model": "linear"}
+    selection = {"dataset": "mocap", "keypoints": "gt", "frames": 9, "model": "linear"}
     listed_rows(_write(folder / "dvc.yaml", content), selection)
 
 
@@ -281,10 +281,10 @@ def _read_lock(folder: Path, content: bytes) -> None:
 
 
 def _lock_seeds(folder: Path) -> Iterator[bytes]:
-    out = {"path": "data/checkpoints/cmu-gt-f9-linear/run0", "hash": "md5", "md5": "0f.dir", "size": 5, "nfiles": 2}
-    dep = {"path": "data/checkpoints/cmu-gt-f9-linear", "md5": "0e.dir", "size": 5}
-    metrics = {"path": "reports/metrics/cmu-gt-f9-linear.json", "md5": "ab"}
-    stages = {"train@cmu": {"outs": [out]}, "evaluate@cmu": {"deps": [dep], "outs": [metrics]}}
+    out = {"path": "data/checkpoints/mocap-gt-f9-linear/run0", "hash": "md5", "md5": "0f.dir", "size": 5, "nfiles": 2}
+    dep = {"path": "data/checkpoints/mocap-gt-f9-linear", "md5": "0e.dir", "size": 5}
+    metrics = {"path": "reports/metrics/mocap-gt-f9-linear.json", "md5": "ab"}
+    stages = {"train@mocap": {"outs": [out]}, "evaluate@mocap": {"deps": [dep], "outs": [metrics]}}
     yield yaml.safe_dump({"schema": "2.0", "stages": stages}).encode()
 
 
@@ -390,18 +390,18 @@ def _label_seeds(folder: Path) -> Iterator[bytes]:
     yield " ".join(["0", *["0.25"] * 55, "0.9", "3"]).encode()
 
 
-def _cmu_reader(name: str) -> Reader:
+def _mocap_reader(name: str) -> Reader:
     def prepare(folder: Path) -> None:
-        write_tiny_archive(REPOSITORY / "data" / "raw" / "cmu_mocap", folder / "cmu", ("martial_03",))
+        write_tiny_archive(REPOSITORY / "data" / "raw", folder)
 
     def read(folder: Path, content: bytes) -> None:
-        file = name or next((folder / "cmu").glob("*.npz")).name
-        _write(folder / "cmu" / file, content)
-        list(read_takes(folder / "cmu"))
+        file = name or next((folder / "mocap_bodies").glob("*.npz")).name
+        _write(folder / "mocap_bodies" / file, content)
+        list(read_takes(folder / "mocap_bodies"))
 
     def seeds(folder: Path) -> Iterator[bytes]:
-        file = name or next((folder / "cmu").glob("*.npz")).name
-        yield (folder / "cmu" / file).read_bytes()
+        file = name or next((folder / "mocap_bodies").glob("*.npz")).name
+        yield (folder / "mocap_bodies" / file).read_bytes()
 
     return Reader(read, seeds, prepare)
 
@@ -417,7 +417,7 @@ def _split_reader(name: str) -> Reader:
     return Reader(read, seeds, lambda folder: write_split(folder / "split", walker_clips([3, 2])))
 
 
-ROW = "cmu-gt-f27-rayformer"
+ROW = "mocap-gt-f27-rayformer"
 RECORDS = {
     "metrics": f"reports/metrics/{ROW}.json",
     "distributions": f"reports/distributions/{ROW}.json",
@@ -504,9 +504,9 @@ READERS: dict[str, Reader] = {
     "keypoint json": Reader(_read_keypoint_json, _keypoint_seeds),
     "keypoint csv": Reader(_read_csv, _csv_seeds),
     "labels": Reader(_read_labels, _label_seeds),
-    "sequences.csv": _cmu_reader("sequences.csv"),
-    "skeletons.json": _cmu_reader("skeletons.json"),
-    "motion npz": _cmu_reader(""),
+    "takes.csv": _mocap_reader("takes.csv"),
+    "skeleton.json": _mocap_reader("skeleton.json"),
+    "motion npz": _mocap_reader(""),
     "clips.json": _split_reader("clips.json"),
     "clips npy": _split_reader("pixels.npy"),
     "metrics json": _record_reader("metrics"),

@@ -207,7 +207,7 @@ def deaths(folder: Path, names: Sequence[str], *, share: float, seed: int) -> di
     Tried is a `share` of these ways to die, drawn from `seed`.
     """
     (folder / "stages").mkdir()
-    write_tiny_archive(REPOSITORY / "data" / "raw" / "cmu_mocap", folder / "raw" / "cmu_mocap")
+    write_tiny_archive(REPOSITORY / "data" / "raw", folder / "raw")
     stages = four_stages(folder / "stages", folder / "raw") | {"dvc": repeated_with_dvc(folder)}
     records: dict[str, list[dict[str, Any]]] = {}
     ways: dict[str, int] = {}

@@ -1,0 +1,216 @@
+"""Folders of motion capture: what ships with the project is of people who move as people do, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.mocap.takes import Take
+from pipeline.poses.skeleton import H36M_17
+from pipeline.prepare_data.motion_capture import read_takes
+from pipeline.system.errors import UserError
+from tests.fixtures.walker import walker_joints_world_m
+
+HIPS, SHOULDERS = (4, 1), (11, 14)  # left, right
+
+
+def facing(joints_world_m: np.ndarray) -> np.ndarray:
+    """Unit vectors on the floor: a person whose left is at +x faces -y."""
+    across_m = joints_world_m[:, HIPS[0]] - joints_world_m[:, HIPS[1]]
+    forward = np.cross(across_m, [0.0, 0.0, 1.0])
+    return forward / np.linalg.norm(forward, axis=-1, keepdims=True)
+
+
+def test_what_ships_has_all_takes_and_frames_of_its_tables(takes: dict[str, Take]) -> None:
+    counted: dict[tuple[str, str], list[int]] = {}
+    for take in takes.values():
+        counted.setdefault((take.subset, take.split), []).append(len(take))
+    assert {key: (len(frames), sum(frames)) for key, frames in counted.items()} == {
+        ("cmu_mocap", "train"): (138, 100_160),
+        ("mocap_bodies", "train"): (125, 25_119),
+        ("mocap_bodies", "validation"): (23, 5_359),
+        ("mocap_bodies", "test"): (49, 15_898),
+    }
+
+
+def test_nobody_is_in_two_splits_and_no_action_calls_itself_unseen_that_training_has(takes: dict[str, Take]) -> None:
+    of_subject: dict[str, set[str]] = {}
+    for take in takes.values():
+        of_subject.setdefault(take.subject, set()).add(take.split)
+    assert all(len(splits) == 1 for splits in of_subject.values())
+    trained = {take.action for take in takes.values() if take.split == "train"}
+    scored = {take.action for take in takes.values() if take.split != "train"}
+    seen = {action.removeprefix("seen/") for action in scored if action.startswith("seen/")}
+    assert seen - {"walking and running"} <= trained
+    assert {action for action in scored if not action.startswith("seen/")} == {
+        "unseen/dance", "unseen/gymnastics", "unseen/kicks and sitting", "unseen/swordplay and washing",
+    }  # fmt: skip
+
+
+def test_walkers_move_forwards_with_the_left_on_the_left_and_knees_in_front(takes: dict[str, Take]) -> None:
+    walks = [take for take in takes.values() if "walking" in take.action]
+    assert len(walks) > 100
+    for take in walks:
+        joints_m = take.joints_world_m
+        velocity_mps = np.diff(joints_m[:, 0], axis=0)[:, :2] * take.rate_hz
+        assert (velocity_mps * facing(joints_m)[:-1, :2]).sum() > 0.8 * np.linalg.norm(velocity_mps, axis=-1).sum()
+        hip, knee, ankle = (joints_m[:, joint] for joint in (4, 5, 6))
+        assert (((knee - (hip + ankle) / 2) * facing(joints_m)).sum(-1) > -0.03).mean() > 0.95, take.name
+        across = [joints_m[:, left] - joints_m[:, right] for left, right in (HIPS, SHOULDERS)]
+        assert ((across[0] * across[1]).sum(-1) > 0).all(), take.name
+
+
+def test_bones_of_arms_and_legs_keep_their_length(takes: dict[str, Take]) -> None:
+    for take in takes.values():
+        for parent, child in H36M_17.bones:
+            if H36M_17.joints[child].endswith(("Knee", "Foot", "Elbow", "Wrist")):
+                lengths_m = np.linalg.norm(take.joints_world_m[:, child] - take.joints_world_m[:, parent], axis=-1)
+                assert np.ptp(lengths_m) < 0.002, (take.name, H36M_17.joints[child])
+
+
+def test_nobody_is_faster_than_a_kick_or_below_the_floor(takes: dict[str, Take]) -> None:
+    for take in takes.values():
+        speed_mps = np.linalg.norm(np.diff(take.joints_world_m, axis=0), axis=-1) * take.rate_hz
+        assert speed_mps.max() < 13.2, take.name
+        assert take.joints_world_m[..., 2].min() > -0.1, take.name
+
+
+def write_folder(folder: Path, *, skeleton: dict[str, Any], **files: Any) -> Path:
+    """A folder with one take called `walk`, of the file that is given."""
+    folder.mkdir()
+    (folder / "skeleton.json").write_text(json.dumps(skeleton), encoding="utf-8")
+    (file,) = files.values() or ("walk.npz",)
+    lines = f"name,file,subject,action,split,rate_hz\nwalk,{file},me,walking,train,25\n"
+    (folder / "takes.csv").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def test_arrays_in_other_units_axes_orders_and_names_are_the_same_joints(tmp_path: Path) -> None:
+    joints_m = walker_joints_world_m(12)
+    order = np.random.default_rng(0).permutation(17)
+    turned_in = np.stack([joints_m[..., 0], joints_m[..., 2], -joints_m[..., 1]], -1)[:, order] / 0.0254
+    names = [f"joint {H36M_17.joints[place]}" for place in order]
+    skeleton = {"unit_mm": 25.4, "up": "y", "names": names}
+    skeleton["joints"] = {name: [f"joint {name}"] for name in H36M_17.joints}
+    skeleton["joints"]["Hip"] = ["joint LHip", "joint RHip"]
+    folder = write_folder(tmp_path / "mine", skeleton=skeleton)
+    np.savez(folder / "walk.npz", walk=turned_in)
+    (take,) = read_takes(folder)
+    assert (take.subset, take.subject, take.action, take.split, take.rate_hz) == (
+        "mine",
+        "me",
+        "walking",
+        "train",
+        25.0,
+    )
+    np.testing.assert_allclose(take.joints_world_m, joints_m, atol=1e-9)
+
+
+def test_a_bvh_file_gives_the_joints_of_its_own_rotations(tmp_path: Path) -> None:
+    """A figure whose bones all hang straight down from the hip, each 0.2 m long and turned by 90 degrees about z."""
+    lines = [
+        "HIERARCHY",
+        "ROOT J0",
+        "{",
+        "OFFSET 0 0 0",
+        "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation",
+    ]
+    for number in range(1, 17):
+        lines += [f"JOINT J{number}", "{", "OFFSET 0 -20 0", "CHANNELS 3 Zrotation Xrotation Yrotation"]
+    lines += ["End Site", "{", "OFFSET 0 -20 0", "}", *["}"] * 17, "MOTION", "Frames: 2", "Frame Time: 0.04"]
+    still = ["0"] * 48
+    lines += [" ".join(["10", "20", "30", "0", "0", "0", *still]), " ".join(["10", "20", "30", "90", "0", "0", *still])]
+    joints = {name: [f"J{place}"] for place, name in enumerate(H36M_17.joints)} | {"Head": ["J16_end"]}
+    joints |= {"LKnee": ["J2"], "LHip": ["J0"], "LFoot": ["J4"], "Spine": ["J1"], "Thorax": ["J2"]}
+    folder = write_folder(tmp_path / "bvh", skeleton={"unit_mm": 10, "up": "y", "joints": joints}, file="walk.bvh")
+    (folder / "walk.bvh").write_text("\n".join(lines), encoding="utf-8")
+    (take,) = read_takes(folder)
+    hip_m = [0.1, -0.3, 0.2]
+    np.testing.assert_allclose(take.joints_world_m[:, 0], [hip_m, hip_m], atol=1e-6)
+    hanging, sideways = take.joints_world_m[:, 10] - hip_m  # 17 bones
+    np.testing.assert_allclose(hanging, [0, 0, -3.4], atol=1e-5)
+    np.testing.assert_allclose(sideways, [3.4, 0, 0], atol=1e-5)
+
+
+def change_table(folder: Path, **changes: str) -> None:
+    path = folder / "takes.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow(row | changes)
+
+
+def change_skeleton(folder: Path, **changes: Any) -> None:
+    path = folder / "skeleton.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def rewrite(folder: Path, joints: Any) -> None:
+    np.savez(folder / "walk.npz", walk=joints)
+
+
+WALK = walker_joints_world_m(5)
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no table": (lambda folder: (folder / "takes.csv").unlink(), r"takes\.csv: expected the table of takes"),
+    "no skeleton": (lambda folder: (folder / "skeleton.json").unlink(), r"skeleton\.json: expected how the joints"),
+    "no archive": (lambda folder: (folder / "walk.npz").unlink(), r"walk\.npz: expected a whole npz archive"),
+    "a bvh that is none": (
+        lambda folder: (change_table(folder, file="a.bvh"), (folder / "a.bvh").write_text("MOTION 1 2")),
+        r"a\.bvh: expected a whole BVH file",
+    ),
+    "no such split": (
+        lambda folder: change_table(folder, split="dev"),
+        r"line 2: split: expected train, .* found 'dev'",
+    ),
+    "no rate": (
+        lambda folder: change_table(folder, rate_hz="fast"),
+        r"line 2: rate_hz: expected a number over 0, found",
+    ),
+    "a file elsewhere": (lambda folder: change_table(folder, file="../walk.npz"), r"line 2: file: expected an \.npz"),
+    "no subject": (lambda folder: change_table(folder, subject=""), r"line 2: subject: expected a name, found none"),
+    "no such array": (
+        lambda folder: change_table(folder, name="run"),
+        r"walk\.npz: 'run': expected an array of joints",
+    ),
+    "other joints": (lambda folder: rewrite(folder, WALK[:, :16]), r"'walk': expected shape \(frames, 17, 3\), found"),
+    "not finite": (lambda folder: rewrite(folder, WALK * [1, 1, math.nan]), r"expected finite numbers, .* in frame 0"),
+    "a giant": (
+        lambda folder: change_skeleton(folder, unit_mm=10000),
+        r"expected 0\.5 to 2\.0 m .* found 1\d(\.\d)? m; unit",
+    ),
+    "a unit of text": (
+        lambda folder: change_skeleton(folder, unit_mm="m"),
+        r"skeleton\.json: unit_mm: expected a valid",
+    ),
+    "sideways": (lambda folder: change_skeleton(folder, up="x"), r"skeleton\.json: up: expected 'y' or 'z', found 'x'"),
+    "joints left out": (
+        lambda folder: change_skeleton(folder, joints={"Hip": ["Hip"]}),
+        r"joints: expected each of Hip, ",
+    ),
+    "a joint that is not there": (
+        lambda folder: change_skeleton(folder, joints={name: ["Toe"] for name in H36M_17.joints}),
+        r"walk\.npz: take walk: Hip: expected joint 'Toe' of skeleton\.json among Hip, RHip",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_refused_by_name(damage: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine", skeleton={"unit_mm": 1000, "up": "z"})
+    rewrite(folder, WALK)
+    assert len(list(read_takes(folder))) == 1
+    change, message = DAMAGES[damage]
+    change(folder)
+    with pytest.raises(UserError, match=message) as refusal:
+        list(read_takes(folder))
+    assert re.match(rf"{re.escape(str(folder))}/", str(refusal.value))
