@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from pipeline.mocap.bodies import with_bones_scaled
 from pipeline.mocap.cameras import aim_point, generator_named, place_cameras
 from pipeline.mocap.detector import draw_unseen_joints, hide_joints, simulate_detector
+from pipeline.mocap.people import scale_bones
 from pipeline.mocap.takes import Take
 from pipeline.poses.clips import Clip
 from pipeline.poses.frames import find_runs, resample
@@ -93,7 +93,7 @@ def change_body(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Floa
     """
     factor = torch.ones(1, len(H36M_17.joints), dtype=torch.float64)
     factor[:, LEGS], factor[:, ARMS] = view.legs, view.arms
-    joints_m = with_bones_scaled(torch.from_numpy(joints_world_m)[None], factor)[0].numpy()
+    joints_m = scale_bones(torch.from_numpy(joints_world_m)[None], factor[:, 1:])[0].numpy()
     joints_m[..., 2] += joints_world_m[..., 2].min() - joints_m[..., 2].min()
     floor_m = joints_m[:, :1] * [1.0, 1.0, 0.0]
     return floor_m + view.body * (joints_m - floor_m)

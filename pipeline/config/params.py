@@ -81,11 +81,13 @@ class Augmentation(Values):
     roll_degrees: NotNegative  # cameras lean by up to this to either side
     detector_level: Range  # of the simulated detector's errors, where it gives the keypoints
     missing_joints: Share  # of the simulated detector's keypoints, not seen at all
-    body_scale: Share  # bodies 1 - body_scale to 1 + body_scale times as tall
-    limb_scale: Share  # upper and lower arms and legs alike, each by its own factor
+    people: NotNegative  # spread of the lengths of their bones; 1: as adults vary
     speed: Share  # played 1 - speed to 1 + speed times as fast
     other_legs: Share  # of the windows have the legs of another one
     other_arms: Share
+    bend: Share  # of the windows bend trunk, hips, knees, shoulders and elbows otherwise, some to a crouch
+    lean: Share  # of the windows lean with the whole body
+    tumble: Share  # of the windows are turned any way: lying, upside down
 
 
 class Evaluation(Values):

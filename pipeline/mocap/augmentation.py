@@ -15,10 +15,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline.config.params import Augmentation
-from pipeline.mocap.bodies import draw_factor, scale_bodies, swap_limbs
 from pipeline.mocap.cameras import Cameras, aim_point, draw_cameras, draw_uniform, lens_values
 from pipeline.mocap.detector import draw_unseen_joints, hide_joints, simulate_detector
 from pipeline.mocap.lenses import LENSES
+from pipeline.mocap.limbs import swap_limbs
+from pipeline.mocap.motions import bend_bodies
+from pipeline.mocap.people import draw_people
 from pipeline.mocap.takes import Take
 from pipeline.poses.geometry import pixels_from_rays
 from pipeline.poses.windows import Spans, Windows, spans_of_lengths, window_index
@@ -76,7 +78,9 @@ def augment_windows(
     generator = torch.Generator(device=scene.clip_first.device).manual_seed(seed)
     joints_m, counted = play_at_other_speeds(scene, windows, augmentation.speed, frames=frames, generator=generator)
     joints_m = swap_limbs(joints_m, augmentation, generator)
-    joints_m = scale_bodies(joints_m, augmentation, generator)
+    joints_m = bend_bodies(joints_m, augmentation, generator)
+    if augmentation.people > 0:
+        joints_m = draw_people(joints_m, augmentation.people, generator)
     cameras = draw_cameras(scene.target_m[windows.clip], scene.lenses, augmentation, generator)
     joints_m = step_back(see(joints_m, cameras), cameras)
     pixels = project_windows(joints_m, cameras.lens)
@@ -96,7 +100,7 @@ def play_at_other_speeds(
     if change == 0:
         index, counted = window_index(scene, windows, frames=frames)
         return scene.joints_world_m[index], counted
-    speed = draw_factor(change, len(windows), generator)
+    speed = draw_uniform((1 - change, 1 + change), len(windows), generator)
     offset = torch.arange(frames, device=speed.device) - frames // 2
     wanted = windows.middle[:, None] + speed[:, None] * offset
     first, last = scene.clip_first[windows.clip][:, None], scene.clip_last[windows.clip][:, None]

@@ -293,14 +293,14 @@ def test_a_preset_of_an_unknown_architecture_is_refused(tmp_path):
 def test_what_differs_for_a_model_is_merged_into_nested_values_and_comes_after_the_keypoints(load):
     def change(content: Any) -> None:
         recipe = content["datasets"]["mocap"]
-        recipe["for_keypoints"] = {"det": {"epochs": 7, "augmentation": {"body_scale": 0.5, "limb_scale": 0.25}}}
-        recipe["for_model"] = {"rayformer": {"epochs": 9, "augmentation": {"body_scale": 0.75}}}
+        recipe["for_keypoints"] = {"det": {"epochs": 7, "augmentation": {"people": 0.5, "speed": 0.25}}}
+        recipe["for_model"] = {"rayformer": {"epochs": 9, "augmentation": {"people": 0.75}}}
 
     params = load(change)
     recipe = recipe_for(Row("mocap", "det", 27, "rayformer"), params, where="params.yaml")
     assert isinstance(recipe, MocapRecipe)
     assert recipe.epochs == 9
-    expected = {"body_scale": 0.75, "limb_scale": 0.25}
+    expected = {"people": 0.75, "speed": 0.25}
     assert recipe.augmentation == params.datasets.mocap.augmentation.model_copy(update=expected)
 
 

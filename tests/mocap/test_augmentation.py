@@ -14,9 +14,9 @@ from torch import Tensor
 
 from pipeline.config.params import Augmentation
 from pipeline.mocap.augmentation import MARGIN, MocapScene, augment_windows, mocap_scene, project_windows, step_back
-from pipeline.mocap.bodies import ARMS, HIPS, LEGS, LIMBS, SHOULDERS, swap_limbs, with_bones_scaled, with_limbs_of
 from pipeline.mocap.cameras import Cameras, draw_cameras, lens_values
 from pipeline.mocap.lenses import LENSES
+from pipeline.mocap.limbs import ARMS, HIPS, LEGS, SHOULDERS, swap_limbs, with_limbs_of
 from pipeline.mocap.takes import Take
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
@@ -25,8 +25,8 @@ from tests.fixtures.walker import AUGMENTATION, camera_at, walker_takes
 
 CPU = torch.device("cpu")
 NOTHING: dict[str, Any] = {
-    "roll_degrees": 0, "missing_joints": 0, "body_scale": 0, "limb_scale": 0, "speed": 0, "other_legs": 0,
-    "other_arms": 0,
+    "roll_degrees": 0, "missing_joints": 0, "people": 0, "speed": 0, "other_legs": 0, "other_arms": 0,
+    "bend": 0, "lean": 0, "tumble": 0,
 }  # fmt: skip
 
 
@@ -114,35 +114,9 @@ def test_a_camera_steps_back_just_until_it_sees_the_whole_body():
 
 @pytest.mark.parametrize("distance_m", [(0.6, 0.7), (4.5, 6.0)])
 def test_every_joint_is_in_the_image_however_near_the_cameras_stand(distance_m):
-    _, (screen, _, _) = augmented(only(distance_m=distance_m, body_scale=0.5, speed=0.5))
+    _, (screen, _, _) = augmented(only(distance_m=distance_m, people=3.0, tumble=0.5, speed=0.5))
     assert screen[..., 0].abs().max() <= 1
     assert screen[..., 1].abs().max() <= 1.002  # images are 1000 or 1002 px high
-
-
-def test_a_body_is_scaled_whole():
-    plain_m, (_, pose_m, _) = augmented(only(body_scale=0.3))
-    ratio = bone_lengths_m(pose_m) / bone_lengths_m(plain_m)
-    torch.testing.assert_close(ratio, ratio[:, :1, :1].expand_as(ratio), rtol=1e-3, atol=0)
-    assert ratio.min() > 0.7 - 1e-3
-    assert ratio.max() < 1.3 + 1e-3
-    assert ratio[:, 0, 0].std() > 0.05
-
-
-def test_limbs_are_scaled_left_and_right_alike_and_nothing_else_is():
-    plain_m, (_, pose_m, _) = augmented(only(limb_scale=0.3))
-    ratio = bone_lengths_m(pose_m) / bone_lengths_m(plain_m)
-    scaled = {joint for pair in LIMBS for joint in pair}
-    for joint in range(1, 17):
-        if joint not in scaled:
-            torch.testing.assert_close(ratio[..., joint - 1], torch.ones_like(ratio[..., 0]), rtol=1e-3, atol=0)
-    for left, right in LIMBS:
-        torch.testing.assert_close(ratio[..., left - 1], ratio[..., right - 1], rtol=2e-3, atol=0)
-        assert ratio[:, 0, left - 1].std() > 0.05
-
-
-def test_bones_scaled_by_one_stay():
-    joints_m = torch.randn(2, 3, 17, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(with_bones_scaled(joints_m, torch.ones(2, 17)), joints_m)
 
 
 @pytest.mark.parametrize(("limbs", "trunk"), [(LEGS, HIPS), (ARMS, SHOULDERS)])

@@ -1,4 +1,4 @@
-"""Makes other bodies and motions out of captured ones: bones of other lengths, arms and legs of somebody else.
+"""Makes other motions out of captured ones: arms and legs of somebody else.
 
 Joints are those of H36M_17 in world coordinates (Z up, metres), a batch of windows at a time.
 """
@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.config.params import Augmentation
-from pipeline.poses.skeleton import H36M_17
 
-LIMBS = ((2, 5), (3, 6), (12, 15), (13, 16))  # joints whose bone to the parent is scaled, left and right alike
 # Limbs: the joint that a limb hangs from, and the joints that move with it.
 LEGS = ((0, (1, 2, 3, 4, 5, 6)),)
 ARMS = ((11, (12, 13)), (14, (15, 16)))
 # (left, right, below, above): the joints that say how the trunk is turned where the legs, or the arms, hang from it.
 HIPS, SHOULDERS = (4, 1, 0, 7), (11, 14, 7, 8)
-
-
-def draw_factor(change: float, count: int, generator: torch.Generator) -> Float[Tensor, " W"]:
-    """Draws a factor for each window, from 1 - change to 1 + change."""
-    return 1 - change + 2 * change * torch.rand(count, generator=generator, device=generator.device)
 
 
 def swap_limbs(
@@ -54,7 +47,7 @@ def with_limbs_of(
     trunk: tuple[int, int, int, int],
 ) -> Float[Tensor, "W T 17 3"]:
     """Returns the first motion with the limbs of the second, turned frame by frame as the first one's trunk is."""
-    turn = einsum(_trunk_frame(joints_m, trunk), _trunk_frame(other_m, trunk), "w t a x, w t a y -> w t x y")
+    turn = einsum(trunk_frame(joints_m, trunk), trunk_frame(other_m, trunk), "w t a x, w t a y -> w t x y")
     changed_m = joints_m.clone()
     for start, moving in limbs:
         joints = list(moving)
@@ -64,35 +57,10 @@ def with_limbs_of(
     return changed_m
 
 
-def _trunk_frame(joints_m: Float[Tensor, "W T 17 3"], trunk: tuple[int, int, int, int]) -> Float[Tensor, "W T 3 3"]:
-    """Unit vectors to the left, upwards as far as that is across it, and forwards or backwards, as rows."""
+def trunk_frame(joints_m: Float[Tensor, "W T 17 3"], trunk: tuple[int, int, int, int]) -> Float[Tensor, "W T 3 3"]:
+    """Returns unit vectors to the left, upwards as far as that is across it, and forwards, as rows."""
     left, right, below, above = (joints_m[:, :, joint] for joint in trunk)
     across = F.normalize(left - right, dim=-1)
     along = above - below
     upwards = F.normalize(along - (along * across).sum(-1, keepdim=True) * across, dim=-1)
     return torch.stack([across, upwards, torch.linalg.cross(across, upwards)], -2)
-
-
-def scale_bodies(
-    joints_m: Float[Tensor, "W T 17 3"], augmentation: Augmentation, generator: torch.Generator
-) -> Float[Tensor, "W T 17 3"]:
-    """Makes limbs longer or shorter, left and right alike, and scales whole bodies about the floor under the root."""
-    if augmentation.limb_scale > 0:
-        factor = torch.ones(len(joints_m), 17, device=joints_m.device)
-        for pair in LIMBS:
-            factor[:, pair] = draw_factor(augmentation.limb_scale, len(joints_m), generator)[:, None]
-        joints_m = with_bones_scaled(joints_m, factor)
-    if augmentation.body_scale > 0:
-        size = draw_factor(augmentation.body_scale, len(joints_m), generator)
-        floor_m = joints_m[:, :, :1] * joints_m.new_tensor([1.0, 1.0, 0.0])
-        joints_m = floor_m + rearrange(size, "w -> w 1 1 1") * (joints_m - floor_m)
-    return joints_m
-
-
-def with_bones_scaled(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor, "W 17"]) -> Float[Tensor, "W T 17 3"]:
-    """Returns the joints with the bone from the parent to joint j `factor[:, j]` times as long, all directions kept."""
-    moved = [joints_m[:, :, 0]]
-    for parent, joint in H36M_17.bones:
-        bone = joints_m[:, :, joint] - joints_m[:, :, parent]
-        moved.append(moved[parent] + factor[:, joint, None, None] * bone)
-    return torch.stack(moved, 2)
