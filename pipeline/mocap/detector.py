@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pipeline.poses.skeleton import H36M_17
@@ -56,14 +56,16 @@ def simulate_detector(
     scale = rearrange(level, "b -> b 1 1 1") * rearrange(height_px, "b t -> b t 1 1") / REFERENCE_HEIGHT_PX
     swap, miss = _draw_episodes(len(pixels), pixels.shape[1], slowdown, generator)
 
-    swapped = torch.where(swap[..., None], pixels[:, :, H36M_17.mirrored], pixels)
+    detected = pixels.clone()  # and overwritten where a limb is swapped: in few frames, which are cheap to pick out
+    item, frame, joint = torch.nonzero(swap, as_tuple=True)
+    detected[item, frame, joint] = pixels[item, frame, torch.tensor(H36M_17.mirrored, device=joint.device)[joint]]
     white = _normal(pixels.shape, pixels, generator)
     noise_px = _jitter_px(white, slowdown, generator) + _tail_px(white, slowdown, generator)
     angle = 2 * math.pi * _uniform((len(pixels), 1, 17), pixels, generator)
     missed_px = MISS_OFFSET_PX * torch.stack([angle.cos(), angle.sin()], -1) + MISS_WHITE_PX * white
-    detected = swapped + scale * torch.where(miss[..., None], missed_px, noise_px)
+    detected += scale * torch.where(miss[..., None], missed_px, noise_px)
 
-    distance = torch.linalg.vector_norm(detected - pixels, dim=-1) / rearrange(half_width_px, "b -> b 1 1")
+    distance = (detected - pixels).square().sum(-1).sqrt() / rearrange(half_width_px, "b -> b 1 1")
     confidence = CONFIDENCE_A / (distance + CONFIDENCE_A) + CONFIDENCE_B * distance
     confidence = confidence + CONFIDENCE_MEAN + CONFIDENCE_SD * _normal(distance.shape, pixels, generator)
     low = MISS_CONFIDENCE * _uniform(distance.shape, pixels, generator)
@@ -90,23 +92,37 @@ def hide_joints(
     frame that are seen; where none is, positions stay.
     """
     seen = rearrange(~hidden, "b t j -> b t j 1").to(pixels.dtype)
-    count = seen.sum(2, keepdim=True)
-    middle = torch.where(count > 0, (seen * pixels).sum(2, keepdim=True) / count.clamp(min=1), pixels)
-    over_time = torch.where(hidden.all(1, keepdim=True)[..., None], middle, _interpolate_over_time(pixels, hidden))
-    shown = torch.where(rearrange(interpolated, "b -> b 1 1 1"), over_time, middle)
-    return torch.where(hidden[..., None], shown, pixels), torch.where(hidden, 0, confidence)
-
-
-def _interpolate_over_time(pixels: Float[Tensor, "B T J 2"], hidden: Bool[Tensor, "B T J"]) -> Float[Tensor, "B T J 2"]:
-    last = pixels.shape[1] - 1
-    frame = torch.arange(last + 1, device=pixels.device)[:, None].expand(hidden.shape)
-    before = torch.where(hidden, -1, frame).cummax(1).values
-    after = torch.where(hidden, last + 1, frame).flip(1).cummin(1).values.flip(1)
-    start = torch.where(before < 0, after, before).clamp(max=last)
-    end = torch.where(after > last, before, after).clamp(min=0)
+    count = seen.sum(2)
+    middle = (seen * pixels).sum(2) / count.clamp(min=1)
+    item, frame, joint = torch.nonzero(hidden, as_tuple=True)  # few, so that all the rest is cheap
+    start, end = (frames[item, frame, joint] for frames in _nearest_seen_frames(hidden))
     share = (frame - start).to(pixels.dtype) / (end - start).clamp(min=1)
-    at_start, at_end = (pixels.gather(1, index[..., None].expand(pixels.shape)) for index in (start, end))
-    return torch.lerp(at_start, at_end, share[..., None])
+    over_time = torch.lerp(pixels[item, start, joint], pixels[item, end, joint], share[:, None])
+    never = hidden.all(1)[item, joint]
+    shown = torch.where((interpolated[item] & ~never)[:, None], over_time, middle[item, frame])
+    shown_pixels, shown_confidence = pixels.clone(), confidence.clone()
+    known = count[item, frame, 0] > 0
+    shown_pixels[item, frame, joint] = torch.where(
+        (known | interpolated[item] & ~never)[:, None], shown, pixels[item, frame, joint]
+    )
+    shown_confidence[hidden] = 0
+    return shown_pixels, shown_confidence
+
+
+def _nearest_seen_frames(hidden: Bool[Tensor, "B T J"]) -> tuple[Int[Tensor, "B T J"], Int[Tensor, "B T J"]]:
+    """Returns the last frame up to each and the first frame from it on in which the joint is seen.
+
+    Where there is none on one side it is that of the other; where a joint is never seen they mean nothing.
+    """
+    frames = hidden.shape[1]
+    before = torch.full(hidden.shape, -1, device=hidden.device)
+    after = torch.full(hidden.shape, frames, device=hidden.device)
+    for frame in range(frames):
+        before[:, frame] = torch.where(hidden[:, frame], before[:, frame - 1] if frame else -1, frame)
+    for frame in reversed(range(frames)):
+        after[:, frame] = torch.where(hidden[:, frame], after[:, frame + 1] if frame < frames - 1 else frames, frame)
+    start, end = torch.where(before < 0, after, before), torch.where(after == frames, before, after)
+    return start.clamp(max=frames - 1), end.clamp(min=0)
 
 
 def _normal(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
