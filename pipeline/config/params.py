@@ -83,8 +83,6 @@ class Augmentation(Values):
     missing_joints: Share  # of the simulated detector's keypoints, not seen at all
     people: NotNegative  # spread of the lengths of their bones; 1: as adults vary
     speed: Share  # played 1 - speed to 1 + speed times as fast
-    other_legs: Share  # of the windows have the legs of another one
-    other_arms: Share
     bend: Share  # of the windows bend trunk, hips, knees, shoulders and elbows otherwise, some to a crouch
     lean: Share  # of the windows lean with the whole body
     tumble: Share  # of the windows are turned any way: lying, upside down

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, T
 from pipeline.lift.root_path import fit_root_path, smooth_depth
 from pipeline.lift.smoothing import FILTERS, smooth_motion
 from pipeline.lift.stream import Stream, StreamFormat
-from pipeline.lift.upright import fit_upright
+from pipeline.lift.upright import LEVEL_CAMERA, fit_upright
+from pipeline.lift.view import aim_view, turn_pixels
 from pipeline.poses.checkpoint import CARD, Card
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera, rays_from_pixels
@@ -38,6 +39,7 @@ MAX_GAP_S = 0.25
 MIN_CONFIDENCE = 0.3
 DEPTH_SIGMA_S = 0.2  # of the Gaussian over time that filters a person's distance
 WINDOWS_PER_BATCH = 64
+PASSES = 3  # with more, what is up turns by less than a degree
 BODY_SIZE = "body size: as the model predicts it, which scales the distance too"
 
 
@@ -46,11 +48,14 @@ class Lifter:
     """A trained model ready for other people's keypoints.
 
     `stride` is how many frames in the middle of each window of `card.frames` are kept: 1 is the most exact and slowest.
+    People are lifted `passes` times, each in a view turned upright by what the pass before told; 0 lifts them once, in
+    the camera's own view.
     """
 
     model: TrainedModel
     settings: InputSettings
     stride: int
+    passes: int = PASSES
 
     @classmethod
     def load(
@@ -151,12 +156,17 @@ class Lifter:
         if not 0 < rate_hz < np.inf:
             raise UserError(f"{recording.source}: expected a rate in Hz over 0, found {rate_hz:g}")
         check_inside(recording.source, tracks, (camera.width_px, camera.height_px))
-        people = tuple(self._lift_track(track, camera, rate_hz=rate_hz, smooth=options.smooth) for track in tracks)
+        up = LEVEL_CAMERA if self.passes else None
+        for _ in range(max(1, self.passes)):
+            people = tuple(self._lift_track(track, camera, up, rate_hz=rate_hz) for track in tracks)
+            joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
+            world_from_camera, evidence = fit_upright(joints_camera_m, self.card.skeletons[1], rate_hz=rate_hz)
+            up = world_from_camera.rotation[2]
+        if options.smooth is not None:
+            people = tuple(_smooth_person(person, method=options.smooth, rate_hz=rate_hz) for person in people)
         if not any(np.isfinite(person.joints_camera_m).any() for person in people):
             raise UserError(f"{recording.source}: expected a person with at least half of the joints, found none")
         in_skeleton, out_skeleton = self.card.skeletons
-        joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
-        world_from_camera, evidence = fit_upright(joints_camera_m, out_skeleton, rate_hz=rate_hz)
         return Lifted(
             source=recording.source,
             frames=recording.frames,
@@ -171,19 +181,27 @@ class Lifter:
             card=self.card.model_dump() | {"rate_hz": self.rate_hz},
         )
 
-    def _lift_track(self, track: Track, camera: Camera, *, rate_hz: float, smooth: str | None) -> LiftedPerson:
+    def _lift_track(
+        self, track: Track, camera: Camera, up_camera: Float[np.ndarray, "3"] | None, *, rate_hz: float
+    ) -> LiftedPerson:
+        """Returns a person in the camera frame, lifted in the view that has him in the middle and `up_camera` upright.
+
+        Without `up_camera` in the camera's own view.
+        """
         in_skeleton, out_skeleton = self.card.skeletons
         track = prepare_track(track, self.settings)
         track, filled = fill_gaps(track, longest_frames=int(self.settings.max_gap_s * rate_hz + 1e-9))
-        joints_m = self._predict(track, camera, rate_hz=rate_hz)
+        pixels, view, view_from_camera = track.pixels, camera, np.eye(3)
+        if up_camera is not None:
+            view_from_camera = aim_view(pixels, camera, up_camera)
+            pixels, view = turn_pixels(pixels, camera, view_from_camera)
+        joints_m = self._predict(replace(track, pixels=pixels), view, rate_hz=rate_hz)
         names = [name for name in in_skeleton.joints if name in out_skeleton.joints]
         ins, outs = ([skeleton.joints.index(name) for name in names] for skeleton in (in_skeleton, out_skeleton))
-        rays = rays_from_pixels(track.pixels[:, ins], camera)
+        rays = rays_from_pixels(pixels[:, ins], view)
         root_m = fit_root_path(joints_m[:, outs], rays, track.confidence[:, ins])
         root_m = smooth_depth(root_m, sigma_frames=DEPTH_SIGMA_S * rate_hz)
-        if smooth is not None:
-            joints_m = smooth_motion(joints_m, method=smooth, rate_hz=rate_hz)
-            root_m = smooth_motion(root_m, method=smooth, rate_hz=rate_hz)
+        joints_m, root_m = joints_m @ view_from_camera, root_m @ view_from_camera
         return LiftedPerson(track.person, track.first_frame, track.pixels, track.confidence, filled, joints_m, root_m)
 
     def _predict(self, track: Track, camera: Camera, *, rate_hz: float) -> Float[np.ndarray, "F J_out 3"]:
@@ -209,6 +227,14 @@ class Lifter:
         for run, part_m in zip(runs, parts, strict=True):
             joints_m[run] = interpolate(part_m, np.arange(run.stop - run.start) / step)
         return joints_m
+
+
+def _smooth_person(person: LiftedPerson, *, method: str, rate_hz: float) -> LiftedPerson:
+    joints_m, root_m = (
+        smooth_motion(values, method=method, rate_hz=rate_hz)
+        for values in (person.joints_camera_m, person.root_camera_m)
+    )
+    return replace(person, joints_camera_m=joints_m, root_camera_m=root_m)
 
 
 def select_tracks(recording: Recording, persons: Sequence[str] | None) -> list[Track]:

@@ -18,7 +18,6 @@ from pipeline.config.params import Augmentation
 from pipeline.mocap.cameras import Cameras, aim_point, draw_cameras, draw_uniform, lens_values
 from pipeline.mocap.detector import draw_unseen_joints, hide_joints, simulate_detector
 from pipeline.mocap.lenses import LENSES
-from pipeline.mocap.limbs import swap_limbs
 from pipeline.mocap.motions import bend_bodies
 from pipeline.mocap.people import draw_people
 from pipeline.mocap.takes import Take
@@ -77,7 +76,6 @@ def augment_windows(
     """
     generator = torch.Generator(device=scene.clip_first.device).manual_seed(seed)
     joints_m, counted = play_at_other_speeds(scene, windows, augmentation.speed, frames=frames, generator=generator)
-    joints_m = swap_limbs(joints_m, augmentation, generator)
     joints_m = bend_bodies(joints_m, augmentation, generator)
     if augmentation.people > 0:
         joints_m = draw_people(joints_m, augmentation.people, generator)

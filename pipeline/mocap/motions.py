@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline.config.params import Augmentation
-from pipeline.mocap.limbs import HIPS, SHOULDERS, trunk_frame
 
 # Standard deviations of what is added about each axis of the frame, in degrees: about as much as a joint moves within
 # the captured takes, so that a bent motion is as far from its own as motions are from each other.
@@ -33,6 +32,8 @@ CROUCH_SHARE = 0.1  # of the bent windows, each by its own part of these
 CROUCH_TRUNK_DEGREES, CROUCH_HIP_DEGREES, CROUCH_KNEE_DEGREES = 45.0, 95.0, 120.0
 LEAN_DEGREES = 15.0  # standard deviation about each horizontal axis
 TUMBLE_DEGREES = 30.0  # by which tumbling bodies turn on during a window, about each axis
+# (left, right, below, above): the joints that say how the trunk is turned where the legs, or the arms, hang from it.
+HIPS, SHOULDERS = (4, 1, 0, 7), (11, 14, 7, 8)
 # Where the limbs begin, bend and end: right leg, left leg, right arm, left arm.
 STARTS, MIDDLES, ENDS = (1, 4, 14, 11), (2, 5, 15, 12), (3, 6, 16, 13)
 ABOVE_SPINE = (8, 9, 10, 11, 12, 13, 14, 15, 16)
@@ -59,6 +60,15 @@ def rotate(vectors: Float[Tensor, "*#N 3"], turn: Float[Tensor, "*#N 3"]) -> Flo
     axis = turn / angle.clamp(min=1e-9)
     along = (axis * vectors).sum(-1, keepdim=True) * axis
     return along + angle.cos() * (vectors - along) + angle.sin() * torch.linalg.cross(axis, vectors)
+
+
+def trunk_frame(joints_m: Float[Tensor, "W T 17 3"], trunk: tuple[int, int, int, int]) -> Float[Tensor, "W T 3 3"]:
+    """Returns unit vectors to the left, upwards as far as that is across it, and forwards, as rows."""
+    left, right, below, above = (joints_m[:, :, joint] for joint in trunk)
+    across = F.normalize(left - right, dim=-1)
+    along = above - below
+    upwards = F.normalize(along - (along * across).sum(-1, keepdim=True) * across, dim=-1)
+    return torch.stack([across, upwards, torch.linalg.cross(across, upwards)], -2)
 
 
 def _bend(joints_m: Float[Tensor, "W T 17 3"], generator: torch.Generator) -> Float[Tensor, "W T 17 3"]:

@@ -16,7 +16,6 @@ from pipeline.config.params import Augmentation
 from pipeline.mocap.augmentation import MARGIN, MocapScene, augment_windows, mocap_scene, project_windows, step_back
 from pipeline.mocap.cameras import Cameras, draw_cameras, lens_values
 from pipeline.mocap.lenses import LENSES
-from pipeline.mocap.limbs import ARMS, HIPS, LEGS, SHOULDERS, swap_limbs, with_limbs_of
 from pipeline.mocap.takes import Take
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
@@ -25,8 +24,7 @@ from tests.fixtures.walker import AUGMENTATION, camera_at, walker_takes
 
 CPU = torch.device("cpu")
 NOTHING: dict[str, Any] = {
-    "roll_degrees": 0, "missing_joints": 0, "people": 0, "speed": 0, "other_legs": 0, "other_arms": 0,
-    "bend": 0, "lean": 0, "tumble": 0,
+    "roll_degrees": 0, "missing_joints": 0, "people": 0, "speed": 0, "bend": 0, "lean": 0, "tumble": 0,
 }  # fmt: skip
 
 
@@ -117,39 +115,6 @@ def test_every_joint_is_in_the_image_however_near_the_cameras_stand(distance_m):
     _, (screen, _, _) = augmented(only(distance_m=distance_m, people=3.0, tumble=0.5, speed=0.5))
     assert screen[..., 0].abs().max() <= 1
     assert screen[..., 1].abs().max() <= 1.002  # images are 1000 or 1002 px high
-
-
-@pytest.mark.parametrize(("limbs", "trunk"), [(LEGS, HIPS), (ARMS, SHOULDERS)])
-def test_exchanged_limbs_keep_their_motion_about_the_trunk_and_their_bones(limbs, trunk):
-    """A motion with the limbs of the same motion turned and moved elsewhere is that motion."""
-    joints_m = walker_m()
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(len(joints_m), 3, 3)))[0]
-    turn *= np.linalg.det(turn)[:, None, None]
-    elsewhere_m = joints_m @ torch.from_numpy(turn) + 3.0
-    exchanged_m = with_limbs_of(joints_m[None], elsewhere_m[None], limbs=limbs, trunk=trunk)[0]
-    torch.testing.assert_close(exchanged_m, joints_m, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize(("limbs", "trunk"), [(LEGS, HIPS), (ARMS, SHOULDERS)])
-def test_exchanged_limbs_are_the_other_ones_and_nothing_else_moves(limbs, trunk):
-    joints_m = walker_m()
-    other_m = joints_m.flip(0)
-    exchanged_m = with_limbs_of(joints_m[None], other_m[None], limbs=limbs, trunk=trunk)[0]
-    moving = [joint for _, joints in limbs for joint in joints]
-    staying = [joint for joint in range(17) if joint not in moving]
-    assert torch.equal(exchanged_m[:, staying], joints_m[:, staying])
-    torch.testing.assert_close(bone_lengths_m(exchanged_m), bone_lengths_m(joints_m), rtol=0, atol=1e-6)
-    for start, joints in limbs:  # angles within the limb are the other one's
-        reach = (exchanged_m[:, joints[-1]] - exchanged_m[:, start]).norm(dim=-1)
-        torch.testing.assert_close(reach, (other_m[:, joints[-1]] - other_m[:, start]).norm(dim=-1))
-    assert (exchanged_m - joints_m)[:, moving].norm(dim=-1).max() > 0.05
-
-
-def test_as_many_windows_as_the_share_says_have_limbs_of_others():
-    joints_m = scene_of((400,)).joints_world_m.unfold(0, 9, 1).permute(0, 3, 1, 2)
-    moved = (swap_limbs(joints_m, only(other_legs=0.25), torch.Generator()) != joints_m).any(-1).any(1)
-    assert not moved[:, [0, *range(7, 17)]].any()
-    assert 0.2 < moved[:, 3].float().mean() < 0.3
 
 
 def test_at_another_speed_a_steady_motion_moves_by_another_step():
