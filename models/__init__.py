@@ -13,6 +13,7 @@ pydantic's Field for ranges) and defaults.
 
 A model whose first part looks at single frames may offer the two parts of `forward` as `spatial_features` (N J_in C ->
 N D) and `lift_features` (B T D -> B T_out J_out 3): overlapping windows of a clip then share their frames' features.
+A model of every frame that takes windows of no other length than `frames` says so by `fixed_frames = True`.
 
 A new model is one file here and one line in MODELS.
 """
@@ -32,6 +33,7 @@ from torch import nn
 
 from models.linear import Linear
 from models.mixste import MixSTE
+from models.motionagformer import MotionAGFormer
 from models.poseformer import PoseFormer
 from models.rayformer import RayFormer
 from models.stcformer import STCFormer
@@ -41,6 +43,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "poseformer": PoseFormer,
     "mixste": MixSTE,
     "stcformer": STCFormer,
+    "motionagformer": MotionAGFormer,
     "rayformer": RayFormer,
 }
 

@@ -37,10 +37,15 @@ def export_onnx(checkpoint: Path, out: Path) -> str:
         "card": card.model_dump(),
     }
     write_onnx(out, lifter.model.network, card, metadata={key: json.dumps(value) for key, value in metadata.items()})
-    batch = "(batch, frames" if lifter.model.predicts_every_frame else f"(batch, {card.frames}"
+    batch = "(batch, frames" if takes_any_frames(lifter.model.network) else f"(batch, {card.frames}"
     keypoints, joints = len(in_skeleton.joints), len(out_skeleton.joints)
     axes = f"screen {batch}, {keypoints}, {card.in_channels}) to pose_m (batch, frames, {joints}, 3)"
     return f"{out}: {card.model}, opset {OPSET}, {axes}"
+
+
+def takes_any_frames(model: nn.Module) -> bool:
+    """Returns whether the model takes windows of any number of frames. See models/__init__.py."""
+    return model.predicts == "every_frame" and not getattr(model, "fixed_frames", False)
 
 
 def write_onnx(path: Path, model: nn.Module, card: Card, *, metadata: dict[str, str]) -> None:
@@ -49,7 +54,7 @@ def write_onnx(path: Path, model: nn.Module, card: Card, *, metadata: dict[str, 
         import onnxscript  # noqa: F401  # which torch's exporter needs
     except ImportError as error:
         raise UserError("export-onnx: expected the optional packages, found none: pip install .[onnx]") from error
-    any_frames = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} if model.predicts == "every_frame" else {0: Dim.DYNAMIC}
+    any_frames = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC} if takes_any_frames(model) else {0: Dim.DYNAMIC}
     screen = torch.zeros(2, max(card.frames, 2), len(card.skeletons[0].joints), card.in_channels)
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # they log every step, and what is not installed
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "poseformer": {"embed_dim_ratio": 8, "depth": 2, "heads": 2},
     "mixste": {"width": 16, "depth": 2, "heads": 2},
     "stcformer": {"width": 16, "depth": 2, "heads": 2},
+    "motionagformer": {"width": 16, "depth": 2, "heads": 2},
     "rayformer": {"width": 16, "depth": 2, "heads": 2},
 }
 SIZES: dict[str, int] = {"frames": 9, "in_joints": 5, "out_joints": 4, "in_channels": 3}
