@@ -100,7 +100,7 @@ def import_checkpoint(
     out_skeleton: Annotated[str, typer.Option(help="Joint layout of the poses.")] = "h36m17",
 ) -> None:
     """Public PoseFormer weights -> a checkpoint folder, without executing what the file contains."""
-    from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
+    from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 
     import_checkpoint(file, out, Description(dataset, keypoints, heads, in_skeleton, out_skeleton))
 

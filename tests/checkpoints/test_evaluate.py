@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.__main__ import main
 from pipeline.checkpoints.evaluate import evaluate
-from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
+from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 from pipeline.config.params import Evaluation, EvaluationConfig
 from pipeline.poses.checkpoint import Card, load_checkpoint, write_checkpoint
 from pipeline.poses.clips import Clip, write_split

@@ -21,7 +21,7 @@ import yaml
 from cdflib import cdfwrite
 from safetensors.torch import save as save_safetensors
 
-from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
+from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 from pipeline.checkpoints.list import checkpoint_entries
 from pipeline.config.params import load_params
 from pipeline.config.rows import listed_rows

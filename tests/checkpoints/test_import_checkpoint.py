@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoints.import_poseformer import Description, import_checkpoint
+from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 from pipeline.poses.checkpoint import load_checkpoint, read_card
 from pipeline.system import archives
 from pipeline.system.errors import UserError
