@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import logging
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from models import build, check_hyperparameters
+from pipeline.checkpoints.weight_files import read_weight_file
 from pipeline.config.params import Recipes
 from pipeline.config.rows import parse_row
 from pipeline.poses.checkpoint import Card, ImportedFrom, write_checkpoint
 from pipeline.poses.skeleton import SKELETONS
-from pipeline.system.archives import check_torch_archive, read_confined
-from pipeline.system.errors import UserError, reason
+from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, sha256_of
 
 log = logging.getLogger(__name__)
@@ -31,14 +29,6 @@ log = logging.getLogger(__name__)
 MAX_LISTED = 6  # differences of a kind that a message names
 # Frames per second and focal length in half image widths of the data that public weights were trained on.
 PUBLISHED_DATA = {"h36m": (50.0, 2.29), "humaneva": (60.0, None)}
-EXPECTED = "a whole file of torch.save"
-# The functions that numpy 1 and numpy 2 pickle their numbers and the state of their random numbers with.
-OF_NUMPY = (
-    *("numpy.ndarray", "numpy.dtype", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"),
-    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
-    *("numpy.random._mt19937.MT19937", "numpy.random._pickle.__bit_generator_ctor"),
-    *("numpy.random._pickle.__randomstate_ctor", "numpy.random.__RandomState_ctor"),
-)
 # A tensor that gives each of these models away, for a more helpful refusal.
 OTHER_MODELS = {
     "expand_conv.weight": "VideoPose3D",
@@ -59,16 +49,6 @@ class Description:
     out_skeleton: str = "h36m17"
 
 
-class IgnoredNumpy:
-    """Stands for each function of OF_NUMPY, whose results nobody needs."""
-
-    def __init__(self, *arguments: object) -> None:
-        """Does nothing with the arguments."""
-
-    def __setstate__(self, state: object) -> None:
-        """Does nothing with the state."""
-
-
 def import_checkpoint(path: Path, out: Path, description: Description) -> Card:
     """Writes the weights in `path` as the new checkpoint folder `out`, and returns its card.
 
@@ -79,8 +59,7 @@ def import_checkpoint(path: Path, out: Path, description: Description) -> Card:
     if out.exists():
         raise UserError(f"{out}: expected a new folder, found one that exists")
     _check_names(description)
-    content = read_confined(_read_weights, path, expected=EXPECTED)
-    weights = {name: torch.from_numpy(array) for name, array in _without_prefix(content["weights"]).items()}
+    weights, epoch = read_weight_file(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     sizes = _sizes(shapes, path)
     for side, skeleton in (("in", description.in_skeleton), ("out", description.out_skeleton)):
@@ -91,7 +70,7 @@ def import_checkpoint(path: Path, out: Path, description: Description) -> Card:
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{path}: tensor {name}: expected finite numbers, found NaN or infinity")
-    card = _card(description, sizes, epoch=content["epoch"], path=path)
+    card = _card(description, sizes, epoch=epoch, path=path)
     with new_folder(out) as partial:
         write_checkpoint(partial, weights, card)
     numbers = sum(tensor.numel() for tensor in weights.values())
@@ -125,46 +104,6 @@ def _card(description: Description, sizes: Mapping[str, Any], *, epoch: int | No
         torch=None,
         imported_from=ImportedFrom(file=path.name, sha256=sha256_of(path)),
     )
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    """Returns the arrays under "model_pos" as "weights", and the "epoch" if the file has one."""
-    content = _load(path)
-    tensors = content.get("model_pos") if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not tensors:
-        raise UserError("expected a dict with the weights as 'model_pos', found none")
-    for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UserError(f"model_pos: expected tensors by name, found {type(tensor).__name__}")
-        if tensor.dtype != torch.float32:
-            raise UserError(f"tensor {name}: expected float32, found {tensor.dtype}")
-    epoch = content.get("epoch")
-    weights = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-    return {"epoch": epoch if type(epoch) is int else None, "weights": weights}
-
-
-def _load(path: Path) -> Any:
-    """Returns what torch's restricted unpickler makes of a file. Raises UserError that names what it refused."""
-    try:
-        if zipfile.is_zipfile(path):  # else it is of torch before 1.6, which knows no checksums
-            check_torch_archive(path)
-        with torch.serialization.safe_globals([(IgnoredNumpy, name) for name in OF_NUMPY]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch raises whatever comes of the bytes
-        # What torch refused stands within a long text about how to load the file nevertheless.
-        called = re.search(r"GLOBAL (\S+)", str(error))
-        refused = re.search(r"WeightsUnpickler error:\s*(.*)", str(error))
-        found = f"a call of '{called[1]}'" if called else refused[1] if refused else reason(error)
-        raise UserError(f"expected {EXPECTED}, found {found}") from error
-
-
-def _without_prefix(weights: dict[str, Any]) -> dict[str, Any]:
-    """Returns the weights by their names without the "module." of a model that was trained in parallel."""
-    if all(name.startswith("module.") for name in weights):
-        return {name.removeprefix("module."): array for name, array in weights.items()}
-    return weights
 
 
 def _sizes(shapes: Shapes, path: Path) -> dict[str, Any]:
