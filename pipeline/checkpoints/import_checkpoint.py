@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from models import build, check_hyperparameters
-from pipeline.checkpoints.weight_files import read_weight_file
+from pipeline.checkpoints.weight_files import list_names, read_weight_file
 from pipeline.config.params import Recipes
 from pipeline.config.rows import parse_row
 from pipeline.poses.checkpoint import Card, ImportedFrom, write_checkpoint
@@ -26,14 +26,18 @@ from pipeline.system.files import new_folder, sha256_of
 
 log = logging.getLogger(__name__)
 
-MAX_LISTED = 6  # differences of a kind that a message names
 # Frames per second and focal length in half image widths of the data that public weights were trained on.
 PUBLISHED_DATA = {"h36m": (50.0, 2.29), "humaneva": (60.0, None)}
-# A tensor that gives each of these models away, for a more helpful refusal.
+# Part of a tensor's name that gives each of these models away, and the repository whose code reads its weights.
 OTHER_MODELS = {
-    "expand_conv.weight": "VideoPose3D",
-    "Freq_embedding.weight": "PoseFormerV2",
-    "STEblocks.0.norm1.weight": "MixSTE",
+    "backbone.": ("network of MMPose, or one like it,", "open-mmlab/mmpose"),
+    "expand_conv.": ("VideoPose3D", "facebookresearch/VideoPose3D"),
+    "Freq_embedding.": ("PoseFormerV2", "QitaoZhao/PoseFormerV2"),
+    "STEblocks.": ("MixSTE, or a model built on it,", "JinluZhang1126/MixSTE"),
+    "blocks_st.": ("MotionBERT", "Walter0807/MotionBERT"),
+    "Transformer_encoder_1.": ("MHFormer", "Vegetebird/MHFormer"),
+    "stc_block.": ("STCFormer", "zhenhuat/STCFormer"),
+    "linear_stages.": ("simple baseline", "weigq/3d_pose_baseline_pytorch"),
 }
 Shapes = dict[str, tuple[int, ...]]
 
@@ -61,6 +65,7 @@ def import_checkpoint(path: Path, out: Path, description: Description) -> Card:
     _check_names(description)
     weights, epoch = read_weight_file(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    _refuse_other_models(shapes, path)
     sizes = _sizes(shapes, path)
     for side, skeleton in (("in", description.in_skeleton), ("out", description.out_skeleton)):
         expected, found = len(SKELETONS[skeleton].joints), sizes[f"{side}_joints"]
@@ -119,8 +124,8 @@ def _sizes(shapes: Shapes, path: Path) -> dict[str, Any]:
     for name, parts in patterns.items():
         shape = shapes.get(name)
         if shape is None or len(shape) != len(parts) or 0 in shape:
-            found = "none" if shape is None else f"shape {shape}"
-            raise UserError(f"{path}: expected a PoseFormer with the tensor {name}, found {found}{_hint(shapes)}")
+            found = f"none; the file has {list_names(shapes)}" if shape is None else f"shape {shape}"
+            raise UserError(f"{path}: expected a PoseFormer with the tensor {name}, found {found}")
         sizes |= {part: length for part, length in zip(parts, shape, strict=True) if part}
     sizes["mlp_ratio"] = sizes.pop("hidden") / sizes["embed_dim_ratio"]
     sizes["out_joints"] = sizes.pop("outputs") // 3
@@ -129,12 +134,13 @@ def _sizes(shapes: Shapes, path: Path) -> dict[str, Any]:
     return sizes
 
 
-def _hint(shapes: Shapes) -> str:
-    """Says which other model it might be, else names the first few of its tensors."""
-    for name, model in OTHER_MODELS.items():
-        if name in shapes:
-            return f" (but {name}: this is a {model})"
-    return f"; the file has {_listed(list(shapes))}"
+def _refuse_other_models(shapes: Shapes, path: Path) -> None:
+    for part, (model, repository) in OTHER_MODELS.items():
+        if (name := next((name for name in shapes if part in name), None)) is not None:
+            raise UserError(
+                f"{path}: expected a PoseFormer, found a {model} by the name of {name[:80]}; "
+                f"the code of its authors reads it: github.com/{repository}"
+            )
 
 
 def _hyperparameters(sizes: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,11 +165,6 @@ def _check_tensors(found: Shapes, sizes: Mapping[str, Any], path: Path) -> None:
             if name in found and found[name] != shape
         ],
     }
-    texts = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in differences.items() if names]
+    texts = [f"{len(names)} {kind}: {list_names(names)}" for kind, names in differences.items() if names]
     if texts:
         raise UserError(f"{path}: expected the {len(expected)} tensors of a PoseFormer, found {'; '.join(texts)}")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(name[:80] for name in names[:MAX_LISTED]) + more

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 from pipeline.poses.checkpoint import load_checkpoint, read_card
@@ -145,6 +146,42 @@ def test_tensors_that_share_a_storage_each_get_their_own_part(tmp_path: Path) ->
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
 
+def bare(weights: dict[str, Any]) -> Any:
+    return weights
+
+
+SHAPES_OF_FILES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "bare": bare,
+    "bare, in an OrderedDict": OrderedDict,
+    "as state_dict": lambda weights: {"state_dict": weights, "epoch": 7, "optimizer": {"state": {}}},
+    "as model": lambda weights: {"model": weights, "min_mpjpe": np.float64(40.0)},
+    "as model_state_dict": lambda weights: {"model_state_dict": weights},
+    "compiled": lambda weights: {f"_orig_mod.{name}": weight for name, weight in weights.items()},
+    "parallel twice": lambda weights: {f"module.module.{name}": weight for name, weight in weights.items()},
+    "compiled, then parallel": lambda weights: {f"module._orig_mod.{name}": weight for name, weight in weights.items()},
+    "parallel, then compiled": lambda weights: {f"_orig_mod.module.{name}": weight for name, weight in weights.items()},
+    "parameters": lambda weights: {name: torch.nn.Parameter(weight) for name, weight in weights.items()},
+}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old layout"])
+@pytest.mark.parametrize("shape", SHAPES_OF_FILES)
+def test_weights_are_found_where_scripts_put_them_and_by_whatever_prefix(shape: str, old: bool, tmp_path: Path) -> None:
+    weights = random_poseformer().state_dict()
+    path = save(SHAPES_OF_FILES[shape](dict(weights)), tmp_path / "a.bin", old=old)
+    model, _ = load_checkpoint(import_file(path), device=CPU)
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_come_in_as_the_same_numbers(dtype: torch.dtype, tmp_path: Path) -> None:
+    halved = {name: weight.to(dtype) for name, weight in random_poseformer().state_dict().items()}
+    model, _ = load_checkpoint(import_file(save(halved, tmp_path / "a.bin")), device=CPU)
+    for name, weight in model.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, halved[name].float())
+
+
 # What does not fit.
 
 
@@ -183,18 +220,24 @@ def test_a_block_of_an_absurd_number_is_a_difference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model"),
+    ("name", "model", "repository"),
     [
-        ("expand_conv.weight", "VideoPose3D"),
-        ("Freq_embedding.weight", "PoseFormerV2"),
-        ("STEblocks.0.norm1.weight", "MixSTE"),
+        ("expand_conv.weight", "VideoPose3D", "facebookresearch/VideoPose3D"),
+        ("Freq_embedding.weight", "PoseFormerV2", "QitaoZhao/PoseFormerV2"),
+        ("STEblocks.0.norm1.weight", "MixSTE, or a model built on it,", "JinluZhang1126/MixSTE"),
+        ("blocks_st.0.norm1_s.weight", "MotionBERT", "Walter0807/MotionBERT"),
+        ("backbone.expand_conv.weight", "network of MMPose, or one like it,", "open-mmlab/mmpose"),
     ],
 )
-def test_weights_of_another_model_are_called_by_its_name(name: str, model: str, tmp_path: Path) -> None:
-    path = save({"model_pos": {f"module.{name}": torch.zeros(3), "module.x": torch.zeros(1)}}, tmp_path / "a.bin")
+def test_weights_of_another_model_are_called_by_its_name(
+    name: str, model: str, repository: str, tmp_path: Path
+) -> None:
+    # Some of them have a PoseFormer's first tensors too.
+    names = (name, "Spatial_patch_to_embedding.weight")
+    path = save({"model_pos": {f"module.{name}": torch.zeros(3) for name in names}}, tmp_path / "a.bin")
     assert refusal(path) == (
-        "a.bin: expected a PoseFormer with the tensor Spatial_patch_to_embedding.weight, found none "
-        f"(but {name}: this is a {model})"
+        f"a.bin: expected a PoseFormer, found a {model} by the name of {name}; "
+        f"the code of its authors reads it: github.com/{repository}"
     )
 
 
@@ -206,16 +249,19 @@ def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.update(Spatial_pos_embed=torch.zeros(17, 8)), r"tensor Spatial_pos_embed, found shape \(17, 8\);"),
-        (lambda w: w.update({"head.1.bias": w["head.1.bias"].double()}), "tensor head.1.bias: expected float32, found"),
+        (lambda w: w.update(Spatial_pos_embed=torch.zeros(17, 8)), r"tensor Spatial_pos_embed, found shape \(17, 8\)$"),
+        (
+            lambda w: w.update({"head.1.bias": w["head.1.bias"].double()}),
+            "tensor head.1.bias: expected float32, float16 or bfloat16, found torch.float64; ",
+        ),
         (lambda w: w["head.1.bias"].fill_(torch.nan), "tensor head.1.bias: expected finite numbers, found NaN"),
         (lambda w: w.update(Temporal_pos_embed=torch.zeros(1, 8, 136)), "expected an odd positive number of frames"),
-        (lambda w: w.update(x=3), "model_pos: expected tensors by name, found int"),
-        (lambda w: w.update({3: torch.zeros(1)}), "model_pos: expected tensors by name"),
-        (lambda w: w.clear(), "expected a dict with the weights as 'model_pos', found none"),
+        (lambda w: w.update(x=3), r"model_pos: expected tensors by name, found 'x' \(int\)$"),
+        (lambda w: w.update({3: torch.zeros(1)}), r"model_pos: expected tensors by name, found 3 \(a tensor of"),
+        (lambda w: w.clear(), r"found 'model_pos' \(a dict of 0\)$"),
         (
             lambda w: w.update({"Spatial_patch_to_embedding.weight": torch.zeros(0, 2)}),
-            r"tensor Spatial_patch_to_embedding.weight, found shape \(0, 2\);",
+            r"tensor Spatial_patch_to_embedding.weight, found shape \(0, 2\)$",
         ),
         (
             lambda w: w.update({"Spatial_patch_to_embedding.weight": torch.zeros(8, 4)}),
@@ -227,10 +273,22 @@ def test_tensors_that_cannot_be_used_are_named(change: Any, message: str, tmp_pa
     assert re.search(message, refusal(save_changed(change, tmp_path)))
 
 
-@pytest.mark.parametrize("content", [{"epoch": 3}, [1], {"model_pos": [1]}, None])
-def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> None:
-    message = refusal(save(content, tmp_path / "a.bin"))
-    assert message == "a.bin: expected a dict with the weights as 'model_pos', found none"
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"epoch": 3, "net": {"a": 1}}, "'epoch' (int), 'net' (a dict of 1)"),
+        ({"a": torch.zeros(2), "epoch": 3}, "'a' (a tensor of shape (2,)), 'epoch' (int)"),
+        ({"model": {"a": 1}, "state_dict": {"a": 1}}, "'model' (a dict of 1), 'state_dict' (a dict of 1)"),
+        ({}, "an empty dict"),
+        ([1], "a value of type list"),
+        (None, "a value of type NoneType"),
+    ],
+)
+def test_a_file_without_weights_is_refused_with_what_it_holds(content: object, found: str, tmp_path: Path) -> None:
+    assert refusal(save(content, tmp_path / "a.bin")) == (
+        "a.bin: expected the weights by name, as a whole or as one of 'model_pos', 'state_dict', 'model', "
+        f"'model_state_dict', found {found}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,6 +402,27 @@ def test_absurd_tensors_are_refused(described: Any, tmp_path: Path, monkeypatch:
     members = {"a/data.pkl": pickled(content), "a/data/0": bytes(16), "a/byteorder": b"little", "a/version": b"3\n"}
     message = refusal(write_zip(tmp_path / "a.bin", members))
     assert re.match("a.bin: expected (a whole file of torch.save, found|to be read in 512 MiB of memory)", message)
+
+
+def test_other_files_of_weights_are_named_with_the_way_from_them(tmp_path: Path) -> None:
+    save_file(random_poseformer().state_dict(), tmp_path / "a.bin")
+    assert refusal(tmp_path / "a.bin") == (
+        "a.bin: expected a whole file of torch.save, found a safetensors file; make one of it with "
+        "torch.save(safetensors.torch.load_file(PATH), NEW)"
+    )
+    path = write_zip(tmp_path / "b.bin", {"b/data.pkl": pickled({}), "b/constants.pkl": b"", "b/code/x.py": b""})
+    assert refusal(path) == (
+        "b.bin: expected a whole file of torch.save, found a TorchScript program; where you trust it: "
+        "torch.save(torch.jit.load(PATH).state_dict(), NEW)"
+    )
+
+
+def test_a_whole_model_is_refused_with_the_way_to_its_weights(tmp_path: Path) -> None:
+    path = save({"model_pos": torch.nn.DataParallel(random_poseformer())}, tmp_path / "a.bin")
+    assert refusal(path) == (
+        "a.bin: expected a whole file of torch.save, found a call of 'torch.nn.parallel.data_parallel.DataParallel'; "
+        "save the model's state_dict() alone, with the code that made this file and where you trust it"
+    )
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
