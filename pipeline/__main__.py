@@ -91,15 +91,15 @@ def readme(path: Path = Path("README.md"), results: Path = Path("reports/results
 
 @app.command("import-checkpoint")
 def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="The .bin that PoseFormer's script saved.")],
+    file: Annotated[Path, typer.Argument(help="What torch.save wrote: .bin, .pth.tr, .pt ...")],
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to make.", file_okay=False)],
     dataset: Annotated[str, typer.Option(help="What the weights were trained on: h36m, humaneva, mpi_inf_3dhp.")],
-    keypoints: Annotated[str, typer.Option(help="2D keypoints they were trained on: gt, cpn_ft_h36m_dbb ...")],
+    keypoints: Annotated[str, typer.Option(help="2D keypoints they were trained on: gt, sh_ft_h36m ...")],
     heads: Annotated[int, typer.Option(help="Attention heads; the file does not tell.", min=1)] = 8,
     in_skeleton: Annotated[str, typer.Option(help="Joint layout of the keypoints.")] = "h36m17",
     out_skeleton: Annotated[str, typer.Option(help="Joint layout of the poses.")] = "h36m17",
 ) -> None:
-    """Public PoseFormer weights -> a checkpoint folder, without executing what the file contains."""
+    """Public weights of PoseFormer or MotionAGFormer -> a checkpoint folder; nothing in the file is executed."""
     from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 
     import_checkpoint(file, out, Description(dataset, keypoints, heads, in_skeleton, out_skeleton))

@@ -12,7 +12,7 @@ from torch import nn
 from torch.export import Dim
 
 from pipeline.lift.lifter import Lifter
-from pipeline.poses.checkpoint import Card, load_checkpoint
+from pipeline.poses.checkpoint import Card, check_metres
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
 
@@ -23,10 +23,12 @@ def export_onnx(checkpoint: Path, out: Path) -> str:
     """Writes the model of the folder `checkpoint` to the file `out`; returns a line about what goes in and comes out.
 
     The file's metadata hold what a caller needs: names of the joints, the rate and lens of the training data. Raises
-    UserError if there is no such checkpoint, the optional packages are missing, or the file cannot be written.
+    UserError if there is no such checkpoint, its poses are not in metres, the optional packages are missing, or the
+    file cannot be written.
     """
     lifter = Lifter.load(checkpoint)
-    _, card = load_checkpoint(checkpoint, device=torch.device("cpu"))
+    card = lifter.card
+    check_metres(card, where=checkpoint)
     in_skeleton, out_skeleton = card.skeletons
     metadata = {
         "rate_hz": lifter.rate_hz,

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from pipeline.config.params import EvaluationConfig, read_yaml, validated
 from pipeline.mocap.cameras import read_clips
-from pipeline.poses.checkpoint import Card
+from pipeline.poses.checkpoint import Card, check_metres
 from pipeline.poses.clips import SPLITS, Clip
 from pipeline.poses.metrics import mpjpe_mm
 from pipeline.poses.predict import TrainedModel, load_trained_model
@@ -86,6 +86,7 @@ def clip_scene(clip: Clip, prepared: Path, checkpoint: Path, *, split: str) -> S
     config = _read_config(prepared)
     model = load_trained_model(checkpoint, device=torch_device(config.device))
     card = model.card
+    check_metres(card, where=checkpoint)
     _check_fit(card, clip, where=checkpoint)
     pose_m, true_m = _predict(model, clip, config)
     in_skeleton, out_skeleton = card.skeletons

@@ -22,7 +22,7 @@ from pipeline.evaluate_5runs.example_clips import CHOICE, compact_json
 from pipeline.evaluate_5runs.protocol import select_actions
 from pipeline.evaluate_5runs.scores import CheckpointScores, score_models
 from pipeline.mocap.cameras import read_clips
-from pipeline.poses.checkpoint import EPOCH_COLUMNS, Card, read_history
+from pipeline.poses.checkpoint import EPOCH_COLUMNS, Card, check_metres, read_history
 from pipeline.poses.clips import Clip
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.poses.predict import load_trained_model
@@ -62,6 +62,7 @@ def score_checkpoints(prepared: Path, checkpoints: Sequence[Path], *, seeds: Seq
     clips = read_clips(prepared / "test", detector_level=config.detector_level)
     for place, (folder, model) in enumerate(zip(checkpoints, models.values(), strict=True)):
         card = model.card
+        check_metres(card, where=folder)
         if seeds is not None:
             _refuse_differences({"row": (config.row, card.row), "seed": (seeds[place], card.seed)}, where=folder)
         _check_fit(card, clips, config, where=folder)

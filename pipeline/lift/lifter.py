@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.input import (
     InputSettings,
     build_camera,
@@ -40,7 +41,10 @@ MIN_CONFIDENCE = 0.3
 DEPTH_SIGMA_S = 0.2  # of the Gaussian over time that filters a person's distance
 WINDOWS_PER_BATCH = 64
 PASSES = 3  # with more, what is up turns by less than a degree
-BODY_SIZE = "body size: as the model predicts it, which scales the distance too"
+BODY_SIZE = {  # by the unit of the model's poses
+    "m": "body size: as the model predicts it, which scales the distance too",
+    "half_image_widths": f"body size: an adult's, bones of {ADULT_BONES_M:g} m in all, as the model predicts none",
+}
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ class Lifter:
             camera=camera,
             world_from_camera=world_from_camera,
             people=people,
-            assumed=(*assumed, BODY_SIZE, f"upright: {evidence}"),
+            assumed=(*assumed, BODY_SIZE[self.card.output_unit], f"upright: {evidence}"),
             card=self.card.model_dump() | {"rate_hz": self.rate_hz},
         )
 
@@ -210,7 +214,7 @@ class Lifter:
         Each run of frames with enough joints is brought to the model's rate, predicted window by window, and brought
         back; windows do not reach from one run into another.
         """
-        _, out_skeleton = self.card.skeletons
+        in_skeleton, out_skeleton = self.card.skeletons
         joints_m = np.full((len(track), len(out_skeleton.joints), 3), np.nan)
         runs = find_runs(find_usable_frames(track.pixels))
         if not runs:
@@ -222,8 +226,12 @@ class Lifter:
             times = np.arange(int(np.ceil((len(screen) - 1) / step - 1e-9)) + 1) * step
             screens.append(interpolate(screen, times))
         table = build_frame_table(screens, out_joints=len(out_skeleton.joints))
-        poses_m = self.model.predict(table, flip_averaging=True, stride=self.stride, batch_windows=WINDOWS_PER_BATCH)
-        parts = np.split(poses_m.numpy().astype(float), np.cumsum([len(screen) for screen in screens])[:-1])
+        poses = self.model.predict(table, flip_averaging=True, stride=self.stride, batch_windows=WINDOWS_PER_BATCH)
+        poses_m = poses.numpy().astype(float)
+        if self.card.output_unit == "half_image_widths":
+            root_screen = np.concatenate(screens)[:, in_skeleton.root, :2]
+            poses_m = metres_from_image(poses_m, root_screen, camera, out_skeleton)
+        parts = np.split(poses_m, np.cumsum([len(screen) for screen in screens])[:-1])
         for run, part_m in zip(runs, parts, strict=True):
             joints_m[run] = interpolate(part_m, np.arange(run.stop - run.start) / step)
         return joints_m

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from pipeline.lift.image_poses import metres_from_image
 from pipeline.lift.input import InputSettings, encode_keypoints, find_usable_frames, make_track, prepare_track
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera
@@ -104,9 +105,13 @@ class Stream:
         after = half if ended else min(half, int((run.stop - 1 - wanted) / self._step + 1e-9))
         place = frames - 1 - after
         times = wanted - run.start + (np.arange(frames) - place) * self._step
-        window = torch.from_numpy(interpolate(np.stack([s for s in screens[run] if s is not None]), times)).float()
+        screen = interpolate(np.stack([s for s in screens[run] if s is not None]), times)
+        window = torch.from_numpy(screen).float()
         poses_m = self._model.network(torch.stack([window, mirror(window, in_skeleton)]))[
             :, 0 if middle_only else place
         ]
-        pose_m = (poses_m[0] + mirror(poses_m[1], out_skeleton)) / 2
-        return pose_m.numpy().astype(float)
+        pose_m = ((poses_m[0] + mirror(poses_m[1], out_skeleton)) / 2).numpy().astype(float)
+        if self._model.card.output_unit == "half_image_widths":
+            root_screen = screen[place, None, in_skeleton.root, :2]
+            pose_m = metres_from_image(pose_m[None], root_screen, self._format.camera, out_skeleton)[0]
+        return pose_m

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, StrictInt
@@ -29,10 +29,11 @@ Record = dict[str, int | float | None]  # one epoch: see EPOCH_COLUMNS; None wit
 
 
 class ImportedFrom(Values):
-    """The file of other people's weights that a checkpoint was made from."""
+    """The file of other people's weights that a checkpoint was made from, and in words what goes in and comes out."""
 
     file: str
     sha256: str
+    convention: str = ""
 
 
 class Card(Values):
@@ -42,6 +43,9 @@ class Card(Values):
     lens, in half image widths; both are None where the training data differ in them. `epoch` is the one whose
     weights these are. `validation_mpjpe_mm` is None where there was nothing to validate on. For weights trained
     elsewhere (`imported_from`) the row is what was stated on import, and seed, run_key and torch are None.
+
+    `output_unit` is of the poses: metres in the camera frame, or half image widths: x and y as on the screen, and the
+    depth in the scale that the image has at the root. All are relative to the root.
     """
 
     row: str
@@ -59,6 +63,7 @@ class Card(Values):
     run_key: str | None
     torch: str | None
     imported_from: ImportedFrom | None = None
+    output_unit: Literal["m", "half_image_widths"] = "m"
 
     @property
     def skeletons(self) -> tuple[Skeleton, Skeleton]:
@@ -77,6 +82,13 @@ def build_model(card: Card) -> nn.Module:
         in_channels=card.in_channels,
         **card.hyperparameters,
     )
+
+
+def check_metres(card: Card, *, where: Path) -> None:
+    """Raises UserError unless the poses are in metres. Others become so in `lift`, which knows or assumes a lens."""
+    if card.output_unit != "m":
+        found = f"half image widths ({card.output_unit}): only poselift lift takes these weights"
+        raise UserError(f"{where}: expected weights that predict metres, found {found}")
 
 
 def write_checkpoint(folder: Path, weights: dict[str, torch.Tensor], card: Card) -> None:

@@ -24,6 +24,7 @@ from pipeline.prepare_data.human36m_files import cameras_of
 from pipeline.system.errors import UserError
 from pipeline.system.files import sha256_of, write_json
 from tests.fixtures.poseformer_bin import SMALL, random_poseformer, save, upstream_content
+from tests.fixtures.walker import change_json
 
 torch.set_num_threads(1)
 ROW = "h36m-gt-f9-poseformer"
@@ -137,7 +138,8 @@ def test_an_imported_checkpoint_gets_the_errors_of_its_predictions(public: Path,
     }
 
     assert result["row"] == ROW
-    assert result["checkpoint"]["imported_from"] == {"file": "gt9f.bin", "sha256": sha256_of(tmp_path / "gt9f.bin")}
+    origin = result["checkpoint"]["imported_from"]
+    assert (origin["file"], origin["sha256"]) == ("gt9f.bin", sha256_of(tmp_path / "gt9f.bin"))
     assert result["checkpoint"]["weights_sha256"] == sha256_of(public / "weights.safetensors")
     protocol = result["protocol"]
     assert protocol["selection"] == "not known: weights imported from gt9f.bin"
@@ -232,6 +234,13 @@ def test_the_commands_import_and_evaluate(
     assert output.startswith(f"{ROW}, weights for {ROW}\n")
     assert "Walking " in output
     assert (tmp_path / "reports" / "evaluations" / ROW / "gt9f.json").exists()
+
+
+def test_weights_that_predict_no_metres_are_refused(public: Path, tmp_path: Path) -> None:
+    change_json(public / "card.json", output_unit="half_image_widths")
+    folder = prepare(tmp_path / "prepared")
+    with pytest.raises(UserError, match=r"gt9f: expected weights that predict metres, found half image widths .* lift"):
+        evaluate(public, str(folder), prepared=tmp_path, reports=tmp_path, out=None)
 
 
 def test_a_mismatch_is_one_line_and_exit_code_2(

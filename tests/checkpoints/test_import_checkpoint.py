@@ -236,14 +236,17 @@ def test_weights_of_another_model_are_called_by_its_name(
     names = (name, "Spatial_patch_to_embedding.weight")
     path = save({"model_pos": {f"module.{name}": torch.zeros(3) for name in names}}, tmp_path / "a.bin")
     assert refusal(path) == (
-        f"a.bin: expected a PoseFormer, found a {model} by the name of {name}; "
+        f"a.bin: expected a PoseFormer or a MotionAGFormer, found a {model} by the name of {name}; "
         f"the code of its authors reads it: github.com/{repository}"
     )
 
 
 def test_weights_of_an_unknown_model_are_shown(tmp_path: Path) -> None:
     path = save({"model_pos": {"fc.weight": torch.zeros(3), "fc.bias": torch.zeros(1)}}, tmp_path / "a.bin")
-    assert refusal(path).endswith("found none; the file has fc.weight, fc.bias")
+    assert refusal(path) == (
+        "a.bin: expected a PoseFormer (Spatial_patch_to_embedding.weight) or a MotionAGFormer (joints_embed.weight), "
+        "found fc.weight, fc.bias"
+    )
 
 
 @pytest.mark.parametrize(

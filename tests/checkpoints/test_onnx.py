@@ -98,6 +98,12 @@ def test_what_cannot_be_exported_is_one_line(tmp_path):
         export_onnx(checkpoint, tmp_path / "file" / "model.onnx")
 
 
+def test_weights_that_predict_no_metres_are_refused(tmp_path):
+    checkpoint = write_small_checkpoint(tmp_path / "run0", "linear", output_unit="half_image_widths")
+    with pytest.raises(UserError, match=r"run0: expected weights that predict metres, found half image widths .* lift"):
+        export_onnx(checkpoint, tmp_path / "model.onnx")
+
+
 def test_without_the_optional_packages_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(UserError, match=r"expected the optional packages, found none: pip install \.\[onnx\]"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.metrics import mpjpe_mm
 from pipeline.system.errors import UserError
 from tests.fixtures.browser import opened
-from tests.fixtures.walker import walker_clip, write_prepared
+from tests.fixtures.walker import change_json, walker_clip, write_prepared
 
 ROW = "walker-gt-f9-rayformer"
 
@@ -116,6 +117,13 @@ def test_a_wrong_split_suffix_or_row_is_refused(folders):
 def test_a_model_of_other_keypoints_is_refused(folders):
     with pytest.raises(UserError, match="expected a model of 17 keypoints, 17 joints and 3 channels as in the prep"):
         scene_of(folders, walker_clip(9, with_confidence=True))
+
+
+def test_weights_that_predict_no_metres_are_refused(folders, tmp_path):
+    checkpoint = shutil.copytree(folders / "checkpoints" / ROW / "run0", tmp_path / "run0")
+    change_json(checkpoint / "card.json", output_unit="half_image_widths")
+    with pytest.raises(UserError, match=r"run0: expected weights that predict metres, found half image widths .* lift"):
+        clip_scene(walker_clip(9), folders / "prepared" / ROW, checkpoint, split="validation")
 
 
 def test_the_command_says_what_it_wrote(folders, tmp_path, monkeypatch):
