@@ -241,17 +241,22 @@ def lift(
     max_gap: Annotated[float, typer.Option(help="Longest gap to fill in, in seconds.")] = 0.25,
     min_confidence: Annotated[float, typer.Option(help="Keypoints below it count as not seen.")] = 0.3,
     smooth: Annotated[str | None, typer.Option(help="one-euro or savgol")] = None,
+    body_height: Annotated[
+        list[str] | None, typer.Option(help="Standing height in metres, everybody's or PERSON=1.78; may be repeated.")
+    ] = None,
     outputs: Annotated[
         str, typer.Option(help="Of npz,json,csv,bvh,glb,html,mp4,gif,png.")
     ] = "npz,json,csv,bvh,glb,html",
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
+    from pipeline.lift.body.height import parse_heights
     from pipeline.lift.lift_file import lift_file, parse_image_size
     from pipeline.lift.lifter import SHIPPED, Lifter
     from pipeline.lift.people import InputOptions, LiftOptions
 
     size = None if image_size is None else parse_image_size(image_size)
+    heights_m = parse_heights(body_height or [])
     lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     print(
         lift_file(
@@ -259,7 +264,7 @@ def lift(
             out,
             lifter=lifter,
             input_options=InputOptions(file_format, layout, rate_hz, size, camera, detector_model),
-            lift_options=LiftOptions(tuple(person) if person else None, focal_px, fov_deg, smooth),
+            lift_options=LiftOptions(tuple(person) if person else None, focal_px, fov_deg, smooth, heights_m),
             outputs=outputs.split(","),
         )
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from pipeline.lift.body.height import match_heights, scale_people
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.input import (
     InputSettings,
@@ -41,10 +42,7 @@ MIN_CONFIDENCE = 0.3
 DEPTH_SIGMA_S = 0.2  # of the Gaussian over time that filters a person's distance
 WINDOWS_PER_BATCH = 64
 PASSES = 3  # with more, what is up turns by less than a degree
-BODY_SIZE = {  # by the unit of the model's poses
-    "m": "body size: as the model predicts it, which scales the distance too",
-    "half_image_widths": f"body size: an adult's, bones of {ADULT_BONES_M:g} m in all, as the model predicts none",
-}
+NO_BODY_SIZE = f"body size: the model predicts none: bones of {ADULT_BONES_M:g} m in all, as an adult's"
 
 
 @dataclass(frozen=True)
@@ -114,18 +112,20 @@ class Lifter:
         image_size: tuple[int, int],
         rate_hz: float | None = None,
         camera: Camera | None = None,
+        body_height_m: float | None = None,
     ) -> Float[np.ndarray, "F J_out 3"]:
         """Returns a person's joints in the camera frame (x right, y down, z forward), in metres, relative to the root.
 
         `keypoints` are pixels x and y, and the confidence from 0 to 1 as third channel where there is one; NaN is not
         seen. `image_size` is width and height in pixels. `rate_hz` is the model's unless given. With `camera` its lens
-        is used, else one is assumed. Frames that cannot be lifted are NaN. Raises UserError if the array does not fit
-        the layout, or no frame can be lifted.
+        is used, else one is assumed. A person who stands `body_height_m` tall is scaled to it. Frames that cannot be
+        lifted are NaN. Raises UserError if the array does not fit the layout, no frame can be lifted, or nobody is so
+        tall.
         """
         track = make_track(keypoints, layout=layout)
         rate_hz = self.rate_hz if rate_hz is None else rate_hz
         recording = Recording("keypoints", len(track), (track,), rate_hz, image_size, camera)
-        return self.lift(recording).people[0].joints_camera_m
+        return self.lift(recording, LiftOptions(body_height_m=body_height_m)).people[0].joints_camera_m
 
     def stream(
         self,
@@ -153,6 +153,7 @@ class Lifter:
         if options.smooth is not None and options.smooth not in FILTERS:
             raise UserError(f"smooth: expected one of {', '.join(FILTERS)}, found '{options.smooth}'")
         tracks = select_tracks(recording, options.persons)
+        heights_m = match_heights(options.body_height_m, [track.person for track in tracks], recording.source)
         camera, assumed = find_camera(recording, options)
         rate_hz = self.rate_hz if recording.rate_hz is None else recording.rate_hz
         if recording.rate_hz is None:
@@ -171,6 +172,11 @@ class Lifter:
         if not any(np.isfinite(person.joints_camera_m).any() for person in people):
             raise UserError(f"{recording.source}: expected a person with at least half of the joints, found none")
         in_skeleton, out_skeleton = self.card.skeletons
+        people, body_sizes = scale_people(people, heights_m, out_skeleton)
+        joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
+        world_from_camera, evidence = fit_upright(joints_camera_m, out_skeleton, rate_hz=rate_hz)
+        if self.card.output_unit == "half_image_widths":
+            assumed.append(NO_BODY_SIZE)
         return Lifted(
             source=recording.source,
             frames=recording.frames,
@@ -181,7 +187,7 @@ class Lifter:
             camera=camera,
             world_from_camera=world_from_camera,
             people=people,
-            assumed=(*assumed, BODY_SIZE[self.card.output_unit], f"upright: {evidence}"),
+            assumed=(*assumed, *body_sizes, f"upright: {evidence}"),
             card=self.card.model_dump() | {"rate_hz": self.rate_hz},
         )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.skeleton import Skeleton
+
+# Standing heights in metres: one for everybody, one for each of some persons, or none known.
+BodyHeights: TypeAlias = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,15 @@ class LiftOptions:
     """Whom to lift (everybody if `persons` is None), through which lens, and how to smooth the result over time.
 
     The lens is given by `focal_px` or by `fov_deg`, the angle over the longer side of the image; it goes before the
-    recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth.
+    recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth. People are scaled
+    to the heights stated in `body_height_m`, see pipeline/lift/body/height.py; others stay as the model predicts them.
     """
 
     persons: tuple[str, ...] | None = None
     focal_px: float | None = None
     fov_deg: float | None = None
     smooth: str | None = None
+    body_height_m: BodyHeights = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ class LiftedPerson:
 
     `joints_camera_m` are relative to the root joint, in the camera frame; the root's path in the camera frame is
     `root_camera_m`. `pixels` and `confidence` are what the model saw, in `Lifted.in_skeleton`; `filled` marks keypoints
-    that were not seen but filled in from the frames around.
+    that were not seen but filled in from the frames around. `scale` is how many times the model's prediction he is, so
+    that he has his stated height.
     """
 
     person: str
@@ -108,6 +115,7 @@ class LiftedPerson:
     filled: Bool[np.ndarray, "F J_in"]
     joints_camera_m: Float[np.ndarray, "F J_out 3"]
     root_camera_m: Float[np.ndarray, "F 3"]
+    scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pipeline.lift.body.height import estimate_height_m
 from pipeline.lift.people import Lifted, LiftedPerson
 
 UNITS = {"_m": "metres", "_px": "pixels", "_hz": "frames per second", "confidence": "0 to 1"}
@@ -26,6 +27,7 @@ DECIMALS = 5  # of metres in JSON and CSV: a hundredth of a millimetre
 def describe(lifted: Lifted) -> dict[str, Any]:
     """Returns what is known about the poses: units, axes, layouts, rate, lens, what was assumed, the model's card."""
     camera = lifted.camera
+    heights_m = np.array([estimate_height_m(one.joints_camera_m, lifted.out_skeleton) for one in lifted.people])
     return {
         "source": lifted.source,
         "frames": lifted.frames,
@@ -51,6 +53,8 @@ def describe(lifted: Lifted) -> dict[str, Any]:
         },
         "assumed": list(lifted.assumed),
         "model": lifted.card,
+        "body_scales": [person.scale for person in lifted.people],
+        "body_heights_m": _round_to_list("body_heights_m", heights_m),
         "people": [person.person for person in lifted.people],
     }
 
