@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lift.outputs.bvh import make_file_name
+from pipeline.lift.outputs.files import make_file_name
 from pipeline.system import archives
 from pipeline.system.archives import read_confined
 from pipeline.system.errors import UserError

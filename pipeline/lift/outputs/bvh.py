@@ -6,7 +6,6 @@ Y up, metres, so that Blender's importer with its default settings puts the pers
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
+from pipeline.lift.outputs.files import name_files
 from pipeline.lift.outputs.rig import Rig, build_rig, find_whole_frames, fit_rotations, turn_y_up
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.poses.frames import find_runs
@@ -27,14 +27,8 @@ END_M = 0.05  # length of the bone drawn beyond the last joint of a limb, where 
 
 def write_people(path: Path, lifted: Lifted) -> None:
     """Writes one file for each person who was lifted in some frame: person0_<name>.bvh and so on for person.bvh."""
-    for number, person in enumerate(lifted.people):
-        if np.isfinite(person.root_camera_m).any():
-            write_bvh(path.with_stem(f"{path.stem}{number}_{make_file_name(person.person)}"), lifted, person)
-
-
-def make_file_name(person: str) -> str:
-    """Returns the name of a person as part of a file name that leads nowhere else."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", person)[:60]
+    for file, person in name_files(path, lifted):
+        write_bvh(file, lifted, person)
 
 
 def write_bvh(path: Path, lifted: Lifted, person: LiftedPerson) -> list[Path]:

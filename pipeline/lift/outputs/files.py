@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,20 @@ def find_guessed_joints(lifted: Lifted, person: LiftedPerson) -> Bool[np.ndarray
         if name in lifted.in_skeleton.joints:
             guessed[:, joint] = unseen[:, lifted.in_skeleton.joints.index(name)]
     return guessed
+
+
+def name_files(path: Path, lifted: Lifted) -> list[tuple[Path, LiftedPerson]]:
+    """Returns a file for each person who was lifted in some frame: person0_<name>.bvh and so on for person.bvh."""
+    return [
+        (path.with_stem(f"{path.stem}{number}_{make_file_name(person.person)}"), person)
+        for number, person in enumerate(lifted.people)
+        if np.isfinite(person.root_camera_m).any()
+    ]
+
+
+def make_file_name(person: str) -> str:
+    """Returns the name of a person as part of a file name that leads nowhere else."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", person)[:60]
 
 
 def write_npz(path: Path, lifted: Lifted) -> None:
