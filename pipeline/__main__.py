@@ -245,7 +245,7 @@ def lift(
         list[str] | None, typer.Option(help="Standing height in metres, everybody's or PERSON=1.78; may be repeated.")
     ] = None,
     outputs: Annotated[
-        str, typer.Option(help="Of npz,json,csv,bvh,glb,html,mp4,gif,png.")
+        str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,angles,html,mp4,gif,png.")
     ] = "npz,json,csv,bvh,glb,html",
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
 ) -> None:

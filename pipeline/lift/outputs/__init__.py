@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.lift.outputs import bvh, files, glb, scene
+from pipeline.lift.outputs import angles, bvh, files, glb, scene, trc
 from pipeline.lift.people import Lifted
 from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import new_folder, read_json, write_json
 
-# For each output its file and what writes it; bvh is a file for each person.
+# For each output its file and what writes it; bvh and trc are a file for each person.
 OUTPUTS = {
     "npz": ("poses.npz", files.write_npz),
     "json": ("poses.json", files.write_json),
     "csv": ("poses.csv", files.write_csv),
     "bvh": ("person.bvh", bvh.write_people),
     "glb": ("people.glb", glb.write_glb),
+    "trc": ("person.trc", trc.write_people),
+    "angles": ("angles.csv", angles.write_angles),
     "html": ("view.html", scene.write_page),
     "mp4": ("people.mp4", scene.write_film),
     "gif": ("people.gif", scene.write_film),
@@ -57,6 +59,9 @@ def write_lifted(out: Path, lifted: Lifted, outputs: Sequence[str]) -> None:
                 if name in outputs:
                     write(folder / file, lifted)
             names = sorted(path.name for path in folder.iterdir())
-            write_json(folder / ABOUT, files.describe(lifted) | {"files": names})
+            about = files.describe(lifted) | {"files": names}
+            if "angles" in outputs:
+                about["angles_deg"] = angles.ANGLES | angles.LIMB_ANGLES
+            write_json(folder / ABOUT, about)
     except OSError as error:
         raise UserError(f"{out}: expected a folder that can be written, found {error.strerror}") from error
