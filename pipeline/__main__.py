@@ -244,6 +244,7 @@ def lift(
     body_height: Annotated[
         list[str] | None, typer.Option(help="Standing height in metres, everybody's or PERSON=1.78; may be repeated.")
     ] = None,
+    lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Feet stay in place while they rest.")] = False,
     outputs: Annotated[
         str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,angles,html,mp4,gif,png.")
     ] = "npz,json,csv,bvh,glb,html",
@@ -256,7 +257,7 @@ def lift(
     from pipeline.lift.people import InputOptions, LiftOptions
 
     size = None if image_size is None else parse_image_size(image_size)
-    heights_m = parse_heights(body_height or [])
+    who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
     lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     print(
         lift_file(
@@ -264,7 +265,7 @@ def lift(
             out,
             lifter=lifter,
             input_options=InputOptions(file_format, layout, rate_hz, size, camera, detector_model),
-            lift_options=LiftOptions(tuple(person) if person else None, focal_px, fov_deg, smooth, heights_m),
+            lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet),
             outputs=outputs.split(","),
         )
     )

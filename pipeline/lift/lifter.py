@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from pipeline.lift.body.feet import lock_feet
 from pipeline.lift.body.height import match_heights, scale_people
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.input import (
@@ -177,6 +178,10 @@ class Lifter:
         world_from_camera, evidence = fit_upright(joints_camera_m, out_skeleton, rate_hz=rate_hz)
         if self.card.output_unit == "half_image_widths":
             assumed.append(NO_BODY_SIZE)
+        assumed += [*body_sizes, f"upright: {evidence}"]
+        if options.lock_feet:
+            people, moved = lock_feet(people, out_skeleton, world_from_camera, rate_hz=rate_hz)
+            assumed.append(moved)
         return Lifted(
             source=recording.source,
             frames=recording.frames,
@@ -187,7 +192,7 @@ class Lifter:
             camera=camera,
             world_from_camera=world_from_camera,
             people=people,
-            assumed=(*assumed, *body_sizes, f"upright: {evidence}"),
+            assumed=tuple(assumed),
             card=self.card.model_dump() | {"rate_hz": self.rate_hz},
         )
 

@@ -40,6 +40,7 @@ class LiftOptions:
     The lens is given by `focal_px` or by `fov_deg`, the angle over the longer side of the image; it goes before the
     recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth. People are scaled
     to the heights stated in `body_height_m`, see pipeline/lift/body/height.py; others stay as the model predicts them.
+    With `lock_feet` feet stay in place while they rest, see pipeline/lift/body/feet.py.
     """
 
     persons: tuple[str, ...] | None = None
@@ -47,6 +48,7 @@ class LiftOptions:
     fov_deg: float | None = None
     smooth: str | None = None
     body_height_m: BodyHeights = None
+    lock_feet: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,20 @@ def _find_contacts(
     """Returns where feet rested (slowly, not clearly above the other foot): a point for each rest or part of it."""
     feet_m = joints_m[:, _feet(skeleton)]
     points = []
+    for foot, rest in find_rests(feet_m, up, rate_hz=rate_hz):
+        parts = max(1, round((rest.stop - rest.start) / (LONGEST_REST_S * rate_hz)))
+        points += [np.median(part, axis=0) for part in np.array_split(feet_m[rest, foot], parts)]
+    return np.array(points).reshape(-1, 3)
+
+
+def find_rests(
+    feet_m: Float[np.ndarray, "F 2 3"], up: Float[np.ndarray, "3"], *, rate_hz: float
+) -> list[tuple[int, slice]]:
+    """Returns for each rest which of both feet rests (slowly, not clearly above the other foot) and its frames.
+
+    They come in order of the feet, then of time. The first and the last frame have no speed and are in no rest.
+    """
+    rests = []
     for foot in range(2):
         speed_m_s = np.full(len(feet_m), np.inf)
         step_m = np.linalg.norm(np.diff(feet_m[:, foot], axis=0), axis=1)
@@ -80,10 +94,8 @@ def _find_contacts(
         resting: Bool[np.ndarray, " F"] = (speed_m_s < RESTING_M_S) & (
             (feet_m[:, foot] - feet_m[:, 1 - foot]) @ up < LOWER_M
         )
-        for rest in find_runs(resting):
-            parts = max(1, round((rest.stop - rest.start) / (LONGEST_REST_S * rate_hz)))
-            points += [np.median(part, axis=0) for part in np.array_split(feet_m[rest, foot], parts)]
-    return np.array(points).reshape(-1, 3)
+        rests += [(foot, rest) for rest in find_runs(resting)]
+    return rests
 
 
 def _fit_planes(
