@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymotion.io.bvh import BVH
 from pymotion.ops.skeleton import fk
+from scipy.spatial.transform import Rotation
 
 from pipeline.lift.outputs.bvh import write_bvh
+from pipeline.lift.outputs.rig import build_rig, fit_rotations, name_bone, turn_y_up
 from pipeline.poses.geometry import RigidTransform
 from pipeline.poses.skeleton import H36M_17, HUMANEVA_15, MPI_INF_3DHP_17, MPII_16
 from pipeline.system.errors import UserError
 from tests.fixtures.lifted_walker import lifted_person, lifted_walkers
 from tests.fixtures.walker import BONES, RATE_HZ
 
-NAMES = [name.replace("/", "_") for name in H36M_17.joints]
+NAMES = [name_bone(H36M_17, joint) for joint in range(17)]
 STILL = RigidTransform()
 
 
@@ -80,16 +83,16 @@ def test_any_motion_of_any_layout_comes_back_with_constant_limbs(tmp_path, skele
     joints_m = joints_m.astype(np.float64)
     read_m, _ = read_back(write(tmp_path, joints_m, skeleton))
     expected_m = turn_to_bvh(fix_limb_lengths(joints_m, skeleton))
-    for joint, name in enumerate(skeleton.joints):
-        np.testing.assert_allclose(read_m[name.replace("/", "_")], expected_m[:, joint], atol=1e-3)
+    for joint in range(len(skeleton.joints)):
+        np.testing.assert_allclose(read_m[name_bone(skeleton, joint)], expected_m[:, joint], atol=1e-3)
 
 
 def test_limbs_are_as_long_as_their_median(tmp_path):
     _, content = read_back(write(tmp_path, walker_of_changing_size(), H36M_17))
     offsets_m = dict(zip(content["names"].tolist(), content["offsets"], strict=True))
-    assert offsets_m["RKnee"] == pytest.approx([0, -0.45, 0], abs=1e-5)
-    assert offsets_m["LElbow"] == pytest.approx([np.linalg.norm(BONES["LElbow"][0]), 0, 0], abs=1e-5)
-    assert offsets_m["Hip_to_LHip"] == pytest.approx([0, 0, 0])
+    assert offsets_m["RightLeg"] == pytest.approx([0, -0.45, 0], abs=1e-5)
+    assert offsets_m["LeftForeArm"] == pytest.approx([np.linalg.norm(BONES["LElbow"][0]), 0, 0], abs=1e-5)
+    assert offsets_m["LeftPelvis"] == pytest.approx([0, 0, 0])
 
 
 def walker_of_changing_size():
@@ -97,15 +100,47 @@ def walker_of_changing_size():
     return joints_m * np.array([0.8, 1.0, 1.0, 1.0, 1.3])[:, None, None]
 
 
+def test_bones_have_the_names_that_programs_know_and_the_collarbones_move_with_the_chest(tmp_path):
+    person = lifted_person(5)
+    (path,) = write_bvh(tmp_path / "walk.bvh", lifted_walkers(person, frames=5), person)
+    _, content = read_back(path)
+    names, parents = content["names"].tolist(), content["parents"].tolist()
+    parent_of = {name: names[parent] for name, parent in zip(names[1:], parents[1:], strict=True)}
+    chains = {
+        "HeadTop_End Head Neck Spine Hips",
+        *(f"{side}Hand {side}ForeArm {side}Arm {side}Shoulder Spine Hips" for side in ("Left", "Right")),
+        *(f"{side}Foot {side}Leg {side}UpLeg {side}Pelvis Hips" for side in ("Left", "Right")),
+    }
+    for chain in chains:
+        for child, parent in pairwise(chain.split()):
+            assert parent_of[child] == parent
+    assert set(names) == {name for chain in chains for name in chain.split()}
+
+
+def test_the_chest_turns_with_the_shoulders_and_the_neck_does_not():
+    person = lifted_person(30)
+    joints_m = lifted_walkers(person, frames=30).joints_world_m(person)
+    turn = Rotation.from_euler("z", np.linspace(0, 40, 30), degrees=True)
+    arms = [H36M_17.joints.index(side + name) for side in "LR" for name in ("Shoulder", "Elbow", "Wrist")]
+    for joint in arms:
+        joints_m[:, joint] = joints_m[:, 8] + turn.apply(joints_m[:, joint] - joints_m[:, 8])
+    rotations = fit_rotations(turn_y_up(joints_m), build_rig(turn_y_up(joints_m), H36M_17), H36M_17)
+    names = build_rig(turn_y_up(joints_m), H36M_17).names
+    first, last = (Rotation.from_quat(rotations[frame]) for frame in (0, -1))
+    turned_deg = dict(zip(names, np.degrees((last * first.inv()).magnitude()), strict=True))
+    assert turned_deg["Spine"] == pytest.approx(40, abs=1)
+    assert turned_deg["Neck"] < 20  # not for itself, but it leans forward, seen from a chest that turns below it
+
+
 def test_up_is_up_and_left_is_left(tmp_path):
     person = lifted_person(30)
     (path,) = write_bvh(tmp_path / "walk.bvh", lifted_walkers(person, frames=30), person)
     joints_m, _ = read_back(path)
-    assert (joints_m["Head"][:, 1] > 1.5).all()
-    assert (joints_m["LFoot"][:, 1] < 0.3).all()
+    assert (joints_m["HeadTop_End"][:, 1] > 1.5).all()
+    assert (joints_m["LeftFoot"][:, 1] < 0.3).all()
     # He walks about the origin with it on his left, towards +x at first, which is the direction of -z x y.
-    leftwards_m = joints_m["LShoulder"] - joints_m["RShoulder"]
-    walked_m = np.gradient(joints_m["Hip"], axis=0)
+    leftwards_m = joints_m["LeftArm"] - joints_m["RightArm"]
+    walked_m = np.gradient(joints_m["Hips"], axis=0)
     assert (np.cross([0.0, 1.0, 0.0], walked_m) * leftwards_m).sum(1).min() > 0
 
 
@@ -113,7 +148,6 @@ def test_up_is_up_and_left_is_left(tmp_path):
 @given(st.integers(0, 2**31))
 def test_angles_turn_no_faster_than_the_limbs(seed):
     from pipeline.lift.outputs.bvh import _angles_deg
-    from pipeline.lift.outputs.rig import build_rig, fit_rotations, turn_y_up
 
     generator = np.random.default_rng(seed)
     lifted = lifted_walkers(lifted_person(60, start=float(generator.uniform(0, 9))), frames=60)
@@ -129,9 +163,9 @@ def test_a_bone_without_length_keeps_its_direction(tmp_path):
     joints_m[:, 10] = joints_m[:, 9]  # no neck
     joints_m[2, 3] = joints_m[2, 2]  # a shin lost in one frame
     read_m, content = read_back(write(tmp_path, joints_m, H36M_17))
-    np.testing.assert_allclose(read_m["Head"], read_m["Neck_Nose"], atol=1e-6)
+    np.testing.assert_allclose(read_m["HeadTop_End"], read_m["Head"], atol=1e-6)
     assert np.isfinite(content["rotations"]).all()
-    thigh_m, shin_m = read_m["RKnee"][2] - read_m["RHip"][2], read_m["RFoot"][2] - read_m["RKnee"][2]
+    thigh_m, shin_m = read_m["RightLeg"][2] - read_m["RightUpLeg"][2], read_m["RightFoot"][2] - read_m["RightLeg"][2]
     np.testing.assert_allclose(shin_m, thigh_m, atol=1e-4)  # both measure 0.45 m
 
 

@@ -123,6 +123,18 @@ def test_a_leg_that_is_too_short_lowers_the_body_and_does_not_slide():
     assert np.abs(np.diff(locked_m[:, HIP, 2])).max() < 0.03
 
 
+def test_a_knee_without_a_side_bends_to_where_the_pelvis_faces():
+    joints_m = np.repeat(planted_walk()[0][:1], 30, axis=0)  # he faces +Y
+    hips_m = np.where(np.arange(30) < 20, 0.9, 0.86)[:, None] * [0, 0, 1]
+    joints_m += (hips_m - joints_m[:, HIP])[:, None] * [0, 0, 1]
+    for hip, knee, foot in LEGS:
+        joints_m[:, foot] = joints_m[0, hip] * [1, 1, 0]
+        joints_m[:, knee] = (joints_m[:, hip] + joints_m[:, foot]) / 2
+    locked_m, _ = lock(joints_m)
+    for hip, knee, _ in LEGS:
+        assert (locked_m[25:, knee, 1] > locked_m[25:, hip, 1] + 0.03).all()
+
+
 def test_gaps_stay_gaps_and_somebody_who_never_rests_keeps_his_motion():
     joints_m, _ = planted_walk()
     joints_m[20:25] = np.nan
@@ -153,7 +165,7 @@ def test_bvh_has_the_locked_joints_where_the_arrays_have_them(tmp_path):
     lifted = replace(lifted_walkers(person, frames=FRAMES), world_from_camera=STILL)
     (path,) = write_bvh(tmp_path / "walk.bvh", lifted, person)
     joints_m, _ = read_back(path)
-    np.testing.assert_allclose(joints_m["LFoot"], turn_to_bvh(locked_m)[:, FEET[0]], atol=1e-4)
+    np.testing.assert_allclose(joints_m["LeftFoot"], turn_to_bvh(locked_m)[:, FEET[0]], atol=1e-4)
 
 
 def test_the_option_reaches_every_file_and_is_said(tmp_path):

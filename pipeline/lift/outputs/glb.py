@@ -199,20 +199,21 @@ def _side(skeleton: Skeleton, joint: int) -> str:
     return "left" if joint in skeleton.left else "right" if joint in skeleton.right else "middle"
 
 
-def _bone(rig: Rig, node: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], str]:
-    """Returns where the bone at rest begins that a node aims along, where it goes, and the joint at its end."""
+def _bone(rig: Rig, node: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], int]:
+    """Returns where the bone at rest begins that a node aims along, where it goes, and the node at its end."""
     end = rig.end_of(node)
-    return rig.rest_m[node], rig.offsets_m[end], rig.names[end]
+    return rig.rest_m[node], rig.offsets_m[end], end
 
 
 def _limb(rig: Rig, node: int) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "V 3"]]:
     """Returns points and normals of a rod with rounded ends around a bone, thicker for the head and the trunk."""
-    start_m, along_m, name = _bone(rig, node)
+    start_m, along_m, end_node = _bone(rig, node)
+    name, is_tip = rig.names[end_node], not rig.children(end_node)
     length_m = float(np.linalg.norm(along_m))
     forward = along_m / length_m
     across = np.cross(forward, [0.0, 0.0, 1.0])
     across /= np.linalg.norm(across)
-    radius_m = 0.085 if name == "Head" else 0.022 if name[1:] in ("Wrist", "Foot") else 0.033
+    radius_m = 0.085 if is_tip and "Head" in name else 0.022 if name.endswith(("Hand", "Foot")) else 0.033
     slope = np.concatenate([np.linspace(-np.pi / 2, 0, END_RINGS), np.linspace(0, np.pi / 2, END_RINGS)])
     end = np.repeat([0.0, 1.0], END_RINGS)
     around = np.linspace(0, 2 * np.pi, FLAT_SIDES, endpoint=False)

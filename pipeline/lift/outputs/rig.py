@@ -2,8 +2,9 @@
 
 Y up, metres: the world's (x, y, z) becomes (x, z, -y). At rest the person stands in a T, faces +z, his left is +x. One
 rotation cannot aim a joint at several children at once, as hips and shoulders have them; so a joint is aimed at one
-child, turned about that bone to fit the others, and each of those hangs from a helper at the same place, "Hip_to_RHip",
-which aims at it. That way every bone points exactly where it was lifted to; only its length is made constant.
+child, turned about that bone to fit the others, and each of those hangs from a helper at the same place, which aims at
+it: the collarbones, which move with the chest, and the halves of the pelvis. That way every bone points exactly where
+it was lifted to; only its length is made constant.
 """
 
 from __future__ import annotations
@@ -17,6 +18,17 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.poses.skeleton import Skeleton
 
+# The bones of Mixamo's characters, without their prefix: names that programs know which transfer motion. Each is named
+# after the joint that it begins at, a helper after the joint that it points at.
+BONES = {
+    "Hip": "Hips", "Pelvis": "Hips", "Spine": "Spine", "Thorax": "Neck", "Neck": "Neck", "Neck/Nose": "Head",
+    "HeadTop": "HeadTop_End", "LShoulder": "LeftArm", "LElbow": "LeftForeArm", "LWrist": "LeftHand",
+    "LHip": "LeftUpLeg", "LKnee": "LeftLeg", "LFoot": "LeftFoot", "RShoulder": "RightArm", "RElbow": "RightForeArm",
+    "RWrist": "RightHand", "RHip": "RightUpLeg", "RKnee": "RightLeg", "RFoot": "RightFoot",
+}  # fmt: skip
+HELPERS = {
+    "LShoulder": "LeftShoulder", "RShoulder": "RightShoulder", "LHip": "LeftPelvis", "RHip": "RightPelvis",
+}  # fmt: skip
 SIDEWAYS = ("Hip", "Shoulder", "Elbow", "Wrist")  # at rest the bones to these joints of a side point to that side,
 DOWN = ("Knee", "Foot")  # to these down, and all others up
 
@@ -69,11 +81,13 @@ def build_rig(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Rig:
 
     def grow(joint: int, parent: int, offset_m: Float[np.ndarray, "3"]) -> None:
         children = _children(skeleton, joint)
-        name = _name(skeleton, joint)
-        node = add(name, parent, joint, children[0] if children else -1, offset_m)
+        node = add(name_bone(skeleton, joint), parent, joint, children[0] if children else -1, offset_m)
         for place, child in enumerate(children):
             length_m = np.median(np.linalg.norm(joints_m[:, child] - joints_m[:, joint], axis=-1))
-            from_node = node if place == 0 else add(f"{name}_to_{_name(skeleton, child)}", node, -1, child, np.zeros(3))
+            from_node = node
+            if place > 0:
+                above, offset = (node, np.zeros(3)) if parent < 0 else (parent, offset_m)
+                from_node = add(_name_helper(skeleton, child), above, -1, child, offset)
             grow(child, from_node, length_m * _rest_direction(skeleton, child))
 
     grow(skeleton.root, -1, np.zeros(3))
@@ -114,8 +128,16 @@ def _children(skeleton: Skeleton, joint: int) -> list[int]:
     return sorted(children, key=lambda child: child in skeleton.left + skeleton.right)
 
 
-def _name(skeleton: Skeleton, joint: int) -> str:
-    return skeleton.joints[joint].replace("/", "_").replace(" ", "_")
+def name_bone(skeleton: Skeleton, joint: int) -> str:
+    """Returns the name in the rig of the bone that begins at a joint."""
+    name = skeleton.joints[joint]
+    if name == "Head":  # which begins at the joint below, where there is one
+        return "HeadTop_End" if "Neck/Nose" in skeleton.joints else "Head"
+    return BONES.get(name, name.replace("/", "_").replace(" ", "_"))
+
+
+def _name_helper(skeleton: Skeleton, joint: int) -> str:
+    return HELPERS.get(skeleton.joints[joint], f"to_{name_bone(skeleton, joint)}")
 
 
 def _rest_direction(skeleton: Skeleton, joint: int) -> Float[np.ndarray, "3"]:
