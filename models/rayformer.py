@@ -70,7 +70,9 @@ class RayFormer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, outputs)
         self.shortcut = nn.Linear(features, outputs, bias=False)
-        same = torch.eye(in_joints) if in_joints == out_joints else torch.full((out_joints, in_joints), 1 / in_joints)
+        same = torch.full((out_joints, in_joints), 1 / in_joints)
+        if in_joints == out_joints:
+            same = torch.zeros_like(same).fill_diagonal_(1)  # torch.eye would load torch's compiler on the meta device
         self.out_from_in = nn.Parameter(same)
         # At first the blocks add little, and the prediction is a flat person at the distance that his size suggests.
         for layer in (self.head, self.shortcut):
