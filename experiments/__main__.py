@@ -25,22 +25,20 @@ PARAMS, RAW = Path("params.yaml"), Path("data/raw")
 @app.command("compare")
 def compare(row: Annotated[str, typer.Argument(help="A row of experiments/comparisons/rows.yaml.")]) -> None:
     """Prepares a row of the comparisons, trains its runs and scores them."""
-    from experiments.comparisons.compare import Paths, compare, new_workers
+    from experiments.comparisons.compare import Paths, compare
 
     paths = Paths(COMPARISONS / "rows.yaml", PARAMS, RAW, work=Path(".work"))
-    with new_workers() as workers:
-        compare(row, paths, workers, out=COMPARISONS / "results" / f"{row}.json")
+    compare(row, paths, out=COMPARISONS / "results" / f"{row}.json")
 
 
 @app.command("training_cost")
 def training_cost() -> None:
     """Measures the CPU seconds of a run of each row of the comparisons."""
-    from experiments.comparisons.compare import Paths, new_workers
+    from experiments.comparisons.compare import Paths
     from experiments.comparisons.cost import training_cost
 
     paths = Paths(COMPARISONS / "rows.yaml", PARAMS, RAW, work=Path(".work"))
-    with new_workers() as workers:
-        training_cost(paths, workers, out=COMPARISONS / "cost.json")
+    training_cost(paths, out=COMPARISONS / "cost.json")
 
 
 @app.command("comparisons_report")

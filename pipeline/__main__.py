@@ -34,17 +34,39 @@ def prepare_data(
     raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
 ) -> None:
     """Raw files -> prepared clips of a row."""
+    from pipeline.config.params import read_params
+    from pipeline.config.rows import parse_row
+
+    parse_row(row)
+    read_params(params)  # like the row's name here, before torch is loaded, which takes seconds
     from pipeline.prepare_data.stage import prepare_data
 
     prepare_data(row, out, params_path=params, raw_folder=raw)
 
 
 @app.command("train")
-def train(prepared: Folder, out: Folder, seed: Annotated[int, typer.Option(min=0)] = 0, work: Work = None) -> None:
-    """Prepared clips -> one trained run."""
-    from pipeline.train.stage import train
+def train(
+    prepared: Folder,
+    out: Folder,
+    seed: Annotated[int | None, typer.Option(help="Train this run alone, into OUT.", min=0)] = None,
+    beside: Annotated[
+        bool,
+        typer.Option("--beside", help="With --seed: train the runs of the other seeds too, for their stages."),
+    ] = False,
+    params: Params = Path("params.yaml"),
+    work: Work = None,
+) -> None:
+    """Prepared clips -> a trained run for each of the seeds in the parameters, into OUT/run<seed>, side by side."""
+    from pipeline.config.params import read_params
+    from pipeline.train.runs import train_beside, train_row, train_run
 
-    train(prepared, out, seed=seed, work_folder=work or _work_folder())
+    work_folder = work or _work_folder()
+    if seed is None:
+        train_row(prepared, out, seeds=read_params(params).seeds, work_folder=work_folder)
+    elif beside:
+        train_beside(prepared, out, seed=seed, seeds=read_params(params).seeds, work_folder=work_folder)
+    else:
+        train_run(prepared, out, seed=seed, work_folder=work_folder)
 
 
 @app.command("evaluate_5runs")
@@ -55,12 +77,17 @@ def evaluate_5runs(
     reports: Path = Path("reports"),
 ) -> None:
     """Trained runs and the test split -> metrics."""
-    from pipeline.config.params import load_params, read_yaml
+    from pipeline.config.params import EvaluationConfig, read_params, read_yaml, validated
+    from pipeline.config.rows import refuse_missing_checkpoint
+
+    seeds, config = read_params(params).seeds, prepared / "evaluation.json"
+    row = validated(EvaluationConfig, read_yaml(config), where=str(config)).row
+    for seed in seeds:
+        refuse_missing_checkpoint(checkpoints / f"run{seed}")
     from pipeline.evaluate_5runs.stage import evaluate_5runs
     from pipeline.tracking.pictures import track_evaluation_pictures
 
-    evaluate_5runs(prepared, checkpoints, seeds=load_params(params).seeds, reports=reports, work_folder=_work_folder())
-    row = read_yaml(prepared / "evaluation.json")["row"]
+    evaluate_5runs(prepared, checkpoints, seeds=seeds, reports=reports, work_folder=_work_folder())
     track_evaluation_pictures(row, reports=reports, folder=_work_folder().parent)
 
 
@@ -114,6 +141,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="The JSON file, instead of one under reports/evaluations.")] = None,
 ) -> None:
     """One checkpoint, ours or imported, and the test split of a row -> metrics and their protocol."""
+    from pipeline.config.rows import parse_row, refuse_missing_checkpoint, refuse_missing_data
+
+    if not Path(row).is_dir():
+        refuse_missing_data(prepared / str(parse_row(row)), row)
+    refuse_missing_checkpoint(checkpoint)
     from pipeline.checkpoints.evaluate import evaluate
 
     print(evaluate(checkpoint, row, prepared=prepared, reports=reports, out=out))
@@ -133,6 +165,10 @@ def show(
     checkpoints: Annotated[Path, typer.Option(help="Where the rows' runs lie.")] = Path("data/checkpoints"),
 ) -> None:
     """A clip of a row: prediction beside truth, with the error over time, as a page to turn, a film or a picture."""
+    from pipeline.config.rows import refuse_missing_checkpoint, refuse_missing_data
+
+    refuse_missing_data(prepared / row, row)
+    refuse_missing_checkpoint(checkpoints / row / f"run{run}")
     from pipeline.checkpoints.show import Selection, show
 
     selection = Selection(action=action, subject=subject, camera=camera, take=take, split=split)
@@ -251,9 +287,14 @@ def lift(
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
+    from pipeline.config.rows import SHIPPED, refuse_missing_checkpoint
+
+    refuse_missing_checkpoint(checkpoint or SHIPPED)
+    if not source.exists():
+        raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
     from pipeline.lift.body.height import parse_heights
     from pipeline.lift.lift_file import lift_file, parse_image_size
-    from pipeline.lift.lifter import SHIPPED, Lifter
+    from pipeline.lift.lifter import Lifter
     from pipeline.lift.people import InputOptions, LiftOptions
 
     size = None if image_size is None else parse_image_size(image_size)
@@ -277,6 +318,9 @@ def export_onnx(
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
 ) -> None:
     """A trained model -> an ONNX file for other runtimes."""
+    from pipeline.config.rows import refuse_missing_checkpoint
+
+    refuse_missing_checkpoint(checkpoint)
     from pipeline.checkpoints.onnx import export_onnx
 
     print(export_onnx(checkpoint, out))

@@ -8,20 +8,15 @@ is in git and can be computed again from what is in git.
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from experiments.comparisons.rows import read_comparisons, write_params
-from pipeline.config.params import load_params
+from pipeline.config.params import read_params
 from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.prepare_data.stage import prepare_data
 from pipeline.system.files import new_file
-from pipeline.train.stage import train
-
-PROCESSES = 2  # rows train with one thread, so that two runs at a time keep two cores busy
+from pipeline.train.runs import train_row
 
 
 @dataclass(frozen=True)
@@ -34,11 +29,6 @@ class Paths:
     work: Path
 
 
-def new_workers() -> ProcessPoolExecutor:
-    """Returns a pool of fresh processes: one in which torch has started threads cannot be forked safely."""
-    return ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
-
-
 def prepare_row(row: str, paths: Paths) -> Path:
     """Prepares a row in a folder of its own below the work folder, with its params.yaml, and returns that folder."""
     folder = paths.work / "comparisons" / row
@@ -48,20 +38,16 @@ def prepare_row(row: str, paths: Paths) -> Path:
     return folder
 
 
-def compare(row: str, paths: Paths, workers: Executor, *, out: Path) -> None:
-    """Prepares a row, trains a run of each seed with the workers, scores them and writes their metrics to `out`.
+def compare(row: str, paths: Paths, *, out: Path) -> None:
+    """Prepares a row, trains its runs side by side, scores them and writes their metrics to `out`.
 
     Raises UserError if a parameter or a raw file is bad.
     """
     folder = prepare_row(row, paths)
-    seeds = load_params(folder / "params.yaml").seeds
-    list(workers.map(partial(_train_run, folder, paths.work), seeds))
-    reports = folder / "reports"
-    evaluate_5runs(folder / "prepared", folder / "checkpoints", seeds=seeds, reports=reports, work_folder=paths.work)
+    prepared, checkpoints, reports = (folder / name for name in ("prepared", "checkpoints", "reports"))
+    seeds = read_params(folder / "params.yaml").seeds
+    train_row(prepared, checkpoints, seeds=seeds, work_folder=paths.work)
+    evaluate_5runs(prepared, checkpoints, seeds=seeds, reports=reports, work_folder=paths.work)
     with new_file(out) as unfinished:
         shutil.copy(reports / "metrics" / f"{row}.json", unfinished)
     shutil.rmtree(folder)
-
-
-def _train_run(folder: Path, work: Path, seed: int) -> None:
-    train(folder / "prepared", folder / "checkpoints" / f"run{seed}", seed=seed, work_folder=work)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from concurrent.futures import Executor
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -29,13 +27,12 @@ from pipeline.train.loop import set_up, train_epochs
 ROUNDS, STEPS = 4, 4  # the first round warms up and is not counted
 
 
-def training_cost(paths: Paths, workers: Executor, *, out: Path) -> None:
-    """Prepares all rows of rows.yaml with the workers, measures one row after the other and writes the file `out`.
+def training_cost(paths: Paths, *, out: Path) -> None:
+    """Prepares all rows of rows.yaml, measures them in turns and writes the file `out`.
 
     Raises UserError if a parameter or a raw file is bad.
     """
-    rows = list(read_comparisons(paths.rows).rows)
-    folders = dict(zip(rows, workers.map(partial(prepare_row, paths=paths), rows), strict=True))
+    folders = {row: prepare_row(row, paths) for row in read_comparisons(paths.rows).rows}
     write_json(out, measure_costs({row: folder / "prepared" for row, folder in folders.items()}))
     for folder in folders.values():
         shutil.rmtree(folder)

@@ -12,12 +12,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pipeline.config.rows import parse_row
+from pipeline.config.rows import parse_row, refuse_missing_data
 from pipeline.evaluate_5runs.scores import AVERAGED_GROUPS
 from pipeline.evaluate_5runs.stage import score_checkpoints
 from pipeline.poses.checkpoint import WEIGHTS, Card
 from pipeline.poses.metrics import METRIC_TITLES
-from pipeline.system.errors import UserError
 from pipeline.system.files import sha256_of, write_json
 
 COLUMNS = {
@@ -40,8 +39,7 @@ def evaluate(checkpoint: Path, row_or_folder: str, *, prepared: Path, reports: P
     folder = Path(row_or_folder)
     if not folder.is_dir():
         folder = prepared / str(parse_row(row_or_folder))
-    if not folder.is_dir():
-        raise UserError(f"{folder}: expected prepared data, found none: poselift prepare_data {row_or_folder} {folder}")
+    refuse_missing_data(folder, row_or_folder)
     scores = score_checkpoints(folder, [checkpoint], seeds=None)
     config, (card,) = scores.config, scores.cards
     metrics = scores.metrics.model_dump(mode="json", exclude_unset=True)

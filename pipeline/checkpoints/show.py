@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 
 from pipeline.config.params import EvaluationConfig, read_yaml, validated
+from pipeline.config.rows import refuse_missing_data
 from pipeline.mocap.cameras import read_clips
 from pipeline.poses.checkpoint import Card, check_metres
 from pipeline.poses.clips import SPLITS, Clip
@@ -60,8 +61,7 @@ def show(
     folder = prepared / row
     if selection.split not in SPLITS:
         raise UserError(f"split: expected one of {', '.join(SPLITS)}, found '{selection.split}'")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: expected prepared data, found none: poselift prepare_data {row} {folder}")
+    refuse_missing_data(folder, row)
     clips = read_clips(folder / selection.split, detector_level=_read_config(folder).detector_level)
     clip = select_clip(clips, selection, where=folder / selection.split)
     scene = clip_scene(clip, folder, checkpoints / row / f"run{run}", split=selection.split)

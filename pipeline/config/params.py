@@ -16,7 +16,6 @@ from pydantic import (
     ValidationError,
 )
 
-from models import check_hyperparameters
 from pipeline.config.rows import Row
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_yaml
@@ -211,7 +210,9 @@ def load_params(path: Path) -> Params:
 
     A file that `extends` another, whose path is relative to its own, says only what differs.
     """
-    params = validated(Params, _read_extended(path), where=str(path))
+    from models import check_hyperparameters  # here, as it loads torch, which takes seconds
+
+    params = read_params(path)
     for name in params.models:
         try:
             check_hyperparameters(*architecture_of(name, params))
@@ -229,6 +230,14 @@ def load_params(path: Path) -> Params:
                     raise UserError(f"{where}.{nested[0]}: expected parameters of the recipe alone")
                 validated(type(recipe), merged(recipe.model_dump(), changes), where=where)
     return params
+
+
+def read_params(path: Path) -> Params:
+    """The parameters in `path`, of which those of models, and what differs for some rows, are not checked.
+
+    That needs no torch. Raises UserError as `load_params` does.
+    """
+    return validated(Params, _read_extended(path), where=str(path))
 
 
 def _read_extended(path: Path) -> Any:

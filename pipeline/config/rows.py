@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.system.errors import BAD_VALUE, UserError, reason
 from pipeline.system.files import read_yaml
 
+SHIPPED = Path("data/checkpoints/cmu-det-f27-rayformer/run0")  # the run whose checkpoint lifts unless another is given
 WEIGHTS, CARD, HISTORY = "weights.safetensors", "card.json", "history.csv"  # in the folder of a run
 PATTERN = re.compile(
     r"(?P<dataset>[a-z0-9_]+)-(?P<keypoints>[a-z0-9_]+)-f(?P<frames>0|-?[1-9][0-9]*)-(?P<model>[a-z0-9_]+)"
@@ -39,6 +40,19 @@ def parse_row(text: str) -> Row:
     if frames < 1 or frames % 2 == 0:
         raise UserError(f"frames: expected an odd number over 0 (a middle frame and its context), found {frames}")
     return Row(match["dataset"], match["keypoints"], frames, match["model"])
+
+
+def refuse_missing_checkpoint(folder: Path) -> None:
+    """Raises UserError if the folder has no checkpoint, before anything that takes long to load is needed."""
+    if not (folder / CARD).is_file():
+        fetch = f"; fetch it with: dvc pull {folder.parent}" if folder == SHIPPED else ""
+        raise UserError(f"{folder}: expected a checkpoint, found none{fetch}")
+
+
+def refuse_missing_data(folder: Path, row: str) -> None:
+    """Raises UserError if there is no folder of the row's prepared data."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected prepared data, found none: poselift prepare_data {row} {folder}")
 
 
 def listed_rows(dvc_yaml: Path, selection: dict[str, object]) -> list[str]:

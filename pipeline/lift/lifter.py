@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from pipeline.config.rows import SHIPPED, refuse_missing_checkpoint
 from pipeline.lift.body.feet import lock_feet
 from pipeline.lift.body.height import match_heights, scale_people
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
@@ -29,14 +30,13 @@ from pipeline.lift.smoothing import FILTERS, smooth_motion
 from pipeline.lift.stream import Stream, StreamFormat
 from pipeline.lift.upright import LEVEL_CAMERA, fit_upright
 from pipeline.lift.view import aim_view, turn_pixels
-from pipeline.poses.checkpoint import CARD, Card
+from pipeline.poses.checkpoint import Card
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera, rays_from_pixels
 from pipeline.poses.predict import TrainedModel, load_trained_model
 from pipeline.poses.windows import FrameTable, spans_of_lengths
 from pipeline.system.errors import UserError
 
-SHIPPED = Path("data/checkpoints/mocap-det-f27-rayformer/run0")
 STRIDE = 9  # frames kept from the middle of each window: a third of the shipped model's
 MAX_GAP_S = 0.25
 MIN_CONFIDENCE = 0.3
@@ -80,9 +80,7 @@ class Lifter:
         if not 0 <= min_confidence <= 1:
             raise UserError(f"least confidence: expected a number from 0 to 1, found {min_confidence:g}")
         folder = Path(path)
-        if not (folder / CARD).is_file():
-            fetch = f"; fetch it with: dvc pull {folder.parent}" if folder == SHIPPED else ""
-            raise UserError(f"{folder}: expected a checkpoint, found none{fetch}")
+        refuse_missing_checkpoint(folder)
         model = load_trained_model(folder, device=torch.device("cpu"))
         card = model.card
         rate_hz = card.rate_hz if rate_hz is None else rate_hz

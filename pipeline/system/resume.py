@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from pipeline.system.archives import check_torch_archive
@@ -61,6 +60,8 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
     Raises OSError if it cannot be written, such as for want of space, and leaves nothing half-written then.
     """
+    import torch
+
     partial, current, previous = folder / "state.partial", folder / "state.pt", folder / "state.previous.pt"
     buffer = io.BytesIO()  # torch itself hides why a file cannot be written
     torch.save(state, buffer)
@@ -79,6 +80,8 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 def load_state(folder: Path) -> dict[str, Any] | None:
     """Returns the newest state that can be read, or None; a damaged one is named in the log."""
+    import torch  # here, as whoever only asks for a key or a lock should not wait for it
+
     for name in ("state.pt", "state.previous.pt"):
         path = folder / name
         if not path.exists():
@@ -130,12 +133,12 @@ class Stop:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Yields a Stop that takes the first SIGTERM or SIGINT within the block; a second one acts as ever.
+def stop_on_signals(stop: Stop | None = None) -> Iterator[Stop]:
+    """Yields `stop`, or a new one, which takes the first SIGTERM or SIGINT within the block; a second one acts as ever.
 
     So a run can save its state and leave. Outside the main thread, where signals do not arrive, it takes none.
     """
-    stop = Stop()
+    stop = stop or Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

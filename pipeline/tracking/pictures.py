@@ -13,9 +13,7 @@ from pipeline.poses.row_metrics import ExampleClips, RowDistributions, read_json
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.files import md5_as_dvc
 from pipeline.tracking.run import Run, start_run
-from pipeline.visualization.figures import pose_figure
 from pipeline.visualization.scene import ASSUMED_HZ, SHOWN_S, Body, Scene, clip_scenes, world_from_camera_of
-from pipeline.visualization.viewer import viewer_page
 
 PICTURES_PER_RUN = 4  # the last one after the last epoch
 
@@ -45,6 +43,9 @@ def track_validation_clip(
 
     Poses are root-relative, in the camera frame.
     """
+    from pipeline.visualization.figures import pose_figure  # here, as untracked runs need not wait for matplotlib
+    from pipeline.visualization.viewer import viewer_page
+
     frames, middle = middle_frames(clip), len(clip) // 2
     errors_mm = mpjpe_mm(predicted_m, true_m)
     place = int(np.flatnonzero(frames == middle)[0])
@@ -70,6 +71,8 @@ def track_evaluation_pictures(row: str, *, reports: Path, folder: Path) -> None:
 
     Histograms pool the runs: MPJPE of a frame, and error of each joint, in mm. Files of wandb go to `folder`.
     """
+    from pipeline.visualization.viewer import viewer_page
+
     distributions = read_json_as(RowDistributions, reports / "distributions" / f"{row}.json", "error distributions")
     path = reports / "scenes" / f"{row}.json"
     scenes = read_json_as(ExampleClips, path, "example clips")

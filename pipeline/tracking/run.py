@@ -98,10 +98,15 @@ class Run:
         """Sends a page to look at, such as moving skeletons; it needs nothing else. `epoch` as in `figure`."""
         self._send_media("page", key, lambda wandb: wandb.Html(html, inject=False), epoch=epoch)
 
-    def artifact(self, name: str, type: str, path: Path, metadata: Mapping[str, Any]) -> None:
-        """Sends the hash that a file or folder has now, such as a checkpoint's: DVC has the bytes, W&B a reference."""
+    def artifact(
+        self, name: str, type: str, path: Path, metadata: Mapping[str, Any], *, place: Path | None = None
+    ) -> None:
+        """Sends the hash that a file or folder has now, such as a checkpoint's: DVC has the bytes, W&B a reference.
+
+        `place` is where it belongs, if it is not there yet.
+        """
         if self.tracks:
-            reference = _compute_now(lambda: self._reference(path, metadata))
+            reference = _compute_now(lambda: self._reference(path, metadata, place or path))
             self._send("artifact", lambda wandb_run: wandb_run.log_artifact(_artifact(name, type, reference.result())))
 
     def used(self, name: str, type: str, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -113,7 +118,7 @@ class Run:
         def send(wandb_run: Any) -> None:
             if wandb_run.offline or "used" in self._warned:
                 return
-            artifact = _artifact(name, type, self._reference(path, metadata))
+            artifact = _artifact(name, type, self._reference(path, metadata, path))
             error = call_within(USE_LIMIT_S, lambda: wandb_run.use_artifact(artifact))  # it waits for an answer
             if error is not None:
                 raise error
@@ -177,12 +182,12 @@ class Run:
                 log.warning("W&B: %s failed, training goes on: %s", what, reason(error))
             self._warned.add(what)
 
-    def _reference(self, path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the metadata with hash, size and path. Raises FileNotFoundError if there is no file."""
+    def _reference(self, path: Path, metadata: Mapping[str, Any], place: Path) -> dict[str, Any]:
+        """Returns the metadata with the hash and size of `path`, and `place`. Raises FileNotFoundError for no file."""
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         if not files:
             raise FileNotFoundError(path)
-        size_bytes, relative = sum(file.stat().st_size for file in files), os.path.relpath(path, self._root)
+        size_bytes, relative = sum(file.stat().st_size for file in files), os.path.relpath(place, self._root)
         return {**metadata, "dvc_md5": md5_as_dvc(path), "size_bytes": size_bytes, "path": relative}
 
 

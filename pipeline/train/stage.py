@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,8 +16,8 @@ from einops import rearrange
 
 from models import build, check_hyperparameters
 from models.linear import Linear
-from pipeline.config.params import TrainingConfig, read_yaml, validated
-from pipeline.poses.checkpoint import CARD, Card, Record, read_card, write_checkpoint, write_history
+from pipeline.config.params import TrainingConfig
+from pipeline.poses.checkpoint import Card, Record, write_checkpoint, write_history
 from pipeline.poses.predict import TrainedModel
 from pipeline.poses.windows import FrameTable
 from pipeline.system.errors import UserError
@@ -26,16 +27,15 @@ from pipeline.system.resume import (
     Stop,
     hold_lock,
     load_state,
-    remove_state,
-    run_key,
     save_state,
     stop_on_signals,
 )
 from pipeline.tracking.pictures import is_picture_epoch, middle_frames, track_validation_clip
-from pipeline.tracking.progress import progress_bar
+from pipeline.tracking.progress import ProgressBar, progress_bar
 from pipeline.tracking.run import Run, name_epoch_metrics, start_run
 from pipeline.train import distributed
 from pipeline.train.batches import Data, batches_from, draw_epoch, read_data
+from pipeline.train.job import Job, deliver, plan_job, read_training_config
 from pipeline.train.loop import (
     Moment,
     Setup,
@@ -50,8 +50,16 @@ from pipeline.train.loop import (
 
 log = logging.getLogger(__name__)
 
-ROOMS = ("mocap", "poses", "train")  # whose code decides the weights, as dvc.yaml says; the model's is in training.json
 SAVE_EVERY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Who follows a run and may stop it: W&B, the display, and signals."""
+
+    tracked: Run
+    progress: ProgressBar
+    stop: Stop
 
 
 def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
@@ -61,49 +69,59 @@ def train(prepared: Path, out: Path, *, seed: int, work_folder: Path) -> None:
     fit the configuration, or if a loss is not finite. On SIGTERM or SIGINT the state is saved and SystemExit raised,
     with the exit code that shells give to the signal.
     """
-    config = validated(TrainingConfig, read_yaml(prepared / "training.json"), where=str(prepared / "training.json"))
+    train_job(plan_job(prepared, out, seed=seed, work_folder=work_folder), stop=Stop())
+
+
+def train_job(job: Job, *, stop: Stop, progress: ProgressBar = progress_bar, hold_back: bool = False) -> None:
+    """Trains a run, or finds it finished by another process, and delivers it unless it is to be held back.
+
+    A signal, or whoever sets `stop`, ends it as in `train`, which says what is raised.
+    """
+    config = read_training_config(job.prepared)
     torch.set_num_threads(config.threads)
-    key = run_key(config.model_dump(), seed=seed, files=_files_a_run_depends_on(prepared))
-    folder = work_folder / key
     with (
         distributed.process_group(config.device) as device,
-        hold_lock(folder) if distributed.rank() == 0 else nullcontext(False) as waited,
+        hold_lock(job.state) if distributed.rank() == 0 else nullcontext(False) as waited,
     ):
-        if distributed.broadcast(waited and (out / CARD).exists() and read_card(out).run_key == key):
-            log.info("%s run %d was finished by another process", config.row, seed)
+        if distributed.broadcast(waited and job.is_delivered()):
+            log.info("%s run %d was finished by another process", config.row, job.seed)
             return
-        data = read_data(prepared, config, device)
-        torch.manual_seed(seed)
-        card = _card_of_untrained(config, seed=seed, run_key=key, where=prepared / "training.json")
-        model = _build(card, data, device, where=prepared / "training.json")
-        tracked = start_run(
-            row=config.row,
-            name=f"{config.row}/run{seed}",
-            job_type="train",
-            run_id=f"{key}-{seed}",
-            config=config.model_dump() | {"seed": seed},
-            folder=work_folder.parent,
-        )
-        with tracked if distributed.rank() == 0 else nullcontext(Run()) as run:
-            fit = _fit_in_closed_form if isinstance(model.network, Linear) else _fit
-            state = fit(model, data, config, seed=seed, folder=folder, tracked=run)
-            if state.best is None or distributed.rank() > 0:
-                return
-            card = card.model_copy(
-                update={"epoch": state.best["epoch"], "validation_mpjpe_mm": state.best["val_mpjpe_mm"]}
-            )
-            with new_folder(out) as unfinished:
-                write_checkpoint(unfinished, state.best["weights"], card)
-                write_history(unfinished, state.history)
-            run.summarise({"epoch_of_weights": card.epoch, "val/mpjpe_mm_of_weights": card.validation_mpjpe_mm})
-            run.artifact(f"{config.row}-run{seed}", type="checkpoint", path=out, metadata=card.model_dump())
-        remove_state(folder)
+        if not distributed.broadcast(job.is_finished()):
+            _train_to_the_end(job, config, device, progress, stop)
+        if distributed.rank() == 0 and not hold_back:
+            deliver(job)
 
 
-def _files_a_run_depends_on(prepared: Path) -> list[Path]:
-    pipeline = Path(__file__).parents[1]
-    code = [path for room in ROOMS for path in sorted((pipeline / room).rglob("*.py"))]
-    return [path for split in ("train", "validation") for path in sorted((prepared / split).glob("*"))] + code
+def _train_to_the_end(
+    job: Job, config: TrainingConfig, device: torch.device, progress: ProgressBar, stop: Stop
+) -> None:
+    """Trains a run and writes its checkpoint to the folder for finished ones."""
+    where = job.prepared / "training.json"
+    data = read_data(job.prepared, config, device)
+    torch.manual_seed(job.seed)
+    card = _card_of_untrained(config, seed=job.seed, run_key=job.key, where=where)
+    model = _build(card, data, device, where=where)
+    tracked = start_run(
+        row=config.row,
+        name=f"{config.row}/run{job.seed}",
+        job_type="train",
+        run_id=f"{job.key}-{job.seed}",
+        config=config.model_dump() | {"seed": job.seed},
+        folder=job.work_folder.parent,
+    )
+    with tracked if distributed.rank() == 0 else nullcontext(Run()) as run:
+        fit = _fit_in_closed_form if isinstance(model.network, Linear) else _fit
+        observers = Observers(run, progress, stop)
+        state = fit(model, data, config, seed=job.seed, folder=job.state, observers=observers)
+        if state.best is None or distributed.rank() > 0:
+            return
+        card = card.model_copy(update={"epoch": state.best["epoch"], "validation_mpjpe_mm": state.best["val_mpjpe_mm"]})
+        with new_folder(job.finished) as unfinished:
+            write_checkpoint(unfinished, state.best["weights"], card)
+            write_history(unfinished, state.history)
+        run.summarise({"epoch_of_weights": card.epoch, "val/mpjpe_mm_of_weights": card.validation_mpjpe_mm})
+        name = f"{config.row}-run{job.seed}"
+        run.artifact(name, type="checkpoint", path=job.finished, metadata=card.model_dump(), place=job.out)
 
 
 def _card_of_untrained(config: TrainingConfig, *, seed: int, run_key: str, where: Path) -> Card:
@@ -145,17 +163,19 @@ def _build(card: Card, data: Data, device: torch.device, *, where: Path) -> Trai
     return TrainedModel(network.to(device), card)
 
 
-def _fit(model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, folder: Path, tracked: Run) -> State:
+def _fit(
+    model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, folder: Path, observers: Observers
+) -> State:
     """Trains by gradient descent, going on from the state in `folder` if there is one; rank 0 alone has a result."""
     setup, state = set_up(model, data, config, seed=seed)
     if saved := distributed.broadcast(load_state(folder) if distributed.rank() == 0 else None):
         state = restore_state(saved, setup)
         log.info("%s goes on in epoch %d, step %d", setup.name, state.epoch + 1, state.step)
     for record in state.history:  # a resumed run's curve is whole
-        tracked.log(name_epoch_metrics(record))
+        observers.tracked.log(name_epoch_metrics(record))
     first_rank = distributed.rank() == 0
-    bar = progress_bar(setup.name, config.training.epochs) if first_rank else nullcontext(_show_nothing)
-    with bar as show, stop_on_signals() as stop:
+    bar = observers.progress(setup.name, config.training.epochs) if first_rank else nullcontext(_show_nothing)
+    with bar as show, stop_on_signals(observers.stop) as stop:
         since_save = Interval(SAVE_EVERY_S)
         for moment in train_epochs(setup, state):
             if distributed.any_rank(stop.number is not None, setup.device):
@@ -164,7 +184,7 @@ def _fit(model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, 
             if since_save.has_passed():
                 _save(folder, setup, state)
             if first_rank:
-                _track(moment, setup, tracked)
+                _track(moment, setup, observers.tracked)
                 show(moment.epochs_done, moment.record, moment.frames_per_s)
     return state
 
@@ -202,7 +222,7 @@ def _track(moment: Moment, setup: Setup, tracked: Run) -> None:
 
 @torch.no_grad()
 def _fit_in_closed_form(
-    model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, folder: Path, tracked: Run
+    model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, folder: Path, observers: Observers
 ) -> State:
     """Solves for the weights over all frames of video, or over the augmented windows of one epoch."""
     network = model.network
@@ -222,6 +242,6 @@ def _fit_in_closed_form(
     train_mpjpe_mm = 1000 * float(torch.linalg.vector_norm(residual_m, dim=-1).mean())
     scores = validate(model, data, config)
     record: Record = {"epoch": 1, "train_mpjpe_mm": train_mpjpe_mm, **scores, "lr": 0.0, "grad_norm": 0.0}
-    tracked.log(name_epoch_metrics(record))
+    observers.tracked.log(name_epoch_metrics(record))
     best = {"epoch": 1, "val_mpjpe_mm": record["val_mpjpe_mm"], "weights": network.state_dict()}
     return State(generator.get_state(), torch.zeros(2), epoch=1, history=[record], best=best)

@@ -51,7 +51,6 @@ STAND_INS = {
     "poselift board": "looked_at poselift board",
     "make board": "looked_at make board",
     "dvc exp pull --remote team": "in_another_clone && dvc exp pull --remote team",
-    "in 0 1 2 3 4": "in 0",
 }
 # Commands that say with their exit code that something is missing, as it is of made-up data.
 MAY_END_WITH_1 = "poselift doctor"

@@ -72,6 +72,8 @@ def test_the_stages_of_dvc_yaml_are_commands_of_the_same_name():
         ("prepare_data mocap-gt-f9-linear out", "data/raw/mocap_bodies"),
         ("prepare_data mocap-gt-f9-linear out --params nowhere.yaml", "nowhere.yaml: expected a "),
         ("train nowhere out", "nowhere/training.json: expected a "),
+        ("train nowhere out --seed 0", "nowhere/training.json: expected a "),
+        ("train nowhere out --params nowhere.yaml", "nowhere.yaml: expected a "),
         ("evaluate_5runs nowhere nowhere", "nowhere/evaluation.json: expected a "),
         ("evaluate_5runs nowhere nowhere --params nowhere.yaml", "nowhere.yaml: expected a "),
         ("report", "json: expected the metrics of a row, found FileNotFoundError"),
@@ -122,9 +124,9 @@ def test_python_m_pipeline_ends_with_code_2_and_one_line_too(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_cannot_be_written_is_one_line(number, capsys, monkeypatch, tmp_path):
     error = OSError(number, os.strerror(number), "data/run0/state.partial")
-    monkeypatch.setattr("pipeline.train.stage.train", raising(error))
+    monkeypatch.setattr("pipeline.train.runs.train_run", raising(error))
     (tmp_path / "prepared").mkdir()
-    assert run("train", "prepared", "run0") == 1
+    assert run("train", "prepared", "run0", "--seed", "0") == 1
     assert capsys.readouterr().err == f"poselift: {os.strerror(number)}: data/run0/state.partial\n"
 
 
@@ -141,18 +143,18 @@ def test_a_disk_that_cannot_be_written_is_one_line(number, capsys, monkeypatch, 
     ],
 )
 def test_too_little_memory_is_one_line_that_says_what_helps(error, said, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("pipeline.train.stage.train", raising(error))
+    monkeypatch.setattr("pipeline.train.runs.train_run", raising(error))
     (tmp_path / "prepared").mkdir()
-    assert run("train", "prepared", "run0") == 1
+    assert run("train", "prepared", "run0", "--seed", "0") == 1
     hint = "micro_batches in params.yaml takes the batches of a training in parts"
     assert capsys.readouterr().err == f"poselift: out of memory{said}; {hint}\n"
 
 
 def test_an_error_of_the_program_is_not_taken_for_too_little_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr("pipeline.train.stage.train", raising(RuntimeError("shapes differ")))
+    monkeypatch.setattr("pipeline.train.runs.train_run", raising(RuntimeError("shapes differ")))
     (tmp_path / "prepared").mkdir()
     with pytest.raises(RuntimeError, match="shapes differ"):
-        run("train", "prepared", "run0")
+        run("train", "prepared", "run0", "--seed", "0")
 
 
 def raising(error: Exception) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -31,23 +32,18 @@ from tests.fixtures.walker import contents
 TRAINING = {"epochs": 2, "windows_per_epoch": 64, "batch_windows": 32}
 MANIFEST = {"report": {"data/prepared"}}  # the manifest, which the page shows, has the hashes of all that is prepared
 
-# Stands in for `python`: the second run's process, when it has saved its state in mid-epoch, takes all of DVC with it.
-DEADLY_PYTHON = """#!{executable}
-import os, runpy, signal, sys
-sys.argv, sys.path[0] = sys.argv[2:], os.getcwd()  # as `-m pipeline` has them
-if sys.argv[-2:] == ["--seed", "1"]:
-    from pipeline.train import stage
-    saves = 0
+# The first run that has saved its state in mid-epoch takes all of DVC with it.
+DEADLY = """
+saves = 0
 
-    def save_then_die(folder, state, save=stage.save_state):
-        global saves
-        save(folder, state)
-        saves += 1
-        if saves == 4:
-            os.killpg(0, signal.SIGKILL)
+def save_then_die(folder, state, save=stage.save_state):
+    global saves
+    save(folder, state)
+    saves += 1
+    if saves == 4:
+        os.killpg(0, 9)
 
-    stage.SAVE_EVERY_S, stage.save_state = -1.0, save_then_die
-runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
+stage.SAVE_EVERY_S, stage.save_state = -1.0, save_then_die
 """
 
 
@@ -96,8 +92,8 @@ def project(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def killed_and_resumed(project: Project) -> SimpleNamespace:
-    """`dvc repro`, killed in the middle of the second run's training, then `dvc repro` again to the end."""
-    write_python(project.folder, DEADLY_PYTHON)
+    """`dvc repro`, killed in the middle of training, then `dvc repro` again to the end."""
+    write_python(project.folder, DEADLY)
     killed = project.dvc("repro")
     left = {str(path.relative_to(project.folder)) for path in project.folder.rglob("*")}
     shutil.rmtree(project.folder / ".programs")
@@ -106,16 +102,18 @@ def killed_and_resumed(project: Project) -> SimpleNamespace:
 
 def test_a_power_cut_in_mid_training_leaves_no_half_run(killed_and_resumed):
     assert killed_and_resumed.killed.returncode == -signal.SIGKILL
-    assert f"data/checkpoints/{ROW}/run0/weights.safetensors" in killed_and_resumed.left
-    assert f"data/checkpoints/{ROW}/run1" not in killed_and_resumed.left
+    assert f"data/prepared/{ROW}/train" in killed_and_resumed.left
+    assert f"data/checkpoints/{ROW}" not in killed_and_resumed.left
     assert [path for path in killed_and_resumed.left if path.endswith("/state.pt")]
 
 
 def test_the_pipeline_goes_on_after_it_and_repeats_no_finished_run(killed_and_resumed):
     resumed = killed_and_resumed.resumed
     assert resumed.returncode == 0, resumed.stderr
-    assert stages_run(resumed.stdout) == [f"train@{ROW}-1", f"evaluate_5runs@{ROW}", "report"]
-    assert "run 1 goes on in epoch 2, step 1" in resumed.stderr
+    trained = [f"train@{ROW}-{seed}" for seed in SEEDS]
+    assert stages_run(resumed.stdout) == [*trained, f"evaluate_5runs@{ROW}", "report"]
+    assert re.search("run [01] goes on in epoch 2, step 1", resumed.stderr)
+    assert "run 1 was trained beside another one" in resumed.stderr
 
 
 def test_it_ends_with_the_bytes_of_an_undisturbed_run_of_the_stages(
@@ -246,3 +244,20 @@ def test_training_does_not_depend_on_the_test_split_nor_on_how_it_is_scored():
 
 def test_the_list_of_rows_that_the_report_depends_on_is_that_of_dvc_yaml():
     assert (REPOSITORY / "reports" / "rows.yaml").resolve() == REPOSITORY / "dvc.yaml"
+
+
+def test_a_seed_more_trains_its_run_alone_and_a_damaged_run_comes_from_the_cache(project, killed_and_resumed):
+    """Comes last, as the project has three runs then."""
+    checkpoints, params = project.folder / "data" / "checkpoints" / ROW, project.folder / "params.yaml"
+    before, text = contents(checkpoints), params.read_text(encoding="utf-8")
+    params.write_text(text.replace("seeds:\n- 0\n- 1\n", "seeds:\n- 0\n- 1\n- 2\n"), encoding="utf-8")
+    (checkpoints / "run1" / "weights.safetensors").write_bytes(b"damaged")
+    more = project.dvc("repro", f"evaluate_5runs@{ROW}")
+    assert stages_run(more.stdout) == [f"train@{ROW}-2", f"evaluate_5runs@{ROW}"]
+    assert "run 2 epoch 2/2" in more.stderr
+    assert not re.search("run [01] epoch", more.stderr)
+    after = contents(checkpoints)
+    assert {name for name in after if name not in before} == {
+        f"run2/{name}" for name in ("card.json", "history.csv", "weights.safetensors")
+    }
+    assert before.items() <= after.items()

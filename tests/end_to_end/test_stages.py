@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 WATCHING = {"system", "config", "tracking", "visualization"}  # rooms that decide no number
 ENTRIES = {
     "prepare_data": "pipeline.prepare_data.stage",
-    "train": "pipeline.train.stage",
+    "train": "pipeline.train.runs",
     "evaluate_5runs": "pipeline.evaluate_5runs.stage",
     "report": "pipeline.report.stage",
 }
@@ -78,6 +78,6 @@ def test_a_stage_depends_on_folders_that_are_there_and_on_no_single_file(stage):
 
 
 def test_a_run_goes_on_only_with_the_code_that_its_stage_depends_on():
-    from pipeline.train.stage import ROOMS
+    from pipeline.train.job import ROOMS
 
     assert set(ROOMS) | {"models"} == rooms_of("train")

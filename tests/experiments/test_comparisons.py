@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,7 @@ def test_a_row_is_run_from_raw_files_to_the_metrics_of_all_its_seeds(tiny_raw, t
     params = write_small_params(tmp_path, "mocap-gt-f9-linear")
     out = tmp_path / "results" / f"{WORSE}.json"
     paths = Paths(rows, params, tiny_raw, work=tmp_path / ".work")
-    with ThreadPoolExecutor(1) as workers:
-        compare(WORSE, paths, workers, out=out)
+    compare(WORSE, paths, out=out)
     found = json.loads(out.read_text(encoding="utf-8"))
     assert found["protocol"]["seeds"] == [0, 1]
     assert found["protocol"]["flip_averaging"] is False

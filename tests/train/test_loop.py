@@ -101,7 +101,7 @@ def test_a_compiled_model_learns_the_same(tmp_path):
     options: dict[str, Any] = {"epochs": 1, "windows_per_epoch": 16}
     eager = trained(write_prepared(tmp_path / "eager", **options), tmp_path / "a")
     prepared = write_prepared(tmp_path / "compiled", how={"compile": "default"}, **options)
-    arguments = [prepared, tmp_path / "run", "--work", tmp_path / "work"]
+    arguments = [prepared, tmp_path / "run", "--seed", "0", "--work", tmp_path / "work"]
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "train", *arguments],
         cwd=REPOSITORY,

@@ -46,7 +46,7 @@ JUMPS = ("-400d", "+4000d", "+0")
 
 def train_command(prepared: Path, folder: Path) -> list[str]:
     """Trains a run into `folder`/out/run, its state in `folder`/work."""
-    return ["train", str(prepared), str(folder / "out" / "run"), "--work", str(folder / "work")]
+    return ["train", str(prepared), str(folder / "out" / "run"), "--seed", "0", "--work", str(folder / "work")]
 
 
 def trained(prepared: Path, folder: Path, *start: str, **variables: str) -> subprocess.CompletedProcess[str]:

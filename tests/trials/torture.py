@@ -44,20 +44,12 @@ from tests.trials.mishaps import (
 )
 
 RECORD = REPOSITORY / "docs" / "reliability" / "crashes.json"
-KINDS = ("stage", "dvc", "both")
+KINDS = ("stage", "dvc", "both", "run")  # run: one of the processes in which runs train side by side
 STAGES = ("prepare_data", "train", "evaluate_5runs", "report", "dvc")
 TRAINING = {"epochs": 10, "windows_per_epoch": 128, "batch_windows": 16}
 
-# Stands in for `python`: training saves its state after every step, so that kills fall into that too.
-SAVING_PYTHON = """#!{executable}
-import os, runpy, sys
-sys.argv, sys.path[0] = sys.argv[2:], os.getcwd()  # as `-m pipeline` has them
-if sys.argv[1:2] == ["train"]:
-    from pipeline.train import stage
-
-    stage.SAVE_EVERY_S = -1.0
-runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
-"""
+SAVING = "stage.SAVE_EVERY_S = -1.0"  # after every step, so that kills fall into that too
+LONGEST_S = 30.0  # that a process may take to leave when the one that started it was killed
 
 
 def start_repro(folder: Path, **variables: str) -> subprocess.Popen[str]:
@@ -81,28 +73,53 @@ def recorded(folder: Path) -> set[str]:
         return set()
 
 
-def stage_process(session: int) -> tuple[int, str] | None:
-    """The process of the running stage in a session, and its name; None between stages."""
+def members(session: int) -> dict[int, list[str]]:
+    """The words of the commands of a session's living processes, by their numbers."""
+    found = {}
     for entry in Path("/proc").iterdir():
         try:
-            if not entry.name.isdigit() or os.getsid(int(entry.name)) != session:
-                continue
-            words = (entry / "cmdline").read_bytes().decode().split("\0")
+            if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().decode().split("\0")
         except (OSError, ProcessLookupError):
             continue
+    return {number: words for number, words in found.items() if words != [""]}  # which the dead have none of
+
+
+def stage_process(session: int) -> tuple[int, str] | None:
+    """The process of the running stage in a session, and its name; None between stages."""
+    for number, words in members(session).items():
         if "pipeline" in words and words[0] == sys.executable:
-            return int(entry.name), words[words.index("pipeline") + 1]
+            return number, words[words.index("pipeline") + 1]
     return None
+
+
+def run_process(session: int) -> tuple[int, str] | None:
+    """A process of a session that trains a run beside others."""
+    return next(((number, "a run") for number, words in members(session).items() if is_run(words)), None)
+
+
+def is_run(words: list[str]) -> bool:
+    """Returns whether a command is that of a run beside others, as multiprocessing starts it."""
+    return any("spawn_main" in word for word in words)
+
+
+def left_alone(session: int) -> bool:
+    """Returns whether all processes of a session end by themselves within LONGEST_S."""
+    ends = time.monotonic() + LONGEST_S
+    while members(session) and time.monotonic() < ends:
+        time.sleep(0.1)
+    return not members(session)
 
 
 def killed_at(folder: Path, instant_s: float, kind: str) -> dict[str, Any]:
     """Start `dvc repro`, kill -9 what `kind` says after so many seconds, and run `dvc repro` to the end."""
     process = start_repro(folder)
     time.sleep(instant_s)
-    stage = stage_process(process.pid)
+    find = run_process if kind == "run" else stage_process
+    stage = find(process.pid)
     while kind != "dvc" and stage is None and process.poll() is None:  # between two stages
         time.sleep(0.02)
-        stage = stage_process(process.pid)
+        stage = find(process.pid)
     before, running = recorded(folder), stage[1] if stage else None
     partial = [path.name for path in folder.rglob("*.partial*") if ".dvc" not in path.parts]
     alive = process.poll() is None
@@ -113,7 +130,7 @@ def killed_at(folder: Path, instant_s: float, kind: str) -> dict[str, Any]:
     elif stage:
         os.kill(stage[0], signal.SIGKILL)
     process.wait()
-    orphan = stage_process(process.pid)
+    orphan = stage_process(process.pid) or run_process(process.pid)
     after = start_repro(folder)
     log, _ = after.communicate()
     if process.stdout is not None:
@@ -130,14 +147,14 @@ def killed_at(folder: Path, instant_s: float, kind: str) -> dict[str, Any]:
         "repeated": sorted(before & set(again)),
         "exit_code": after.returncode,
         "log": "" if after.returncode == 0 else log[-2000:],
-        "orphan_left": stage_process(process.pid) is not None,
+        "orphan_left": not left_alone(process.pid),
     }
 
 
 def undisturbed(folder: Path) -> float:
     """Make the projects `template`, in which nothing has run, and `calm`, in which all has; seconds that took."""
     write_project(folder / "template", **TRAINING)
-    write_python(folder / "template", SAVING_PYTHON)
+    write_python(folder / "template", SAVING)
     calm = shutil.copytree(folder / "template", folder / "calm", symlinks=True)
     started = time.monotonic()
     log, _ = start_repro(calm).communicate()
@@ -157,7 +174,8 @@ def kills(folder: Path, *, tries: int, seed: int, jobs: int) -> dict[str, Any]:
         record = killed_at(own, instants[number], KINDS[number % len(KINDS)])
         found = hashes(own)
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        record |= {"different": different, "survived": not different and record["exit_code"] == 0}
+        ended_well = record["exit_code"] == 0 and not record["orphan_left"]
+        record |= {"different": different, "survived": not different and ended_well}
         print(json.dumps(record), flush=True)
         shutil.rmtree(own)
         return record
@@ -280,13 +298,13 @@ def killed_at_random(part: dict[str, Any]) -> list[str]:
     tries = part["tries"]
     survived = sum(one["survived"] for one in tries)
     repeated = sum(bool(one["repeated"]) for one in tries)
-    orphans = sum(one["orphan_ran_on"] for one in tries)
+    orphans, left = (sum(one[key] for one in tries) for key in ("orphan_ran_on", "orphan_left"))
     said = (
         f"{made(part)} A small pipeline from raw files to the table, {part['undisturbed_s']} s undisturbed, was killed "
         f"at {len(tries)} random instants (seed {part['seed']}), and `dvc repro` was typed once more. "
         f"**{survived} of {len(tries)}** ended with all {part['files']} files, weights and metrics among them, byte "
         f"for byte as undisturbed. Stages that DVC had recorded as finished were repeated in {repeated} tries. "
-        f"In {orphans} a stage ran on without its dvc when the second one began."
+        f"In {orphans} a process was still about to leave when the second `dvc repro` began; in {left} one was left."
     )
     lines = [
         "",
