@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.system.errors import BAD_VALUE, UserError, reason
 from pipeline.system.files import read_yaml
 
-SHIPPED = Path("data/checkpoints/cmu-det-f27-rayformer/run0")  # the run whose checkpoint lifts unless another is given
+SHIPPED = Path("data/lifter/run0")  # the run whose checkpoint lifts unless another is given; see experiments/lifter
 WEIGHTS, CARD, HISTORY = "weights.safetensors", "card.json", "history.csv"  # in the folder of a run
 PATTERN = re.compile(
     r"(?P<dataset>[a-z0-9_]+)-(?P<keypoints>[a-z0-9_]+)-f(?P<frames>0|-?[1-9][0-9]*)-(?P<model>[a-z0-9_]+)"
@@ -45,7 +45,7 @@ def parse_row(text: str) -> Row:
 def refuse_missing_checkpoint(folder: Path) -> None:
     """Raises UserError if the folder has no checkpoint, before anything that takes long to load is needed."""
     if not (folder / CARD).is_file():
-        fetch = f"; fetch it with: dvc pull {folder.parent}" if folder == SHIPPED else ""
+        fetch = f"; fetch it with: dvc pull {folder}" if folder == SHIPPED else ""
         raise UserError(f"{folder}: expected a checkpoint, found none{fetch}")
 
 

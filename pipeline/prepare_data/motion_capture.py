@@ -36,6 +36,10 @@ LEG_AND_TRUNK = ((4, 5), (5, 6), (0, 7), (7, 8))  # bones which together are abo
 SHORTEST_M, LONGEST_M = 0.5, 2.0  # of those bones: a small child's and more than the tallest person's
 
 
+def _the_same_names() -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in H36M_17.joints}
+
+
 class SkeletonFile(Values):
     """The content of skeleton.json.
 
@@ -47,9 +51,7 @@ class SkeletonFile(Values):
     unit_mm: Positive
     up: Literal["y", "z"]
     names: tuple[str, ...] = H36M_17.joints
-    joints: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
-        default_factory=lambda: {name: (name,) for name in H36M_17.joints}
-    )
+    joints: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=_the_same_names)
 
 
 @dataclass(frozen=True)
