@@ -70,14 +70,18 @@ class RayFormer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, outputs)
         self.shortcut = nn.Linear(features, outputs, bias=False)
-        same = torch.full((out_joints, in_joints), 1 / in_joints)
+        # On the meta device, without numbers, torch.eye and division would load torch's compiler.
         if in_joints == out_joints:
-            same = torch.zeros_like(same).fill_diagonal_(1)  # torch.eye would load torch's compiler on the meta device
+            same = torch.zeros(out_joints, in_joints).fill_diagonal_(1)
+        else:
+            same = torch.full((out_joints, in_joints), 1 / in_joints)
         self.out_from_in = nn.Parameter(same)
         # At first the blocks add little, and the prediction is a flat person at the distance that his size suggests.
         for layer in (self.head, self.shortcut):
             nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.head.bias)
+        if self.out_from_in.is_meta:
+            return
         with torch.no_grad():
             for block in blocks:
                 block.proj.weight /= math.sqrt(2 * depth)
