@@ -33,7 +33,7 @@ from pipeline.train.job import Job, deliver, plan_job, plan_row, read_training_c
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
-GRACE_S = 10.0  # to save the state and leave, for a process that nobody waits for any more
+GRACE_S = 60.0  # to take a last step, save the state and leave
 SENT_AS_THEY_ARE = (UserError, OSError, MemoryError, RuntimeError)  # torch's lack of memory is a RuntimeError
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
