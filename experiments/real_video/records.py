@@ -1,0 +1,70 @@
+"""What the stage real_video writes, and its page reads: errors of each person and view, by what was lifted how."""
+
+from __future__ import annotations
+
+from pipeline.config.params import Values
+
+
+class Errors(Values):
+    """Mean errors over the scored frames of a person in a view, in mm; velocity per frame at the video's 60 Hz.
+
+    `mpjpe_mm`, `p_mpjpe_mm` and `n_mpjpe_mm` are of Human3.6M's 17 joints; `limbs_mm` is MPJPE of the twelve of them
+    that MediaPipe detects itself. `root_mm` is the distance of the root, in the camera frame.
+    """
+
+    mpjpe_mm: float
+    p_mpjpe_mm: float
+    n_mpjpe_mm: float
+    mpjve_mm: float
+    limbs_mm: float
+    root_mm: float
+
+
+class Parts(Values):
+    """What is left of MPJPE, in mm, if what all scored frames share is taken away, and how much that was.
+
+    `scaled_mm` by one factor, `turned_mm` by one rotation, `aligned_mm` by both. `size` is the predicted size as a
+    multiple of the true; the angles turn the true pose to the predicted: pitch forward, yaw and roll, about the
+    camera's axes x, y and z.
+    """
+
+    scaled_mm: float
+    turned_mm: float
+    aligned_mm: float
+    size: float
+    pitch_deg: float
+    yaw_deg: float
+    roll_deg: float
+
+
+class ViewScores(Values):
+    """A person in a view: frames scored and why others are not, and the errors by method."""
+
+    person: str
+    view: str
+    frames: int
+    lost: int  # frames in which the detector followed nobody, or somebody else
+    unsure: int  # frames in which a joint of the reference is not known well enough
+    swapped: float  # share of the scored frames in which the detector took left for right, in arms or legs
+    errors: dict[str, Errors]
+    parts: dict[str, Parts]
+
+
+class ReferenceScores(Values):
+    """How well the reference is known: medians over frames and the twelve joints, in mm and pixels."""
+
+    person: str
+    sd_mm: float
+    left_out_mm: float
+    bone_sd_mm: float
+
+
+class Trial(Values):
+    """The whole record; `off_px` are keypoints from the reference by view, first as calibrated, then refined."""
+
+    checkpoint: str
+    row: str
+    calibrated_off_px: tuple[float, ...]
+    refined_off_px: tuple[float, ...]
+    reference: tuple[ReferenceScores, ...]
+    views: tuple[ViewScores, ...]
