@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 COMPARISONS, GENERALISATION = Path("experiments/comparisons"), Path("experiments/generalisation")
+REAL_VIDEO = Path("experiments/real_video")
 PARAMS, RAW = Path("params.yaml"), Path("data/raw")
 
 
@@ -76,6 +77,55 @@ def generalisation_report(
     from experiments.generalisation.report import generalisation_report
 
     generalisation_report(rows, results=GENERALISATION / "results", reports=Path("reports"), out=GENERALISATION)
+
+
+@app.command("detector_model")
+def detector_model(out: Annotated[Path, typer.Argument(help="The .task file to make.", dir_okay=False)]) -> None:
+    """Assembles MediaPipe's pose landmarker, which `poselift lift` needs for videos, from a package."""
+    from experiments.real_video.detector_model import make_detector_model
+
+    make_detector_model(out)
+
+
+@app.command("detect_real_video")
+def detect_real_video() -> None:
+    """Downloads a video of four cameras and detects the keypoints of its people."""
+    from experiments.real_video.detect import detect
+
+    detect(REAL_VIDEO / "detections.npz")
+
+
+@app.command("real_video_reference")
+def real_video_reference() -> None:
+    """Triangulates where the people of the video were."""
+    from experiments.real_video.reference import make_reference
+
+    make_reference(REAL_VIDEO / "detections.npz", REAL_VIDEO / "reference.npz")
+
+
+@app.command("real_video")
+def real_video(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint's folder, not the shipped one.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write results.json, not only print.")] = False,
+) -> None:
+    """Prints how far off the lifted people of the video are, beside MediaPipe's own 3D."""
+    from experiments.real_video.measure import measure
+    from experiments.real_video.report import errors_table, parts_table, steps_table
+    from pipeline.lift.lifter import SHIPPED
+    from pipeline.system.files import write_json
+
+    trial = measure(checkpoint or SHIPPED, REAL_VIDEO / "detections.npz", REAL_VIDEO / "reference.npz")
+    print(errors_table(trial), steps_table(trial), parts_table(trial), sep="\n\n")
+    if write:
+        write_json(REAL_VIDEO / "results.json", trial.model_dump(mode="json"))
+
+
+@app.command("real_video_report")
+def real_video_report() -> None:
+    """Writes the page of the trial on real video, and its table into docs/lift.md."""
+    from experiments.real_video.report import real_video_report
+
+    real_video_report(REAL_VIDEO / "results.json", page=REAL_VIDEO / "README.md", guide=Path("docs/lift.md"))
 
 
 @app.command("bench")

@@ -24,6 +24,7 @@ from pipeline.system.errors import UserError
 log = logging.getLogger(__name__)
 
 DEMO_WHEEL = "pose2sim==0.10.49"
+DEMO_SHA256 = "403e0dc4065898ba6a595e72a8970950310979253d60e24c2e00b16b36bf21e1"
 DEMO = "Pose2Sim/Demo_MultiPerson"
 CALIBRATION = f"{DEMO}/calibration/Calib.qca.txt"
 # Where each person is in the first frame of each view: left, top, right, bottom in pixels.
@@ -51,7 +52,7 @@ def detect(out: Path) -> None:
         folder = Path(name)
         model = folder / "pose_landmarker_full.task"
         make_detector_model(model)
-        (wheel,) = download(DEMO_WHEEL, folder / "demo", ["--no-deps"])
+        wheel = download(DEMO_WHEEL, folder / "demo", sha256=DEMO_SHA256)
         with zipfile.ZipFile(wheel) as archive:
             calibration = archive.read(CALIBRATION)
             videos = [Path(archive.extract(f"{DEMO}/videos/{view}.mp4", folder)) for view in VIEWS]
@@ -60,15 +61,18 @@ def detect(out: Path) -> None:
             pictures = read_pictures(video)
             by_view.append([detect_person(pictures, FIRST_BOXES_PX[who][view], model) for who in PEOPLE])
             log.info("%s: %d frames", VIEWS[view], len(pictures))
-    kinds = (np.stack([[found[kind] for found in view] for view in by_view], axis=1) for kind in range(3))
-    write_detections(out, Detections(*kinds, *read_calibration(calibration)))
+    followed_px, followed_m, alone_px = (
+        np.stack([[found[kind] for found in view] for view in by_view], axis=1) for kind in range(3)
+    )
+    write_detections(out, Detections(followed_px, followed_m, alone_px, *read_calibration(calibration)))
 
 
 def read_pictures(video: Path) -> list[Picture]:
     """Returns the frames of a video in RGB."""
     import cv2
 
-    capture, pictures = cv2.VideoCapture(str(video)), []
+    capture = cv2.VideoCapture(str(video))
+    pictures: list[Picture] = []
     while True:
         is_read, picture = capture.read()
         if not is_read:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,8 +62,16 @@ def write_detections(path: Path, detections: Detections) -> None:
     for name in ("followed_px", "alone_px"):
         arrays[name] = np.concatenate([arrays[name][..., :2].round(1), arrays[name][..., 2:].round(3)], axis=-1)
     arrays["followed_m"] = arrays["followed_m"].round(4)
-    with new_file(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, **{name: values.astype(np.float32) for name, values in arrays.items()})
+    write_arrays(path, arrays)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed npz, numbers as float32; unlike numpy's, the same bytes for the same arrays."""
+    with new_file(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, values in arrays.items():
+            content = io.BytesIO()
+            np.save(content, values if values.dtype == bool else values.astype(np.float32))
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED)
 
 
 def read_detections(path: Path) -> Detections:

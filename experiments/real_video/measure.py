@@ -37,6 +37,7 @@ KNOWN_LENS, NO_SWAPS, EXACT, AIMED = "known lens", "no swaps", "exact keypoints"
 UNSURE_M = 0.06  # standard deviation of a joint of the reference, from which on its frame is not scored
 LIMB_JOINTS = [j for j, name in enumerate(H36M_17.joints) if name in {MEDIAPIPE_33.joints[k] for k in LIMBS}]
 BONES = ((11, 13), (13, 15), (12, 14), (14, 16), (23, 25), (25, 27), (24, 26), (26, 28))
+HEIGHT = (("RFoot", "RKnee"), ("RKnee", "RHip"), ("Hip", "Thorax"), ("Thorax", "Head"))
 
 Pose = Float[np.ndarray, "F 17 3"]
 
@@ -84,6 +85,7 @@ def score_reference(reference: Reference, person: int) -> ReferenceScores:
         sd_mm=_mm(np.median(reference.sd_m[person][:, LIMBS])),
         left_out_mm=_mm(np.median(reference.left_out_m[person][:, :, LIMBS])),
         bone_sd_mm=_mm(np.median(np.std(lengths_m, axis=1))),
+        height_m=round(sum(_bone_m(derive_joints(joints_m), *ends) for ends in HEIGHT), 3),
     )
 
 
@@ -95,9 +97,12 @@ def score_view(lifter: Lifter, detections: Detections, reference: Reference, per
     is_found = np.all([np.isfinite(pose_m).all((1, 2)) for pose_m, _ in poses.values()], axis=0)
     scored = is_sure & is_found
     true_m = scene.true_m - scene.true_m[:, :1]
+    up = scene.camera_from_world.rotation[:, 2]
     return ViewScores(
         person=PEOPLE[person],
         view=VIEWS[view],
+        roll_deg=round(float(np.degrees(np.arctan2(up[0], -up[1]))), 1),
+        down_deg=round(float(np.degrees(np.arcsin(-up[2]))), 1),
         frames=int(scored.sum()),
         lost=int((~is_found).sum()),
         unsure=int((is_found & ~is_sure).sum()),
@@ -224,6 +229,12 @@ def find_parts(pose_m: Pose, true_m: Pose) -> Parts:
         yaw_deg=round(yaw_deg, 1),
         roll_deg=round(roll_deg, 1),
     )
+
+
+def _bone_m(joints_m: Pose, one: str, other: str) -> float:
+    """Returns the median distance of two joints."""
+    ends_m = (joints_m[:, H36M_17.joints.index(name)] for name in (one, other))
+    return float(np.median(np.linalg.norm(np.subtract(*ends_m), axis=-1)))
 
 
 def _mm(metres: float) -> float:

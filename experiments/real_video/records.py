@@ -42,6 +42,8 @@ class ViewScores(Values):
 
     person: str
     view: str
+    roll_deg: float  # of the camera, clockwise
+    down_deg: float
     frames: int
     lost: int  # frames in which the detector followed nobody, or somebody else
     unsure: int  # frames in which a joint of the reference is not known well enough
@@ -51,12 +53,13 @@ class ViewScores(Values):
 
 
 class ReferenceScores(Values):
-    """How well the reference is known: medians over frames and the twelve joints, in mm and pixels."""
+    """How well the reference is known: medians over frames and the twelve joints of the limbs."""
 
     person: str
     sd_mm: float
     left_out_mm: float
-    bone_sd_mm: float
+    bone_sd_mm: float  # of the lengths of arms and legs over time
+    height_m: float  # from ankle to head along the bones
 
 
 class Trial(Values):

@@ -15,16 +15,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.signal import butter, sosfiltfilt
 
-from experiments.real_video.detections import RATE_HZ, Detections, read_detections
+from experiments.real_video.detections import RATE_HZ, Detections, read_detections, write_arrays
 from experiments.real_video.views import FOCAL_PX, TINY, information_of, offsets_px, refine_cameras, triangulate, weigh
 from pipeline.lift.layouts import MEDIAPIPE_33
 from pipeline.poses.geometry import RigidTransform, rays_from_pixels
 from pipeline.system.errors import UserError
-from pipeline.system.files import new_file
 
 LIMBS = tuple(range(11, 17)) + tuple(range(23, 29))  # shoulders, elbows, wrists, hips, knees, ankles
 STEADY = tuple(joint for joint in LIMBS if joint not in (15, 16))  # wrists are too quick for the coarse path
-PARTS = (tuple(range(11)), tuple(range(11, 23)), tuple(range(23, 33)))  # face, arms, legs, exchanged independently
+PART_OF = np.repeat([0, 1, 2], [11, 12, 10])  # of each landmark: face, arms or legs, which are exchanged independently
 ROUNDS = 10  # of exchanging left and right; three or four suffice
 GAIN_PX = 5.0  # by which an exchange must bring a part nearer to the other views
 OTHER_PX = 60.0  # median distance of joints from which on a detection is of somebody else
@@ -70,12 +69,19 @@ def make_reference(source: Path, out: Path) -> None:
     frames = np.s_[:, :, ::EVERY, LIMBS]
     refined, off_px, calibrated_off_px = refine_cameras(rays[frames], trust[frames], calibrated)
     people = [triangulate_person(rays[person], trust[person], refined) for person in range(len(rays))]
-    stacked = (np.stack(part) for part in zip(*people, strict=True))
-    places = (np.stack([getattr(one, name) for one in refined]) for name in ("rotation", "translation_m"))
-    reference = Reference(*stacked, *places, off_px, calibrated_off_px)
-    with new_file(out) as unfinished, unfinished.open("wb") as file:
-        arrays = {name: v if v.dtype == bool else v.astype(np.float32) for name, v in asdict(reference).items()}
-        np.savez_compressed(file, **arrays)
+    points_m, sd_m, left_out_m, is_person, is_swapped = (np.stack(part) for part in zip(*people, strict=True))
+    reference = Reference(
+        joints_world_m=points_m,
+        sd_m=sd_m,
+        left_out_m=left_out_m,
+        is_person=is_person,
+        is_swapped=is_swapped,
+        rotation=np.stack([camera.rotation for camera in refined]),
+        translation_m=np.stack([camera.translation_m for camera in refined]),
+        off_px=off_px,
+        calibrated_off_px=calibrated_off_px,
+    )
+    write_arrays(out, asdict(reference))
 
 
 def read_reference(path: Path) -> Reference:
@@ -112,7 +118,7 @@ def triangulate_person(
     """Returns what Reference says of one person: where, how sure, moved how far, is it he, and is he swapped."""
     views = len(cameras)
     both = [*cameras, *cameras]
-    is_swapped = np.zeros((*rays.shape[:2], len(PARTS)), dtype=bool)
+    is_swapped = np.zeros((*rays.shape[:2], 3), dtype=bool)
     used, is_person = trust, np.ones(rays.shape[:2], dtype=bool)
     for _ in range(ROUNDS):
         coarse_m = filter_path(triangulate(rays, used, both), cut_off_hz=COARSE_HZ)
@@ -150,19 +156,15 @@ def find_swaps(
         for seen in (rays, rays[:, :, mirrored])
     )
     gain_px = as_seen - exchanged
-    paired = [[joint for joint in part if mirrored[joint] != joint] for part in PARTS]
+    paired = [[joint for joint in np.flatnonzero(part == PART_OF) if mirrored[joint] != joint] for part in range(3)]
     return np.stack([gain_px[..., joints].mean(-1) > GAIN_PX for joints in paired], axis=-1)
 
 
 def swap_parts(values: Float[np.ndarray, "S F 33 *C"], is_swapped: Bool[np.ndarray, "S F 3"]) -> np.ndarray:
     """Returns values of landmarks with left and right exchanged in the parts marked."""
-    swapped = values.copy()
-    mirrored = list(MEDIAPIPE_33.mirrored)
-    for number, part in enumerate(PARTS):
-        where = np.ix_(np.arange(len(values)), np.arange(values.shape[1]), part)
-        chosen = is_swapped[..., number].reshape(*is_swapped.shape[:2], *[1] * (values.ndim - 2))
-        swapped[where] = np.where(chosen, values[:, :, mirrored][where], values[where])
-    return swapped
+    chosen = is_swapped[..., PART_OF]
+    chosen = chosen.reshape(*chosen.shape, *[1] * (values.ndim - chosen.ndim))
+    return np.where(chosen, values[:, :, list(MEDIAPIPE_33.mirrored)], values)
 
 
 def find_spread(
