@@ -166,7 +166,7 @@ def views_table(trial: Trial) -> str:
 
 
 HOW = f"""\
-The two-person demo of the package pose2sim: 1.7 s at 60 Hz from four calibrated phones. One person balances on a
+The two-person demo of the package pose2sim: 1.7 s at 60 Hz from four calibrated cameras. One person balances on a
 leg and bends over it (`mover`), another moves the arms (`helper`). MediaPipe's pose landmarker `full` follows each
 person through each video, which it was shown in the first frame, and filters what it finds over time, as it does
 for one person. Its keypoints are lifted as `poselift lift` lifts a file of them; its own world landmarks are the
