@@ -164,6 +164,8 @@ class GraphConvolution(nn.Module):
         self.U = nn.Linear(width, width)
         self.V = nn.Linear(width, width)
         for linear in (self.U, self.V):
+            if linear.weight.is_meta:  # without numbers; drawing some would load torch's compiler
+                continue
             nn.init.normal_(linear.weight, std=math.sqrt(2 / width))
         self.batch_norm = nn.BatchNorm1d(nodes)
 
