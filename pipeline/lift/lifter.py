@@ -26,6 +26,7 @@ from pipeline.lift.input import (
 )
 from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
 from pipeline.lift.root_path import fit_root_path, smooth_depth
+from pipeline.lift.sides import exchange_sides, find_swapped_frames
 from pipeline.lift.smoothing import FILTERS, smooth_motion
 from pipeline.lift.stream import Stream, StreamFormat
 from pipeline.lift.upright import LEVEL_CAMERA, fit_upright
@@ -204,6 +205,12 @@ class Lifter:
         in_skeleton, out_skeleton = self.card.skeletons
         track = prepare_track(track, self.settings)
         track, filled = fill_gaps(track, longest_frames=int(self.settings.max_gap_s * rate_hz + 1e-9))
+        swapped = find_swapped_frames(track.pixels, in_skeleton)
+        pixels, confidence = (
+            exchange_sides(values, swapped, in_skeleton) for values in (track.pixels, track.confidence)
+        )
+        filled = exchange_sides(filled, swapped, in_skeleton)
+        track = replace(track, pixels=pixels, confidence=confidence)
         pixels, view, view_from_camera = track.pixels, camera, np.eye(3)
         if up_camera is not None:
             view_from_camera = aim_view(pixels, camera, up_camera)
