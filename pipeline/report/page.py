@@ -102,7 +102,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Published:
-    """Figures of others: a remark on what they are, and their table."""
+    """Figures of others of one protocol: a remark on what they are, and their table."""
 
     remark: str
     header: tuple[str, ...]
@@ -117,13 +117,13 @@ class Chart(NamedTuple):
     spec: dict[str, Any]
 
 
-def results_page(groups: Sequence[Group], published: Published) -> str:
+def results_page(groups: Sequence[Group], published: Sequence[Published]) -> str:
     """Returns the finished page. The same input gives the same text."""
     curves = {record.row: record.curves for group in groups for record in group.rows}
     sections = {
         "training": training_section([], curves),
         "results": results_section(groups),
-        "published": _section("published", published=published),
+        "published": _section("published", blocks=published),
         "commands": _section("commands", lines=COMMANDS),
     }
     return whole_page(sections, live=False)

@@ -104,7 +104,7 @@ def results() -> list[dict[str, Any]]:
 
 def test_the_tables_hold_the_numbers_of_the_metrics(results, tmp_path):
     write_project(tmp_path, results, ROWS)
-    headline, per_action, published = tables(reported(tmp_path))
+    headline, per_action, published, _ = tables(reported(tmp_path))
     assert headline[0] == ["dataset", "2D", "frames", "model", "runs", "MPJPE", "P-MPJPE", "N-MPJPE", "MPJVE"]
     assert headline[1][:5] == ["mocap", "gt", "27", "rayformer", "3"]
     assert headline[2][:5] == ["mocap", "det", "9", "linear", "3"]
@@ -147,7 +147,7 @@ def test_rows_of_different_protocols_stand_in_different_tables(other, results, t
     results[1]["protocol"] |= other
     write_project(tmp_path, results, ROWS)
     markdown = reported(tmp_path)
-    first, _, second, _, _ = tables(markdown)
+    first, _, second, *_ = tables(markdown)
     assert [line[3] for line in first[1:]] == ["rayformer"]
     assert [line[3] for line in second[1:]] == ["linear"]
     assert markdown.count("Protocol:") == 2
@@ -179,14 +179,35 @@ def test_published_figures_are_kept_apart_and_marked_as_those_of_others(results,
     assert "not to be compared" in theirs
     with (tmp_path / "reports" / "published.csv").open(newline="", encoding="utf-8") as file:
         published = list(csv.DictReader(file))
-    table = tables(theirs)[0]
-    assert len(table) == len(published) + 1
-    for cells, line in zip(table[1:], published, strict=True):
+    lines = [cells for table in tables(theirs) for cells in table[1:]]
+    assert len(lines) == len(published)
+    for cells, line in zip(lines, published, strict=True):
         assert line["method"] == cells[0]
         assert line["mpjpe_mm"] == cells[4].split(" ± ")[0]
-        assert line["source"] == cells[-1] != ""
+        assert [line["source"], line["checked"]] == cells[-2:]
+        assert all(cells)
         assert line["method"] not in ours or line["method"] in ROWS
     assert not any(line["mpjpe_mm"] in (tmp_path / "reports" / "results.csv").read_text() for line in published)
+
+
+def test_published_figures_of_another_protocol_have_a_table_of_their_own(results, tmp_path):
+    write_project(tmp_path, results, ROWS)
+    theirs = reported(tmp_path).split("## Published by others")[1]
+    camera, image = tables(theirs)
+    assert {cells[2] for cells in image[1:]} == {"SH with confidence"}
+    assert "SH with confidence" not in {cells[2] for cells in camera[1:]}
+    page = (tmp_path / "reports" / "index.html").read_text(encoding="utf-8")
+    for text in (theirs, page):
+        assert "a target and not a reproduction" in text
+        assert text.index("KTPFormer") < text.index("Another protocol, not to be compared") < text.index("MotionBERT")
+
+
+def test_published_figures_of_an_unknown_protocol_are_refused(results, tmp_path):
+    write_project(tmp_path, results, ROWS)
+    path = tmp_path / "reports" / "published.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("image,MotionBERT", "2.5D,MotionBERT"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"published\.csv: protocol of MotionBERT: expected one of camera, image, "):
+        reported(tmp_path)
 
 
 def test_the_figure_is_a_picture_and_the_same_again(results, tmp_path):
@@ -247,7 +268,7 @@ def test_published_figures_without_a_column_are_refused(results, tmp_path):
     write_project(tmp_path, results, ROWS)
     (tmp_path / "reports" / "published.csv").write_text("method,source\nsomebody,2020\n", encoding="utf-8")
     with pytest.raises(
-        UserError, match=r"published\.csv: expected the columns method, dataset, .*, found method, source$"
+        UserError, match=r"published\.csv: expected the columns protocol, method, .*, found method, source$"
     ):
         reported(tmp_path)
 
