@@ -13,7 +13,11 @@ from models.motionagformer import MotionAGFormer
 from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 from pipeline.poses.checkpoint import load_checkpoint, read_card
 from pipeline.system.errors import UserError
-from tests.fixtures.motionagformer_file import published_content, wave_motionagformer, wave_screen
+from tests.fixtures.motionagformer_file import (
+    published_content,
+    wave_motionagformer,
+    wave_screen,
+)
 from tests.fixtures.poseformer_bin import save
 
 torch.set_num_threads(1)

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 import yaml
 
-from models.motionagformer import MotionAGFormer
 from models.poseformer import PoseFormer
 from tests.fixtures import human36m, humaneva, mpi_inf_3dhp
-from tests.fixtures.motionagformer_file import published_content
+from tests.fixtures.motionagformer_file import fitted_motionagformer, published_content
 from tests.fixtures.poseformer_bin import save, upstream_content
 from tests.fixtures.small_project import copy_of_repository, environment
 from tests.fixtures.tiny_archive import write_tiny_archive
@@ -74,8 +73,9 @@ def clone_for_story(origin: Path, folder: Path, programs: Path, story: str) -> N
     torch.manual_seed(0)
     if ".pth.tr" in story:
         (folder / "checkpoint").mkdir(exist_ok=True)
-        small = MotionAGFormer(frames=27, in_joints=17, out_joints=17, in_channels=3, width=8, depth=1)
-        save(published_content(small), folder / "checkpoint" / "motionagformer-xs-h36m.pth.tr")
+        save(
+            published_content(fitted_motionagformer(frames=27)), folder / "checkpoint" / "motionagformer-xs-h36m.pth.tr"
+        )
     if ".bin" in story:
         (folder / "checkpoint").mkdir(exist_ok=True)
         model = PoseFormer(frames=81, in_joints=17, out_joints=17, in_channels=2, embed_dim_ratio=8, depth=1)

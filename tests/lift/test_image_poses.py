@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
+from torch import nn
 
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.lifter import Lifter
-from pipeline.poses.geometry import Camera, project, screen_from_pixels
+from pipeline.poses.geometry import Camera, pixels_from_screen, project, screen_from_pixels
+from pipeline.poses.predict import TrainedModel
 from pipeline.poses.skeleton import H36M_17
+from pipeline.poses.windows import mirror
 from tests.fixtures.lifting import SIZE, recording_of, track_of, walker_keypoints, write_small_checkpoint
+from tests.fixtures.motionagformer_file import walker_in_the_image
 from tests.fixtures.walker import camera_at, walker_joints_world_m
 
 BENT = replace(camera_at(0.3, distance_m=3.0), radial=(-0.2, 0.2, -0.01), tangential=(0.001, -0.002))
@@ -91,3 +95,31 @@ def test_the_network_sees_pixels_by_the_width_of_the_image_whatever_the_lens_and
     lifter(keypoints, layout="h36m17", image_size=(800, 1400), camera=lens)
     expected = np.stack([keypoints[..., 0] / 400 - 1, keypoints[..., 1] / 400 - 1.75, keypoints[..., 2]], axis=-1)
     np.testing.assert_allclose(seen[0][4].numpy(), expected, atol=1e-6)
+
+
+class Oracle(nn.Module):
+    """Knows the pose in the image of each frame that it was made with, and of its mirror image."""
+
+    predicts = "every_frame"
+
+    def __init__(self, screen: Float[torch.Tensor, "F 17 3"], pose: Float[torch.Tensor, "F 17 3"]) -> None:
+        super().__init__()
+        self.known = torch.cat([screen, mirror(screen, H36M_17)])
+        self.poses = torch.cat([pose, mirror(pose, H36M_17)])
+
+    def forward(self, screen: Float[torch.Tensor, "B T 17 3"]) -> Float[torch.Tensor, "B T 17 3"]:
+        distance = torch.cdist(screen.flatten(2), self.known.flatten(1))
+        return self.poses[distance.argmin(-1)]
+
+
+def test_with_a_perfect_network_a_person_stands_where_he_walks_as_large_as_is_assumed(lifter):
+    camera = camera_at(0.4)
+    screen, pose = walker_in_the_image(camera, 30)
+    keypoints = np.concatenate([pixels_from_screen(screen[..., :2].numpy(), camera), np.ones((30, 17, 1))], axis=-1)
+    perfect = replace(lifter, model=TrainedModel(Oracle(screen, pose), lifter.card))
+    (person,) = perfect.lift(replace(recording_of(track_of(keypoints)), camera=camera)).people
+    joints_m = camera.camera_from_world.apply(walker_joints_world_m(30))
+    joints_m *= ADULT_BONES_M / measure_bones_m(joints_m)[0]
+    np.testing.assert_allclose(person.joints_camera_m, joints_m - joints_m[:, :1], atol=1e-4)
+    inner = slice(8, -8)  # the distance is filtered over time
+    np.testing.assert_allclose(person.root_camera_m[inner], joints_m[inner, 0], atol=0.02)
