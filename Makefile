@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock data results small board docs stories mishaps test fixtures torture fuzz processors pythons mutants check
+.PHONY: help setup lock data results small board docs stories mishaps test fixtures torture fuzz processors pythons mutants blender check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make small     the same with a small experiment, in a minute or two"
@@ -17,6 +17,7 @@ help:
 	@echo "make processors  which processors compute the same bits; needs qemu-user; ten minutes"
 	@echo "make pythons   run the tests on other Pythons; PYTHONS='python3.10 python3.13'; needs gigabytes of packages"
 	@echo "make mutants   change the formulas, one at a time, and see whether the tests notice; an hour"
+	@echo "make blender   open what lifting writes in Blender itself; Python 3.11, a gigabyte of packages"
 	@echo "make check     lint, types and the order of imports"
 
 setup: .venv/installed
@@ -108,6 +109,13 @@ mutants: .venv/mutants-installed
 .venv/mutants-installed: .venv/installed requirements/mutants.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/mutants.txt -c requirements/base.txt
 	touch .venv/mutants-installed
+
+BLENDER_PYTHON = python3.11
+blender: data
+	test -d .work/blender || $(BLENDER_PYTHON) -m venv .work/blender
+	.work/blender/bin/python -m pip install --quiet --disable-pip-version-check bpy==5.0.1
+	dvc pull --quiet data/checkpoints/cmu-det-f27-rayformer/run0
+	python -m tests.trials.blender .work/blender/bin/python
 
 check: setup
 	ruff check .
