@@ -22,6 +22,7 @@ NOT_RUN = {
     "make torture": "an hour",
     "make mutants": "an hour",
     "make pythons": "gigabytes of packages",
+    "make blender": "a gigabyte of packages",
     "make fixtures": "minutes; the commands of docs/datasets are run on the same made-up files",
     "python -m experiments bench": "ten minutes and more; tests/experiments/test_bench.py runs its parts",
     "dvc exp run -S model=rayformer_large -S frames=243 -S device=cuda": "needs a GPU",

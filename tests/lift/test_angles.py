@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,6 +160,11 @@ def test_a_walker_in_closed_form_has_the_angles_that_he_swings_by():
     np.testing.assert_allclose(found["shank_tilt_l"], np.degrees(0.6 * phase), atol=1e-9)
     headings = np.unwrap(found["pelvis_rotation"], period=360)
     np.testing.assert_allclose(np.diff(headings), np.degrees(0.8 / RATE_HZ), atol=1e-9)  # he circles to his left
+
+
+def test_the_page_defines_every_angle():
+    page = (Path(__file__).parents[2] / "docs" / "biomechanics.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == [*ANGLES, *LIMB_ANGLES]
 
 
 def test_what_joints_cannot_show_is_not_made_up():
