@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.lift.outputs import angles, bvh, files, glb, scene, trc
+from pipeline.lift.outputs import angles, bvh, files, glb, markers, scene
 from pipeline.lift.people import Lifted
 from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import new_folder, read_json, write_json
@@ -17,7 +17,7 @@ OUTPUTS = {
     "csv": ("poses.csv", files.write_csv),
     "bvh": ("person.bvh", bvh.write_people),
     "glb": ("people.glb", glb.write_glb),
-    "trc": ("person.trc", trc.write_people),
+    "trc": ("person.trc", markers.write_people),
     "angles": ("angles.csv", angles.write_angles),
     "html": ("view.html", scene.write_page),
     "mp4": ("people.mp4", scene.write_film),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.lift.body.height import scale_people
-from pipeline.lift.outputs.trc import write_people
+from pipeline.lift.outputs.markers import write_people
 from pipeline.poses.skeleton import H36M_17
 from tests.fixtures.lifted_walker import lifted_person, lifted_walkers
 from tests.fixtures.walker import RATE_HZ
