@@ -282,7 +282,7 @@ def lift(
     ] = None,
     lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Feet stay in place while they rest.")] = False,
     outputs: Annotated[
-        str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,angles,html,mp4,gif,png.")
+        str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,c3d,angles,html,mp4,gif,png.")
     ] = "npz,json,csv,bvh,glb,html",
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
 ) -> None:

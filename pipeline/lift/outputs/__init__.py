@@ -10,14 +10,15 @@ from pipeline.lift.people import Lifted
 from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import new_folder, read_json, write_json
 
-# For each output its file and what writes it; bvh and trc are a file for each person.
+# For each output its file and what writes it; bvh, trc and c3d are a file for each person.
 OUTPUTS = {
     "npz": ("poses.npz", files.write_npz),
     "json": ("poses.json", files.write_json),
     "csv": ("poses.csv", files.write_csv),
     "bvh": ("person.bvh", bvh.write_people),
     "glb": ("people.glb", glb.write_glb),
-    "trc": ("person.trc", markers.write_people),
+    "trc": ("person.trc", markers.write_trc_files),
+    "c3d": ("person.c3d", markers.write_c3d_files),
     "angles": ("angles.csv", angles.write_angles),
     "html": ("view.html", scene.write_page),
     "mp4": ("people.mp4", scene.write_film),
