@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.lift.people import Detection, Track
-from pipeline.lift.tracks import LONGEST_ABSENCE, follow_people
+from pipeline.lift.reading.tracks import LONGEST_ABSENCE, follow_people
 from pipeline.system.errors import UserError
 from tests.fixtures.lifting import walker_keypoints
 

@@ -16,7 +16,7 @@ from pipeline.lift.formats.shares import LANDMARK_KEYS, read_mediapipe, read_ult
 from pipeline.lift.formats.video import read_video
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Detection, Detections, InputOptions, Recording
-from pipeline.lift.tracks import follow_people
+from pipeline.lift.reading.tracks import follow_people
 from pipeline.system.errors import BAD_VALUE, UserError, reason
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
