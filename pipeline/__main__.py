@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import re
@@ -245,6 +246,11 @@ def lift(
         str, typer.Option(help="Of npz,json,csv,bvh,glb,html,mp4,gif,png.")
     ] = "npz,json,csv,bvh,glb,html",
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
+    video: Annotated[str | None, typer.Option(help="Which video, where the input has several.")] = None,
+    units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares (0 to 1) or screen (-1 to 1).")] = None,
+    y_up: Annotated[bool, typer.Option("--y-up", help="y counts from the bottom edge of the image.")] = False,
+    highest_score: Annotated[float | None, typer.Option(help="The score that means certain, where not 1.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Lift what does not look like a person, too.")] = False,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
     from pipeline.lift.lift_file import lift_file, parse_image_size
@@ -253,13 +259,16 @@ def lift(
 
     size = None if image_size is None else parse_image_size(image_size)
     lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
+    how_to_read = InputOptions(
+        file_format, layout, rate_hz, size, camera, detector_model, video, units, y_up, highest_score
+    )
     print(
         lift_file(
             source,
             out,
             lifter=lifter,
-            input_options=InputOptions(file_format, layout, rate_hz, size, camera, detector_model),
-            lift_options=LiftOptions(tuple(person) if person else None, focal_px, fov_deg, smooth),
+            input_options=how_to_read,
+            lift_options=LiftOptions(tuple(person) if person else None, focal_px, fov_deg, smooth, force),
             outputs=outputs.split(","),
         )
     )
@@ -283,6 +292,9 @@ def _work_folder() -> Path:
 
 def main() -> None:
     """Entry point of `poselift` and `python -m pipeline`."""
+    for stream in (sys.stdout, sys.stderr):  # letters that the locale lacks are written as their codes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         app()

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from pipeline.lift.input import (
     InputSettings,
     build_camera,
-    check_inside,
     encode_keypoints,
     fill_gaps,
     find_usable_frames,
@@ -21,6 +20,7 @@ from pipeline.lift.input import (
     prepare_track,
 )
 from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
+from pipeline.lift.plausibility import check_plausible, explain_nobody
 from pipeline.lift.root_path import fit_root_path, smooth_depth
 from pipeline.lift.smoothing import FILTERS, smooth_motion
 from pipeline.lift.stream import Stream, StreamFormat
@@ -105,18 +105,19 @@ class Lifter:
         image_size: tuple[int, int],
         rate_hz: float | None = None,
         camera: Camera | None = None,
+        force: bool = False,
     ) -> Float[np.ndarray, "F J_out 3"]:
         """Returns a person's joints in the camera frame (x right, y down, z forward), in metres, relative to the root.
 
         `keypoints` are pixels x and y, and the confidence from 0 to 1 as third channel where there is one; NaN is not
         seen. `image_size` is width and height in pixels. `rate_hz` is the model's unless given. With `camera` its lens
         is used, else one is assumed. Frames that cannot be lifted are NaN. Raises UserError if the array does not fit
-        the layout, or no frame can be lifted.
+        the layout, no frame can be lifted or, unless `force`, it does not look like a person in the image.
         """
         track = make_track(keypoints, layout=layout)
         rate_hz = self.rate_hz if rate_hz is None else rate_hz
         recording = Recording("keypoints", len(track), (track,), rate_hz, image_size, camera)
-        return self.lift(recording).people[0].joints_camera_m
+        return self.lift(recording, LiftOptions(force=force)).people[0].joints_camera_m
 
     def stream(
         self,
@@ -138,8 +139,8 @@ class Lifter:
     def lift(self, recording: Recording, options: LiftOptions = LiftOptions()) -> Lifted:
         """Lifts the recording's people, or those that `options` names.
 
-        Raises UserError if there is nobody to lift, the size of the image is not known, most keypoints lie outside it,
-        or an option is wrong.
+        Raises UserError if there is nobody to lift, the size of the image is not known, an option is wrong or, unless
+        `options.force`, the keypoints do not look like people in the image.
         """
         if options.smooth is not None and options.smooth not in FILTERS:
             raise UserError(f"smooth: expected one of {', '.join(FILTERS)}, found '{options.smooth}'")
@@ -150,10 +151,11 @@ class Lifter:
             assumed.append(f"rate: {rate_hz:g} Hz, the model's")
         if not 0 < rate_hz < np.inf:
             raise UserError(f"{recording.source}: expected a rate in Hz over 0, found {rate_hz:g}")
-        check_inside(recording.source, tracks, (camera.width_px, camera.height_px))
+        if not options.force:
+            check_plausible(recording.source, tracks, (camera.width_px, camera.height_px), rate_hz=rate_hz)
         people = tuple(self._lift_track(track, camera, rate_hz=rate_hz, smooth=options.smooth) for track in tracks)
         if not any(np.isfinite(person.joints_camera_m).any() for person in people):
-            raise UserError(f"{recording.source}: expected a person with at least half of the joints, found none")
+            raise UserError(f"{recording.source}: {explain_nobody(tracks, self.settings.min_confidence)}")
         in_skeleton, out_skeleton = self.card.skeletons
         joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
         world_from_camera, evidence = fit_upright(joints_camera_m, out_skeleton, rate_hz=rate_hz)

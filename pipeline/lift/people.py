@@ -17,8 +17,10 @@ from pipeline.poses.skeleton import Skeleton
 class InputOptions:
     """What the user states about an input, which goes before what the file says; None is not stated.
 
-    `format` is a name of pipeline.lift.formats.FORMATS, `layout` one of pipeline.lift.layouts.LAYOUTS.
-    `detector_model` is the .task file of the detector that a video needs.
+    `format` is a name of pipeline.lift.formats.FORMATS, `layout` one of pipeline.lift.layouts.LAYOUTS, `units` one of
+    pipeline.lift.reading.keypoints.UNITS. `detector_model` is the .task file of the detector that a video needs.
+    `video` chooses one of several videos in the input. With `y_up` y counts from the bottom edge of the image.
+    `highest_score` is the score that means certainty, where confidence does not run from 0 to 1.
     """
 
     format: str | None = None
@@ -27,6 +29,10 @@ class InputOptions:
     image_size_px: tuple[int, int] | None = None  # width, height
     camera_file: Path | None = None
     detector_model: Path | None = None
+    video: str | None = None
+    units: str | None = None
+    y_up: bool = False
+    highest_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,18 +40,20 @@ class LiftOptions:
     """Whom to lift (everybody if `persons` is None), through which lens, and how to smooth the result over time.
 
     The lens is given by `focal_px` or by `fov_deg`, the angle over the longer side of the image; it goes before the
-    recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth.
+    recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth. `force` lifts what
+    pipeline.lift.plausibility doubts.
     """
 
     persons: tuple[str, ...] | None = None
     focal_px: float | None = None
     fov_deg: float | None = None
     smooth: str | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One person in one frame: x and y in pixels and the confidence of each joint, and the id that the file gives."""
+    """One person in one frame: x, y and the confidence of each joint, and the id that the file gives."""
 
     keypoints: Float[np.ndarray, "J 3"]
     person: str | None
@@ -53,13 +61,21 @@ class Detection:
 
 @dataclass(frozen=True)
 class Detections:
-    """What an input holds: by frame number the people seen in it, with joints in the layout called `layout`."""
+    """What a reader found in an input: by frame number the people seen in it, as the file has them.
 
-    layout: str
+    `layout` is that of the joints where the file or its format says it, and `joints` their names where the file has
+    them; else the number of joints must tell. x and y are in `units`, see pipeline.lift.reading.keypoints. `notes` are
+    what the user should know of the reading, such as files left out.
+    """
+
+    layout: str | None
     frames: dict[int, list[Detection]]
     image_size_px: tuple[int, int] | None = None
     rate_hz: float | None = None
     camera: Camera | None = None
+    joints: tuple[str, ...] | None = None
+    units: str = "pixels"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Recording:
-    """The people of an input, and as much about the video as is known (else None)."""
+    """The people of an input, and as much about the video as is known (else None).
+
+    `reading` says in words how the input was read: its format, layout and units, and why.
+    """
 
     source: str
     frames: int
@@ -90,6 +109,7 @@ class Recording:
     rate_hz: float | None = None
     image_size_px: tuple[int, int] | None = None  # width, height
     camera: Camera | None = None  # with its lens, where the file has it
+    reading: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
