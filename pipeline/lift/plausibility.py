@@ -23,7 +23,7 @@ LESS_STANDING = 0.3  # so much less than in another layout: that one is right
 UPSIDE_DOWN = -0.6
 OTHER_SIDE = -0.3  # cosine between the lines through shoulders and through hips, weighted by their lengths; there 0.35
 # As shares of the person's size in the image, in the median over frames; in those clips at most 0.02 and 2 per second.
-BONE_JUMP = 0.15  # change of a limb's length from frame to frame
+BONE_JUMP = 0.08  # change of a limb's length from frame to frame
 FASTEST = 8.0  # sizes per second: a sprinter runs 6
 SLOWEST_RATE_HZ = 10.0  # below it, limbs may well turn from frame to frame
 LIMBS = ("Shoulder Elbow", "Elbow Wrist", "Hip Knee", "Knee Foot", "Shoulder Hip")
