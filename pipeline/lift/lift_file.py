@@ -12,7 +12,7 @@ from pipeline.lift.formats import read_recording
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.outputs import DEFAULT_OUTPUTS, check_outputs, write_lifted
 from pipeline.lift.people import InputOptions, Lifted, LiftOptions, Recording
-from pipeline.system.errors import UserError
+from pipeline.system.errors import UserError, make_printable
 
 
 def lift_file(
@@ -58,10 +58,11 @@ def summarize(lifted: Lifted, recording: Recording, out: Path, *, min_confidence
             lines.append(f"    not seen in {gaps} frames")
         if unsure.any():
             lines.append(f"    not used: {unsure.mean():.1%} of the joints, under --min-confidence {min_confidence:g}")
-        if (few := len(person) - gaps - in_3d) > 0:
+        few = int((seen.any(1) & np.isnan(person.joints_camera_m).any((1, 2))).sum())
+        if few:
             lines.append(f"    not lifted: {few} frames with less than half of the joints")
     lines += [f"  {assumption}" for assumption in lifted.assumed]
-    return "\n".join([*lines, f"written to {out}"])
+    return "\n".join(map(make_printable, [*lines, f"written to {out}"]))
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

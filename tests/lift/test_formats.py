@@ -51,6 +51,60 @@ def test_every_file_is_lifted(tmp_path, lifter, name, layout, writer, confident)
     assert len(poses["people"]) == 2
 
 
+def test_the_summary_explains_the_reading(tmp_path, lifter):
+    people = walkers("coco17")
+    people[0][:, 3, 2] = 0.1
+    people[1][2:4] = np.nan
+    stack = np.stack(people)
+    np.savez(tmp_path / "a.npz", pixels=stack[..., :2], confidence=stack[..., 2])
+    options = InputOptions(layout="coco17", image_size_px=SIZE)
+    summary = lift_file(tmp_path / "a.npz", tmp_path / "out", lifter=lifter, input_options=options, outputs=["npz"])
+    for line in (
+        "  format: npz, recognised by its content",
+        "  layout: coco17, stated",
+        "  units: pixels, as in all such files; --units to change",
+        f" of {FRAMES} frames in 3D, 100.0% of the joints seen, 0.0% of the keypoints filled in",
+        "    not used: 5.9% of the joints, under --min-confidence 0.3",
+        " frames in 3D, 83.3% of the joints seen, 16.7% of the keypoints filled in\n    not seen in 2 frames",
+    ):
+        assert line in summary
+
+
+def test_a_doubt_stops_before_anything_is_written_unless_forced(tmp_path, lifter):
+    shares = npz(tmp_path, "h36m17")
+    with np.load(shares) as content:
+        np.savez(shares, **{**content, "pixels": content["pixels"] / 1000})
+    with pytest.raises(UserError, match=r"walk\.npz: expected people .*--units shares"):
+        lift_file(shares, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz"])
+    assert not (tmp_path / "out").exists()
+    force, stated = LiftOptions(force=True), InputOptions(image_size_px=SIZE, units="shares")
+    lift_file(
+        shares, tmp_path / "forced", lifter=lifter, input_options=SIZE_STATED, lift_options=force, outputs=["npz"]
+    )
+    lift_file(shares, tmp_path / "right", lifter=lifter, input_options=stated, outputs=["npz"])
+    lift_file(npz(tmp_path, "h36m17"), tmp_path / "px", lifter=lifter, input_options=SIZE_STATED, outputs=["npz"])
+    found, wanted = (np.load(tmp_path / name / "poses.npz")["person0_joints_world_m"] for name in ("right", "px"))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_pictures_at_intervals_are_lifted_to_every_output(tmp_path, lifter):
+    options = InputOptions(image_size_px=SIZE, rate_hz=0.5)
+    outputs = ["npz", "json", "csv", "bvh", "glb", "html"]
+    lift_file(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, input_options=options, outputs=outputs)
+    with np.load(tmp_path / "out" / "poses.npz") as poses:  # where an untrained model puts somebody before the camera
+        placed = np.isfinite(poses["person0_root_camera_m"])
+        np.testing.assert_array_equal(np.isfinite(poses["person0_joints_world_m"])[:, 0], placed)
+        assert placed.any()
+
+
+def test_a_name_that_the_locale_does_not_know_is_written_as_it_is(tmp_path, lifter):
+    """Python hands over bytes that the locale's encoding lacks as surrogates, which no file can hold."""
+    npz(tmp_path, "h36m17").rename(tmp_path / "vidéo.npz")
+    path = tmp_path / "vid\udcc3\udca9o.npz"
+    lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz", "html"])
+    assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8"))["source"].endswith("/vidéo.npz")
+
+
 def test_one_of_the_people_can_be_chosen_by_his_id(tmp_path, lifter):
     path = coco_results(tmp_path, "coco17")
     chosen = LiftOptions(persons=("4",))

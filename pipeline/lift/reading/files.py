@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.lift.reading.frame_numbers import choose_video, number_names
 from pipeline.system.errors import UserError
 
-MOST_UNPACKED_BYTES = 1 << 30  # of a gzip file: an hour of whole bodies has a third of it
+MOST_UNPACKED_BYTES = 128 << 20  # of a gzip file: an hour of two bodies of 17 joints has two thirds of it
 ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -68,10 +68,11 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except ValueError as error:
         lines = [line for line in text.splitlines() if line.strip()]
-        place = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "a number"
         if len(lines) > 1 and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
             return [_read_line(line, number, path) for number, line in enumerate(lines, start=1)]
-        found = "nothing" if not text.strip() else f"{place} that does not go on as JSON does: is the file whole?"
+        found = "nothing" if not text.strip() else "a number of thousands of digits"
+        if text.strip() and isinstance(error, json.JSONDecodeError):
+            found = f"line {error.lineno} that does not go on as JSON does: is the file whole?"
         raise UserError(f"{path}: expected whole JSON, found {found}") from error
     except RecursionError as error:
         raise UserError(f"{path}: expected whole JSON, found lists within lists, thousands deep") from error

@@ -29,6 +29,7 @@ NOT_SEEN_PX = 1e-3  # so near to the corner (0, 0) of the image lies no joint, b
 # Scores of heatmaps and SimCC have no bound: OpenPose's reach 1.1, RTMPose's and AlphaPose's several times that. Above
 # 1 they count as 1. Far above, they are something else, such as per cent.
 HIGHEST_SCORE = 20.0
+FARTHEST = 1e7  # pixels, or any other units: what lies farther off is no number of an image
 LOWEST_SCORE = -1.0
 
 
@@ -48,6 +49,10 @@ def settle_keypoints(detections: Detections, options: InputOptions, path: Path) 
     size_px = options.image_size_px or detections.image_size_px
     if size_px is None and (units != "pixels" or options.y_up):
         raise UserError(f"{path}: expected --image-size, since keypoints are {UNITS[units]}, found none")
+    for number, detection in _each(detections):
+        if (np.abs(np.nan_to_num(detection.keypoints[:, :2], posinf=0, neginf=0)) > FARTHEST).any():
+            farthest = f"{np.nanmax(np.abs(detection.keypoints[:, :2])):g}"
+            raise UserError(f"{path}: frame {number}: expected x and y of at most {FARTHEST:g}, found {farthest}")
     detections, scores = _scale_scores(detections, options.highest_score, path)
     size = size_px or (1, 1)
     detections = _change(detections, lambda keypoints: _to_pixels(keypoints, units, size, y_up=options.y_up))
