@@ -247,7 +247,7 @@ def lift(
     ] = "npz,json,csv,bvh,glb,html",
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
     video: Annotated[str | None, typer.Option(help="Which video, where the input has several.")] = None,
-    units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares (0 to 1) or screen (-1 to 1).")] = None,
+    units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares, screen or ndc.")] = None,
     y_up: Annotated[bool, typer.Option("--y-up", help="y counts from the bottom edge of the image.")] = False,
     highest_score: Annotated[float | None, typer.Option(help="The score that means certain, where not 1.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Lift what does not look like a person, too.")] = False,

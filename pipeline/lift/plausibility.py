@@ -83,7 +83,7 @@ def _doubt_place(tracks: Sequence[Track], image_size_px: tuple[int, int]) -> str
         )
     largest_px = max(float(find_size(track).max()) for track in tracks)
     if largest_px < SMALLEST_PERSON_PX:
-        units = "-1 to 1 across it (--units screen)" if pixels.min() < 0 else "shares of it (--units shares)"
+        units = "-1 to 1 across it (--units screen or ndc)" if pixels.min() < 0 else "shares of it (--units shares)"
         return f"{expected}, found keypoints that span {largest_px:.2g} pixels: {units}?"
     if right < CORNER * width and bottom < CORNER * height:
         return f"{expected}, found all in its upper left corner, {span}: another --image-size or --units?"

@@ -444,6 +444,8 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str, dict[str, Any], People | N
      "--units shares", {"units": "shares"}, walkers("body25")),
     ("screen in npz", lambda f: npz(f / "a.npz", keypoints=as_screen(walkers("coco17"))[0], layout="coco17"),
      "-1 to 1 across it .--units screen", {"units": "screen"}, walkers("coco17", 1)),
+    ("OpenPose's scale from -1 to 1", lambda f: openpose(f, [2 * p * [1, 1, 0.5] - [1, 1, 0] for p in as_shares(
+        walkers("body25"))]), "-1 to 1 across it .--units screen or ndc", {"units": "ndc"}, walkers("body25")),
     ("y that counts upwards", lambda f: write_json(f / "a.json", results(y_up(walkers("coco17")))),
      "upside down: does y count upwards .--y-up", {"y_up": True}, walkers("coco17")),
     ("BODY_25B", lambda f: openpose(f, walkers("body25b")),

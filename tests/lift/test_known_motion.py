@@ -20,8 +20,9 @@ from pipeline.lift.plausibility import check_plausible
 from pipeline.lift.reading.tracks import LONGEST_ABSENCE
 from pipeline.system.errors import UserError
 from tests.fixtures.keypoint_files import convert_layout
-from tests.fixtures.lifting import SIZE, walker_keypoints
+from tests.fixtures.lifting import walker_keypoints
 
+SIZE = (1000, 800)  # the people are above y = 600
 WALKERS = [walker_keypoints(10, start=0.3 * number) * [0.6, 0.6, 1] + [250 * number, 150, 0] for number in range(3)]
 
 
@@ -61,7 +62,7 @@ def motions(draw: st.DrawFn) -> Motion:
         order=draw(st.permutations(range(10 * count))),
         ids=draw(st.booleans()),
         mark=draw(st.sampled_from([0.0, -1.0])),
-        units=draw(st.sampled_from(["pixels", "pixels", "shares", "screen"])),
+        units=draw(st.sampled_from(["pixels", "pixels", "shares", "screen", "ndc"])),
     )
 
 
@@ -78,8 +79,11 @@ def entries(motion: Motion) -> list[tuple[int, str, np.ndarray]]:
             joints = joints / [*SIZE, 1]
         elif motion.units == "screen":
             joints = (joints - [SIZE[0] / 2, SIZE[1] / 2, 0]) / [SIZE[0] / 2, SIZE[0] / 2, 1]
-        mark = -1.0 if motion.units == "screen" else motion.mark  # where (0, 0) of the image lies
-        joints[unseen] = [mark, mark, 0.4]
+        elif motion.units == "ndc":
+            joints = joints * [2 / SIZE[0], 2 / SIZE[1], 1] - [1, 1, 0]
+        # In units from the middle a mark at (0, 0) of the image is moved with it.
+        corner = {"screen": [-1, -SIZE[1] / SIZE[0]], "ndc": [-1, -1]}.get(motion.units, [motion.mark, motion.mark])
+        joints[unseen] = [*corner, 0.4]
         listed.append((motion.frames[frame], name, joints))
     return listed
 

@@ -62,7 +62,7 @@ DOUBTED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "outside": (lambda k: np.add(k, [2000, 0, 0]), "found 680 of 680 keypoints outside, x from .*--image-size"),
     "in a corner": (lambda k: k * [0.25, 0.25, 1], "found all in its upper left corner, x from .* to .*--image-size"),
     "shares": (lambda k: k * [0.001, 0.001, 1], "found keypoints that span 0.* pixels: shares of it .--units shares"),
-    "screen": (lambda k: (k - [500, 500, 0]) * [0.002, 0.002, 1], "pixels: -1 to 1 across it .--units screen"),
+    "screen": (lambda k: (k - [500, 500, 0]) * [0.002, 0.002, 1], "pixels: -1 to 1 across it .--units screen or ndc"),
     "upside down": (lambda k: turn(k, 180), "found people upside down: does y count upwards .--y-up"),
     "legs of the other side": (swap_sides_of_legs, "left and right of the shoulders the other way round than"),
     "joints in another order in each frame": (shuffle_joints, "limbs whose length changes by .* from frame to frame"),

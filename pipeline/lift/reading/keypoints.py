@@ -23,7 +23,8 @@ WHOLE_BODIES = {23: "coco17", 65: "coco17", 133: "coco17", 68: "halpe26", 136: "
 UNITS = {
     "pixels": "pixels",
     "shares": "shares of the image's width and height",
-    "screen": "half widths of the image from its middle, -1 to 1 across",
+    "screen": "half widths of the image from its middle, so that x runs from -1 to 1",
+    "ndc": "-1 to 1 across the image's width and across its height",
 }
 NOT_SEEN_PX = 1e-3  # so near to the corner (0, 0) of the image lies no joint, but one that was not seen
 # Scores of heatmaps and SimCC have no bound: OpenPose's reach 1.1, RTMPose's and AlphaPose's several times that. Above
@@ -110,6 +111,8 @@ def _to_pixels(
     width, height = size_px
     if units == "screen":
         points = (points + np.array([1, height / width])) * width / 2
+    elif units == "ndc":
+        points = (points + 1) * np.array([width, height]) / 2
     tolerance = NOT_SEEN_PX / max(width, height) if units == "shares" else NOT_SEEN_PX
     unseen = (np.abs(points) <= tolerance).all(1) | (np.abs(points + 1) <= tolerance).all(1)
     if units == "shares":
