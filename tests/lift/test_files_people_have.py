@@ -396,6 +396,25 @@ def test_what_was_left_out_or_not_taken_is_said(tmp_path):
     assert "layout: h36m17, from the joint names in the file" in read(named_otherwise(tmp_path)).reading
 
 
+def test_names_that_are_of_no_joints_are_read_by_number_if_a_layout_is_stated(tmp_path):
+    images = [image(n, f"{n:05d}.jpg") for n in range(FRAMES)]
+    categories = [{"id": 1, "name": "person", "keypoints": [f"kp{n}" for n in range(17)]}]
+    path = write_json(tmp_path / "a.json", annotations(walkers("coco17"), images, categories=categories))
+    with pytest.raises(UserError, match=r"joint names: expected joints such as .*kp0, kp1.*; a --layout reads"):
+        read(path)
+    recording = read(path, layout="coco17")
+    assert_people_are(recording, walkers("coco17"))
+    assert any("so by their number" in line for line in recording.reading)
+
+
+def test_people_of_other_joints_than_the_file_names_are_refused(tmp_path):
+    images = [image(n, f"{n:05d}.jpg") for n in range(FRAMES)]
+    categories = [{"id": 1, "name": "person", "keypoints": H36M_NAMES}]
+    path = write_json(tmp_path / "a.json", annotations(walkers("mpii16"), images, categories=categories))
+    with pytest.raises(UserError, match="frame 0: expected as many joints as the file names, 17, found 16"):
+        read(path)
+
+
 def check(path: Path, **options: Any) -> Recording:
     """Reads and doubts as lifting does."""
     recording = read(path, **options)

@@ -65,6 +65,16 @@ def test_somebody_who_comes_back_much_later_is_somebody_else():
     assert len(follow(detect(people))) == 2
 
 
+def test_somebody_seen_in_every_hundredth_frame_is_one_person():
+    (person,) = walkers(10, 0)
+    frames: list[list[Detection]] = [[] for _ in range(901)]
+    for number in range(10):
+        frames[100 * number] = [Detection(person[number], None)]
+    (track,) = follow(frames)
+    assert len(track) == 901
+    np.testing.assert_array_equal(track.pixels[::100], person[..., :2])
+
+
 def test_whoever_was_seen_longest_comes_first():
     people = walkers(40, -250, 0, 250)
     people[0][5:] = np.nan  # somebody a detector saw for a moment

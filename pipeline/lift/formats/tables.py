@@ -70,7 +70,7 @@ def read_table(path: Path, options: InputOptions) -> Detections:
     else:
         rows, layout = _read_rows(lines, path)
     names = list(dict.fromkeys(name for row in rows for name in row.joints))
-    is_numbered = all(name.isdigit() for name in names)
+    is_numbered = all(re.fullmatch("[0-9]{1,9}", name) for name in names)
     if is_numbered:
         known = LAYOUTS.get(options.layout or layout or "")
         joints = max(len(known.joints) if known else 0, 1 + max(map(int, names), default=-1))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.lift.people import Detection, Detections, InputOptions
+from pipeline.lift.reading.frame_numbers import refuse_video
 from pipeline.system.errors import UserError
 
 MOST_PEOPLE = 5
@@ -23,6 +24,7 @@ def read_video(path: Path, options: InputOptions) -> Detections:
     Confidence is the detector's "visibility". Raises UserError if the optional packages or `options.detector_model` are
     missing, or the video has no frames.
     """
+    refuse_video(options.video, where=str(path))
     try:
         import cv2
         import mediapipe

@@ -35,11 +35,12 @@ class NamedLayout:
     unused: tuple[str, ...]
 
 
-def find_layout(names: Sequence[str], *, stated: str | None, where: str) -> NamedLayout:
-    """Returns the layout that joints of these names make, or how they make the `stated` one.
+def find_layout(names: Sequence[str], *, stated: str | None, where: str) -> NamedLayout | None:
+    """Returns the layout that joints of these names make, or how they make the `stated` one; None if they name none.
 
-    Without a stated layout it is the one with most of its joints among the names. Raises UserError, naming `where`, if
-    the names have none of its joints or, without one, fewer than FEWEST_LIMB_JOINTS of the limbs of any.
+    Without a stated layout it is the one with most of its joints among the names. Then UserError, naming `where`, is
+    raised if the names have fewer than FEWEST_LIMB_JOINTS of the limbs of any; and with one, if some names are joints,
+    but none of its.
     """
     known: dict[str, int] = {}
     for column, name in sorted(enumerate(names), key=lambda item: "ank" not in item[1].lower()):  # before "foot"
@@ -53,11 +54,15 @@ def find_layout(names: Sequence[str], *, stated: str | None, where: str) -> Name
             if best is None or _rank(columns) > _rank(best.columns):
                 best = NamedLayout(layout, columns, unused)
     limbs = sum(side + limb in known for side in "LR" for limb in LIMBS)
-    if best is None or not _rank(best.columns)[0] or (not stated and limbs < FEWEST_LIMB_JOINTS):
-        expected = f"the joints of '{stated}'" if stated else "joints such as left_shoulder and right_knee"
-        found = f"{', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
-        raise UserError(f"{where}: joint names: expected {expected}, found {found}")
-    return best
+    if best is not None and _rank(best.columns)[0] and (stated or limbs >= FEWEST_LIMB_JOINTS):
+        return best
+    every = {normalize_name(joint) for skeleton in LAYOUTS.values() for joint in skeleton.joints}
+    if stated and len(names) >= len(LAYOUTS[stated].joints) and not every & known.keys():
+        return None
+    expected = f"the joints of '{stated}'" if stated else "joints such as left_shoulder and right_knee"
+    found = f"{', '.join(names[:6])}{' ...' if len(names) > 6 else ''}"
+    hint = "" if stated else "; a --layout reads joints by their number"
+    raise UserError(f"{where}: joint names: expected {expected}, found {found}{hint}")
 
 
 def normalize_name(name: str) -> str:

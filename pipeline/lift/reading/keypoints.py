@@ -69,8 +69,12 @@ def _arrange_joints(detections: Detections, stated: str | None, path: Path) -> t
     if said is not None and said not in LAYOUTS:
         raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)} (--layout), found '{said}'")
     why = "stated" if stated else "named in the file, or the only one of its format"
-    if detections.joints is not None:
-        found = find_layout(detections.joints, stated=said, where=str(path))
+    found = None if detections.joints is None else find_layout(detections.joints, stated=said, where=str(path))
+    if found is not None and detections.joints is not None:
+        for number, detection in _each(detections):
+            if len(detection.keypoints) != len(detections.joints):
+                expected = f"as many joints as the file names, {len(detections.joints)}"
+                raise UserError(f"{path}: frame {number}: expected {expected}, found {len(detection.keypoints)}")
         names = LAYOUTS[found.layout].joints
         missing = [name for name, column in zip(names, found.columns, strict=True) if column is None]
         notes = [f"joints that are not used: {', '.join(found.unused)}"] if found.unused else []
@@ -78,6 +82,7 @@ def _arrange_joints(detections: Detections, stated: str | None, path: Path) -> t
         detections = _change(detections, lambda keypoints: _pick(keypoints, found.columns))
         why = f"{why}, its joints by their names" if said else "from the joint names in the file"
         return replace(detections, notes=(*notes, *detections.notes)), found.layout, why
+    unnamed = "" if detections.joints is None else "; the names in the file are of no joints, so by their number"
     counts = {len(detection.keypoints) for _, detection in _each(detections)}
     if len(counts) > 1:
         each = " and ".join(str(count) for count in sorted(counts))
@@ -94,7 +99,7 @@ def _arrange_joints(detections: Detections, stated: str | None, path: Path) -> t
         kept = len(LAYOUTS[layout].joints)
         detections = _change(detections, lambda keypoints: keypoints[:kept])
         why += f"; the first {kept} joints of {count}"
-    return detections, layout, why
+    return detections, layout, why + unnamed
 
 
 def _pick(keypoints: Float[np.ndarray, "K 3"], columns: Sequence[int | None]) -> Float[np.ndarray, "J 3"]:

@@ -13,7 +13,9 @@ from scipy.optimize import linear_sum_assignment
 from pipeline.lift.people import Detection, Track
 
 LEAST_OVERLAP = 0.2  # intersection over union of the boxes around two detections of one person
-LONGEST_ABSENCE = 30  # frames after which somebody who comes back is somebody else, unless the file has an id for him
+# Frames after which somebody who comes back is somebody else, unless the file has an id for him; of a file with every
+# n-th frame, n times as many.
+LONGEST_ABSENCE = 30
 BOX_MARGIN = 0.1  # of the longer side: keypoints lie inside the body, and a person seen from the side is thin
 
 Box = Float[np.ndarray, " 4"]  # left, top, right, bottom in pixels
@@ -37,10 +39,17 @@ def follow_people(frames: Sequence[Sequence[Detection]], *, layout: str) -> tupl
     )
     ids = {detection.person for frame in seen for detection in frame if detection.person is not None} - repeated.keys()
     people: dict[str, Sightings] = {}
+    numbers = [number for number, frame in enumerate(seen) if frame]
+    step = int(np.median(np.diff(numbers))) if len(numbers) > 1 else 1  # of files that hold every so many frames
     for number, frame in enumerate(seen):
         by_id = {detection.person: detection.keypoints for detection in frame if detection.person in ids}
         nameless = [detection.keypoints for detection in frame if detection.person not in ids]
-        matches = _match_people(nameless, people, number, taken=by_id.keys())
+        present = [
+            name
+            for name, sightings in people.items()
+            if name not in by_id and number - next(reversed(sightings)) <= LONGEST_ABSENCE * step
+        ]
+        matches = _match_people(nameless, {name: people[name] for name in present}, number)
         for name, keypoints in [*by_id.items(), *zip(matches, nameless, strict=True)]:
             people.setdefault(name or _next_name(people.keys() | ids), {})[number] = keypoints
     tracks = []
@@ -68,14 +77,10 @@ def _find_repeated_ids(frames: Sequence[Sequence[Detection]]) -> dict[str, tuple
 
 
 def _match_people(
-    nameless: Sequence[Float[np.ndarray, "J 3"]], people: Mapping[str, Sightings], frame: int, *, taken: Collection[str]
+    nameless: Sequence[Float[np.ndarray, "J 3"]], people: Mapping[str, Sightings], frame: int
 ) -> list[str | None]:
     """Returns for each detection the name of the person of `people` whose predicted box it overlaps, or None."""
-    present = [
-        name
-        for name, sightings in people.items()
-        if name not in taken and frame - next(reversed(sightings)) <= LONGEST_ABSENCE
-    ]
+    present = list(people)
     names: list[str | None] = [None] * len(nameless)
     if nameless and present:
         predicted = [_predict_box(people[name], frame) for name in present]
