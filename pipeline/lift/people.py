@@ -63,9 +63,9 @@ class Detection:
 class Detections:
     """What a reader found in an input: by frame number the people seen in it, as the file has them.
 
-    `layout` is that of the joints where the file or its format says it, and `joints` their names where the file has
-    them; else the number of joints must tell. x and y are in `units`, see pipeline.lift.reading.keypoints. `notes` are
-    what the user should know of the reading, such as files left out.
+    `layout` is that of the joints where the file or its format says it, as `layout_from` tells in words, and `joints`
+    their names where the file has them; else the number of joints must tell. x and y are in `units`, see
+    pipeline.lift.reading.keypoints. `notes` are what the user should know of the reading, such as files left out.
     """
 
     layout: str | None
@@ -76,6 +76,7 @@ class Detections:
     joints: tuple[str, ...] | None = None
     units: str = "pixels"
     notes: tuple[str, ...] = ()
+    layout_from: str = "named in the file"
 
 
 @dataclass(frozen=True)

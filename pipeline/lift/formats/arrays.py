@@ -44,8 +44,9 @@ def read_npz(path: Path, options: InputOptions) -> Detections:
     frames = _split_frames(list(people))
     layout = str(content["layout"]) if "layout" in content else "h36m17" if is_demo else None
     rate_hz = _read_number(content["rate_hz"], f"{path}: rate_hz") if "rate_hz" in content else None
+    known_by = "as in all such files" if is_demo and "layout" not in content else "named in the file"
     if "image_size" not in content:
-        return Detections(layout, frames, None, rate_hz)
+        return Detections(layout, frames, None, rate_hz, layout_from=known_by)
     sides = read_numbers(np.asarray(content["image_size"]).tolist(), where=f"{path}: image_size").ravel()
     if len(sides) < 2 or not (sides[:2] >= 1).all() or not np.isfinite(sides[:2]).all():
         raise UserError(f"{path}: image_size: expected width and height in pixels, found {sides}")
@@ -133,7 +134,8 @@ def _read_detectron(content: Mapping[str, Any], path: Path) -> Detections:
             raise UserError(f"{where}: expected (people, 4, 17), found {people.shape}")
         frames[number] = [Detection(person[[0, 1, 3]].T, None) for person in people.reshape(-1, 4, 17)]
     size = content.get("metadata")
-    return Detections("coco17", frames, _read_size(size, f"{path}: metadata") if size is not None else None)
+    size_px = _read_size(size, f"{path}: metadata") if size is not None else None
+    return Detections("coco17", frames, size_px, layout_from="as in all such files")
 
 
 def read_sleap(path: Path, options: InputOptions) -> Detections:

@@ -63,11 +63,8 @@ def _images_in(content: object) -> set[str]:
 def _read_coco_content(content: Any, path: Path, video: str | None) -> Detections:
     """Reads a list of results, or an object of annotations, whose visibility 1 and 2 both count as certain."""
     is_annotated = isinstance(content, dict)
-    entries = content
-    if is_annotated:
-        entries = get_list(
-            get_field(content, "annotations", where=str(path)), where=f"{path}: annotations", of="people"
-        )
+    listed_people = get_field(content, "annotations", where=str(path)) if is_annotated else content
+    entries = get_list(listed_people, where=f"{path}: annotations" if is_annotated else str(path), of="people")
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: entry {place}: expected a person of an image, found {describe(entry)}")
@@ -102,6 +99,11 @@ def _image_of(entry: Mapping[str, Any]) -> object:
     image = entry.get("image_id")
     if image is None:
         image = read_frame_number(entry, where="frame")
+    return _make_key(image)
+
+
+def _make_key(image: object) -> int | str:
+    """Returns what an image is called as a key, whatever it is."""
     return image if isinstance(image, (int, str)) else repr(image)
 
 
@@ -125,11 +127,11 @@ def _number_images(content: Mapping[str, Any], path: Path, video: str | None) ->
     where = f"{path}: images"
     images = get_list(content.get("images") or [], where=where, of="images")
     titles = {item.get("id"): str(item.get("name")) for item in content.get("videos") or [] if isinstance(item, dict)}
-    if len({image.get("video_id") for image in images if isinstance(image, dict)}) > 1:
+    if len({str(image.get("video_id")) for image in images if isinstance(image, dict)}) > 1:
         of_image = [titles.get(image.get("video_id"), str(image.get("video_id"))) for image in images]
         chosen = choose_video(list(dict.fromkeys(of_image)), where=where, video=video)
         images, video = [image for image, title in zip(images, of_image, strict=True) if title == chosen], None
-    ids = [get_field(image, "id", where=f"{where}: image {place}") for place, image in enumerate(images)]
+    ids = [_make_key(get_field(image, "id", where=f"{where}: image {place}")) for place, image in enumerate(images)]
     said = [read_frame_number(image, where=where) for image in images]
     if any(number is not None for number in said):
         return dict(zip(ids, number_frames(said, where=where), strict=True))

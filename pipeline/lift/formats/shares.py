@@ -26,6 +26,7 @@ from pipeline.lift.reading.frame_numbers import refuse_video
 from pipeline.system.errors import UserError
 
 LANDMARK_KEYS = ("pose_landmarks", "poseLandmarks", "landmarks", "landmark")
+OF_ALL = "as in all such files"
 BOX_NUMBERS = 5  # before the keypoints of a label: class, and the box
 Line = tuple[str, list[str]]  # where it stands, and its values
 
@@ -55,7 +56,7 @@ def read_ultralytics_labels(path: Path, options: InputOptions) -> Detections:
         has_id = count == 2 or (count == 1 and is_id)
         person = read_person(values[-1], where=where) if has_id else None
         frames.setdefault(number - 1, []).append(Detection(keypoints, person))
-    return Detections(layout, frames, units="shares", notes=notes)
+    return Detections(layout, frames, units="shares", notes=notes, layout_from=OF_ALL)
 
 
 def looks_like_labels(lines: Sequence[Sequence[str]]) -> bool:
@@ -112,8 +113,8 @@ def read_mediapipe(path: Path, options: InputOptions) -> Detections:
                         f"{where}: frame {number}: expected landmarks named as before, found {describe(named)}"
                     )
                 names = named
-    named_joints = names or None
-    return Detections(None if named_joints else "mediapipe33", frames, size, None, None, named_joints, "shares", notes)
+    layout = None if names else "mediapipe33"
+    return Detections(layout, frames, size, joints=names or None, units="shares", notes=notes, layout_from=OF_ALL)
 
 
 def is_mediapipe(content: object) -> bool:
@@ -152,9 +153,10 @@ def _find_people(frame: Any, where: str) -> list[Any]:
         frame = get_field(frame, *LANDMARK_KEYS, where=where)
     if not frame:
         return []
-    if isinstance(frame, dict) or _is_mark(frame[0]):
+    if isinstance(frame, dict):
         return [frame]
-    return [person for part in get_list(frame, where=where, of="people") for person in _find_people(part, where)]
+    listed = get_list(frame, where=where, of="people")
+    return [listed] if _is_mark(listed[0]) else [one for part in listed for one in _find_people(part, where)]
 
 
 def _is_mark(value: object) -> bool:

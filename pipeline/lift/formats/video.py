@@ -64,7 +64,7 @@ def read_video(path: Path, options: InputOptions) -> Detections:
         capture.release()
     if not frames:
         raise UserError(f"{path}: expected a video with frames, found none")
-    return Detections("mediapipe33", frames, size_px, rate_hz or None)
+    return Detections("mediapipe33", frames, size_px, rate_hz or None, layout_from="the detector's")
 
 
 def _read_frames(capture: Any) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

@@ -68,7 +68,7 @@ def _arrange_joints(detections: Detections, stated: str | None, path: Path) -> t
     said = stated or detections.layout
     if said is not None and said not in LAYOUTS:
         raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)} (--layout), found '{said}'")
-    why = "stated" if stated else "named in the file, or the only one of its format"
+    why = "stated" if stated else detections.layout_from
     found = None if detections.joints is None else find_layout(detections.joints, stated=said, where=str(path))
     if found is not None and detections.joints is not None:
         for number, detection in _each(detections):
