@@ -323,6 +323,9 @@ COCO: list[tuple[str, str, Callable[[Path], Path], dict[str, Any]]] = [
         f / "a.json", results(walkers("coco17"), image_id=lambda n, p: f"f_{n:04d}_{n * 33:04d}ms.jpg")), {}),
     ("ids above a million", "coco17", lambda f: write_json(
         f / "a.json", results(walkers("coco17"), track_id=lambda n, p: 1234567 + p)), {"ids": {"1234567", "1234568"}}),
+    ("ids in several forms", "coco17", lambda f: write_json(
+        f / "a.json", results(walkers("coco17"), track_id=lambda n, p: [p + 1, p + 1.0, f"{p + 1}", [p + 1]][n % 4])),
+     {"ids": {"1", "2"}}),
     ("ids of text", "coco17", lambda f: write_json(
         f / "a.json", results(walkers("coco17"), track_id=lambda n, p: ["anna", "bo"][p])), {"ids": {"anna", "bo"}}),
     ("entries with frame_id", "coco17", lambda f: write_json(f / "a.json", {"annotations": [
