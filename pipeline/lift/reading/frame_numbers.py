@@ -57,7 +57,7 @@ def choose_video(videos: Sequence[str], *, where: str, video: str | None) -> str
         return videos[0]
     if video in named:
         return videos[named.index(video)]
-    found = f"{len(named)}: {', '.join(named[:12])}{' ...' if len(named) > 12 else ''}"
+    found = f"{len(named)}: {', '.join(sorted(named)[:12])}{' ...' if len(named) > 12 else ''}"
     if video is None:
         raise UserError(f"{where}: expected one video, found {found}; choose one with --video NAME")
     raise UserError(f"{where}: --video: expected one of {found}, found '{video}'")
