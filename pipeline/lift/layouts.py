@@ -91,11 +91,22 @@ HALPE_26 = Skeleton(
 )
 
 MPI_INF_3DHP = replace(MPI_INF_3DHP_17, name="3dhp17")
+# The same joints in the order of the dataset's test set and of the archives of P-STMO.
+MPI_INF_3DHP_PUBLIC = Skeleton(
+    name="3dhp17_public",
+    joints=(
+        "HeadTop", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip", "RKnee", "RFoot",
+        "LHip", "LKnee", "LFoot", "Pelvis", "Spine", "Head",
+    ),
+    parents=(1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1),
+    left=(5, 6, 7, 11, 12, 13),
+    right=(2, 3, 4, 8, 9, 10),
+)  # fmt: skip
 LAYOUTS = {
     skeleton.name: skeleton
     for skeleton in (
         H36M_17, COCO_17, OPENPOSE_18, BODY_25, BODY_25B, HALPE_26, MPII_16, MEDIAPIPE_33, HUMANEVA_15, MPI_INF_3DHP,
-        CROWDPOSE_14, AIC_14
+        MPI_INF_3DHP_PUBLIC, CROWDPOSE_14, AIC_14
     )
 }  # fmt: skip
 
@@ -124,6 +135,10 @@ NECK: Sums = (
 FROM_FACE = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": NECK, "Head": HEAD}
 FROM_NECK = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
              "Head": ({"HeadTop": 1.0},)}  # fmt: skip
+FROM_3DHP: dict[str, Sums] = {
+    "Hip": ({"Pelvis": 1.0},), "Thorax": ({"Neck": 1.0},), "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
+    "Head": ({"HeadTop": 1.0},),
+}  # fmt: skip
 DERIVED: dict[str, dict[str, Sums]] = {
     "coco17": FROM_FACE,
     "openpose18": FROM_FACE,
@@ -135,8 +150,8 @@ DERIVED: dict[str, dict[str, Sums]] = {
     "mpii16": {"Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
     "humaneva15": {"Hip": ({"Pelvis": 1.0},), "Spine": ({"Pelvis": 0.6, "Thorax": 0.4},),
                    "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
-    "3dhp17": {"Hip": ({"Pelvis": 1.0},), "Thorax": ({"Neck": 1.0},), "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
-               "Head": ({"HeadTop": 1.0},)},
+    "3dhp17": FROM_3DHP,
+    "3dhp17_public": FROM_3DHP,
     "crowdpose14": FROM_NECK,
     "aic14": FROM_NECK,
 }  # fmt: skip

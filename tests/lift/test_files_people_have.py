@@ -474,6 +474,9 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str, dict[str, Any], People | N
      "stand upright if it is 'body25b': --layout body25b", {"layout": "body25b"}, walkers("body25b")),
     ("Human3.6M's joints by number", lambda f: write_json(f / "a.json", results(walkers("h36m17"))),
      "stand upright if it is 'h36m17': --layout h36m17", {"layout": "h36m17"}, walkers("h36m17")),
+    ("3DHP's joints in their public order", lambda f: npz(
+        f / "a.npz", keypoints=walkers("3dhp17_public")[0], layout="3dhp17"),
+     "stand upright if it is '3dhp17_public'", {"layout": "3dhp17_public"}, walkers("3dhp17_public", 1)),
     ("scores in per cent", lambda f: write_json(f / "a.json", results([p * [1, 1, 100] for p in walkers("coco17")])),
      "frame 0: expected confidences from 0 to 1, found .*--highest-score", {"highest_score": 100.0}, walkers("coco17")),
     ("two videos of an archive", two_videos,
