@@ -418,6 +418,19 @@ def test_people_of_other_joints_than_the_file_names_are_refused(tmp_path):
         read(path)
 
 
+def test_images_without_numbers_are_in_their_order_and_that_is_said(tmp_path):
+    images = [image(n, f"{'abcdefghijkl'[n]}.jpg") for n in range(FRAMES)]
+    recording = read(write_json(tmp_path / "a.json", annotations(walkers("coco17"), images)))
+    assert_people_are(recording, walkers("coco17"))
+    assert any(line.startswith("frames: images in the order in which they are listed") for line in recording.reading)
+
+
+def test_a_number_of_each_line_is_no_person(tmp_path):
+    lines = table(walkers("coco17", 1), "coco17").splitlines()
+    text = "\n".join([f"id,{lines[0]}", *(f"{n},{line}" for n, line in enumerate(lines[1:]))])
+    assert_people_are(read(write_text(tmp_path / "a.csv", text)), walkers("coco17", 1))
+
+
 def check(path: Path, **options: Any) -> Recording:
     """Reads and doubts as lifting does."""
     recording = read(path, **options)

@@ -71,7 +71,7 @@ def _read_coco_content(content: Any, path: Path, video: str | None) -> Detection
     people = [(f"{path}: entry {place}", entry) for place, entry in enumerate(entries) if entry.get("keypoints")]
     if entries and not people:
         raise UserError(f"{path}: expected entries with 'keypoints', found {describe(entries[0])}")
-    images = _number_images(content, path, video) if is_annotated and content.get("images") else {}
+    images, order = _number_images(content, path, video) if is_annotated and content.get("images") else ({}, ())
     frames: Frames = {number: [] for number in images.values()}
     listed = set(images) or None
     images = images or _number_image_ids([entry for _, entry in people], path, video)
@@ -87,11 +87,11 @@ def _read_coco_content(content: Any, path: Path, video: str | None) -> Detection
         person = read_person(entry.get("track_id", entry.get("idx")), where=where)
         frames.setdefault(images[image], []).append(Detection(keypoints, person))
     boxes = len(entries) - len(people)
-    notes = (f"left out, as they have no keypoints: {boxes} of {len(entries)} entries",) if boxes else ()
+    left_out = (f"left out, as they have no keypoints: {boxes} of {len(entries)} entries",) if boxes else ()
     size_px, joints = None, None
     if is_annotated:
         size_px, joints = _find_size(content.get("images") or []), _find_joint_names(content, path)
-    return Detections(None, frames, size_px, joints=joints, notes=notes)
+    return Detections(None, frames, size_px, joints=joints, notes=(*order, *left_out))
 
 
 def _image_of(entry: Mapping[str, Any]) -> object:
@@ -119,9 +119,12 @@ def _number_image_ids(people: Sequence[Mapping[str, Any]], path: Path, video: st
     return {image: names[str(image)] for image in images if str(image) in names}
 
 
-def _number_images(content: Mapping[str, Any], path: Path, video: str | None) -> dict[object, int]:
+def _number_images(
+    content: Mapping[str, Any], path: Path, video: str | None
+) -> tuple[dict[object, int], tuple[str, ...]]:
     """Returns the frame number of each image id: the number that the image says, or in its file name, else its place.
 
+    The second value says so in words if it is the place.
     Raises UserError if the images are of several videos and `video` chooses none, or two have one number.
     """
     where = f"{path}: images"
@@ -134,12 +137,14 @@ def _number_images(content: Mapping[str, Any], path: Path, video: str | None) ->
     ids = [_make_key(get_field(image, "id", where=f"{where}: image {place}")) for place, image in enumerate(images)]
     said = [read_frame_number(image, where=where) for image in images]
     if any(number is not None for number in said):
-        return dict(zip(ids, number_frames(said, where=where), strict=True))
+        return dict(zip(ids, number_frames(said, where=where), strict=True)), ()
     names = [str(image.get("file_name", "")) for image in images]
     if not all(any(letter.isdigit() for letter in name) for name in names) or len(set(names)) < len(names):
-        return {image: place for place, image in enumerate(ids)}
+        refuse_video(video, where=where)
+        note = "frames: images in the order in which they are listed, as their names have no numbers"
+        return {image: place for place, image in enumerate(ids)}, (note,)
     numbers = number_names(names, what="file_name", where=where, video=video)
-    return {image: numbers[name] for image, name in zip(ids, names, strict=True) if name in numbers}
+    return {image: numbers[name] for image, name in zip(ids, names, strict=True) if name in numbers}, ()
 
 
 def _find_size(images: Sequence[Any]) -> tuple[int, int] | None:

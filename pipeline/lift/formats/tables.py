@@ -23,7 +23,7 @@ JOINT_COLUMNS = (
     "joint", "keypoint", "landmark", "bodypart", "node", "joint_id", "keypoint_id", "landmark_id", "landmark_index"
 )  # fmt: skip
 INDEX_COLUMNS = ("", "index", "unnamed: 0")  # the lines' numbers, as pandas writes them
-PERSON_COLUMNS = ("person", "person_id", "track_id", "track", "id", "idx", "individual", "instance_id")
+PERSON_COLUMNS = ("person", "person_id", "track_id", "track", "individual", "instance_id")
 DETECTION_COLUMNS = ("detection", "detection_id")  # tell people of a frame apart, but not from frame to frame
 CHANNELS = {
     "x": "x", "y": "y", "confidence": "confidence", "conf": "confidence", "score": "confidence",
