@@ -46,19 +46,28 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
         if content.startswith(GZIP_MARK):
-            with gzip.open(path) as file:
-                content = file.read(MOST_UNPACKED_BYTES + 1)
+            content = _unpack(path)
     except (OSError, EOFError, zlib.error) as error:
         why = "a damaged gzip file" if path.is_file() else "a folder" if path.is_dir() else "no file that can be read"
         raise UserError(f"{path}: expected a file of text, found {why}") from error
-    if len(content) > MOST_UNPACKED_BYTES and path.stat().st_size < len(content):
-        raise UserError(f"{path}: expected at most {MOST_UNPACKED_BYTES >> 20} MiB unpacked, found more")
     encoding = next((name for mark, name in ENCODINGS if content.startswith(mark)), "utf-8")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         found = f"byte {error.start + 1} that is none: save it as UTF-8"
         raise UserError(f"{path}: expected text in {encoding.upper()}, found {found}") from error
+
+
+def _unpack(path: Path) -> bytes:
+    """Returns the content of a gzip file. Raises UserError if it is absurdly large, and what gzip raises of others."""
+    blocks: list[bytes] = []
+    with gzip.open(path) as file:
+        while block := file.read(1 << 20):
+            blocks.append(block)
+            if len(blocks) << 20 > MOST_UNPACKED_BYTES:
+                blocks.clear()  # which the error's traceback would keep
+                raise UserError(f"{path}: expected at most {MOST_UNPACKED_BYTES >> 20} MiB unpacked, found more")
+    return b"".join(blocks)
 
 
 def read_json(path: Path) -> Any:
