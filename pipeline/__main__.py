@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import re
@@ -285,6 +286,11 @@ def lift(
         str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,c3d,angles,html,mp4,gif,png.")
     ] = "npz,json,csv,bvh,glb,html",
     detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
+    video: Annotated[str | None, typer.Option(help="Which video, where the input has several.")] = None,
+    units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares, screen or ndc.")] = None,
+    y_up: Annotated[bool, typer.Option("--y-up", help="y counts from the bottom edge of the image.")] = False,
+    highest_score: Annotated[float | None, typer.Option(help="The score that means certain, where not 1.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Lift what does not look like a person, too.")] = False,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
     from pipeline.config.rows import SHIPPED, refuse_missing_checkpoint
@@ -300,13 +306,16 @@ def lift(
     size = None if image_size is None else parse_image_size(image_size)
     who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
     lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
+    how_to_read = InputOptions(
+        file_format, layout, rate_hz, size, camera, detector_model, video, units, y_up, highest_score
+    )
     print(
         lift_file(
             source,
             out,
             lifter=lifter,
-            input_options=InputOptions(file_format, layout, rate_hz, size, camera, detector_model),
-            lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet),
+            input_options=how_to_read,
+            lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet, force),
             outputs=outputs.split(","),
         )
     )
@@ -333,6 +342,9 @@ def _work_folder() -> Path:
 
 def main() -> None:
     """Entry point of `poselift` and `python -m pipeline`."""
+    for stream in (sys.stdout, sys.stderr):  # letters that the locale lacks are written as their codes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         app()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from pipeline.lift.layouts import LAYOUTS, convert_to_h36m17
 from pipeline.lift.people import Track
+from pipeline.lift.reading.tracks import find_seen_joints
 from pipeline.poses.frames import find_runs, interpolate_gaps
 from pipeline.poses.geometry import Camera, rays_from_pixels, screen_from_pixels
 from pipeline.poses.skeleton import Skeleton
@@ -17,7 +17,6 @@ from pipeline.system.errors import UserError
 
 ASSUMED_FOV_DEG = 47.2  # over the longer side: the lens of most training data, 2 atan(1 / 2.29)
 LEAST_SHARE_SEEN = 0.5  # of the joints, for a frame to be lifted
-OUTSIDE = 0.1  # of the image's size: so far outside of the image a detector may still place a joint
 
 # How high the joints of a standing person are over the hip, in metres.
 STANDING_HEIGHT_M = {
@@ -48,6 +47,7 @@ class InputSettings:
 def make_track(keypoints: Float[np.ndarray, "F J C"], *, layout: str) -> Track:
     """Returns one person from pixels and, as third channel, confidence; without it, 1 where the pixels are finite.
 
+    A joint at (0, 0) is not seen, as in files.
     Raises UserError if the layout is unknown, the array is not of its shape, or confidence is not from 0 to 1.
     """
     if layout not in LAYOUTS:
@@ -64,8 +64,8 @@ def make_track(keypoints: Float[np.ndarray, "F J C"], *, layout: str) -> Track:
         if confidence.min() < 0 or confidence.max() > 1:
             found = f"{confidence.min():g} to {confidence.max():g}"
             raise UserError(f"keypoints: expected confidence from 0 to 1, found {found}")
-    seen &= confidence > 0
-    return Track("0", layout, 0, np.where(seen[..., None], pixels, np.nan), confidence)
+    seen = find_seen_joints(np.concatenate([pixels, confidence[..., None]], axis=-1)) & (pixels != 0).any(-1)
+    return Track("0", layout, 0, np.where(seen[..., None], pixels, np.nan), np.where(seen, confidence, 0.0))
 
 
 def prepare_track(track: Track, settings: InputSettings) -> Track:
@@ -126,23 +126,6 @@ def build_camera(
         focal_px = float(max(width, height) / 2 / np.tan(np.radians(angle_deg) / 2))
         assumed = f"lens: a field of view of {angle_deg:g} degrees over the longer side ({focal_px:.0f} px)"
     return Camera("lens", width, height, (focal_px, focal_px), (width / 2, height / 2)), assumed
-
-
-def find_inside(pixels: Float[np.ndarray, "F J 2"], image_size_px: tuple[int, int]) -> Bool[np.ndarray, "F J"]:
-    """Returns which keypoints are in the image or little outside of it; True for those not seen."""
-    size_px = np.array(image_size_px)
-    return np.logical_not(((pixels < -OUTSIDE * size_px) | (pixels > (1 + OUTSIDE) * size_px)).any(-1))
-
-
-def check_inside(source: str, tracks: Sequence[Track], image_size_px: tuple[int, int]) -> None:
-    """Raises UserError if more than half of the keypoints lie outside the image, which then is not theirs."""
-    pixels = np.concatenate([track.pixels.reshape(-1, 2) for track in tracks])
-    seen = np.isfinite(pixels).all(-1)
-    outside = int((~find_inside(pixels[seen][:, None], image_size_px)).sum())
-    if 2 * outside > seen.sum():
-        found = f"{outside} of {seen.sum()} outside"
-        width, height = image_size_px
-        raise UserError(f"{source}: expected keypoints inside the image of {width}x{height} px, found {found}")
 
 
 def encode_keypoints(

@@ -48,6 +48,39 @@ BODY_25 = Skeleton(
     right=(2, 3, 4, 9, 10, 11, 15, 17, 22, 23, 24),
 )  # fmt: skip
 
+# OpenPose's experimental model, which has as many joints in another order.
+BODY_25B = Skeleton(
+    name="body25b",
+    joints=(
+        *COCO_17.joints, "UpperNeck", "HeadTop", "LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel",
+    ),
+    parents=(17, 0, 0, 1, 2, 17, 17, 5, 6, 7, 8, 17, 17, 11, 12, 13, 14, -1, 17, 15, 19, 15, 16, 22, 16),
+    left=(*COCO_17.left, 19, 20, 21),
+    right=(*COCO_17.right, 22, 23, 24),
+)  # fmt: skip
+
+# CrowdPose (Li et al. 2019) and AI Challenger (Wu et al. 2017), which models of MMPose and AlphaPose are trained on.
+CROWDPOSE_14 = Skeleton(
+    name="crowdpose14",
+    joints=(
+        "LShoulder", "RShoulder", "LElbow", "RElbow", "LWrist", "RWrist", "LHip", "RHip", "LKnee", "RKnee", "LFoot",
+        "RFoot", "HeadTop", "Neck",
+    ),
+    parents=(13, 13, 0, 1, 2, 3, 13, 13, 6, 7, 8, 9, 13, -1),
+    left=(0, 2, 4, 6, 8, 10),
+    right=(1, 3, 5, 7, 9, 11),
+)  # fmt: skip
+AIC_14 = Skeleton(
+    name="aic14",
+    joints=(
+        "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip", "RKnee", "RFoot", "LHip", "LKnee",
+        "LFoot", "HeadTop", "Neck",
+    ),
+    parents=(13, 0, 1, 13, 3, 4, 13, 6, 7, 13, 9, 10, 13, -1),
+    left=(3, 4, 5, 9, 10, 11),
+    right=(0, 1, 2, 6, 7, 8),
+)  # fmt: skip
+
 # COCO's keypoints with head, neck, hip and feet (Fang et al. 2022), as AlphaPose and MMPose give them.
 HALPE_26 = Skeleton(
     name="halpe26",
@@ -58,10 +91,22 @@ HALPE_26 = Skeleton(
 )
 
 MPI_INF_3DHP = replace(MPI_INF_3DHP_17, name="3dhp17")
+# The same joints in the order of the dataset's test set and of the archives of P-STMO.
+MPI_INF_3DHP_PUBLIC = Skeleton(
+    name="3dhp17_public",
+    joints=(
+        "HeadTop", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip", "RKnee", "RFoot",
+        "LHip", "LKnee", "LFoot", "Pelvis", "Spine", "Head",
+    ),
+    parents=(1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1),
+    left=(5, 6, 7, 11, 12, 13),
+    right=(2, 3, 4, 8, 9, 10),
+)  # fmt: skip
 LAYOUTS = {
     skeleton.name: skeleton
     for skeleton in (
-        H36M_17, COCO_17, OPENPOSE_18, BODY_25, HALPE_26, MPII_16, MEDIAPIPE_33, HUMANEVA_15, MPI_INF_3DHP
+        H36M_17, COCO_17, OPENPOSE_18, BODY_25, BODY_25B, HALPE_26, MPII_16, MEDIAPIPE_33, HUMANEVA_15, MPI_INF_3DHP,
+        MPI_INF_3DHP_PUBLIC, CROWDPOSE_14, AIC_14
     )
 }  # fmt: skip
 
@@ -88,18 +133,27 @@ NECK: Sums = (
     {"Nose": 0.7, "LShoulder": 0.15, "RShoulder": 0.15},
 )
 FROM_FACE = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": NECK, "Head": HEAD}
+FROM_NECK = {"Hip": HIPS, "Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
+             "Head": ({"HeadTop": 1.0},)}  # fmt: skip
+FROM_3DHP: dict[str, Sums] = {
+    "Hip": ({"Pelvis": 1.0},), "Thorax": ({"Neck": 1.0},), "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
+    "Head": ({"HeadTop": 1.0},),
+}  # fmt: skip
 DERIVED: dict[str, dict[str, Sums]] = {
     "coco17": FROM_FACE,
     "openpose18": FROM_FACE,
     "mediapipe33": FROM_FACE,
+    "body25b": FROM_FACE,
     "body25": FROM_FACE | {"Hip": ({"MidHip": 1.0}, *HIPS)},
     "halpe26": {"Hip": ({"Hip": 1.0}, *HIPS), "Spine": ({"Hip": 0.6, "Neck": 0.4},), "Thorax": ({"Neck": 1.0},),
                 "Neck/Nose": ({"Neck": 0.5, "Head": 0.5}, *NECK), "Head": ({"Head": 1.0}, *HEAD)},
     "mpii16": {"Spine": SPINE, "Thorax": SHOULDERS, "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
     "humaneva15": {"Hip": ({"Pelvis": 1.0},), "Spine": ({"Pelvis": 0.6, "Thorax": 0.4},),
                    "Neck/Nose": ({"Thorax": 0.5, "Head": 0.5},)},
-    "3dhp17": {"Hip": ({"Pelvis": 1.0},), "Thorax": ({"Neck": 1.0},), "Neck/Nose": ({"Neck": 0.5, "HeadTop": 0.5},),
-               "Head": ({"HeadTop": 1.0},)},
+    "3dhp17": FROM_3DHP,
+    "3dhp17_public": FROM_3DHP,
+    "crowdpose14": FROM_NECK,
+    "aic14": FROM_NECK,
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from pipeline.lift.formats import read_recording
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.outputs import DEFAULT_OUTPUTS, check_outputs, write_lifted
 from pipeline.lift.people import InputOptions, Lifted, LiftOptions, Recording
-from pipeline.system.errors import UserError
+from pipeline.system.errors import UserError, make_printable
 
 
 def lift_file(
@@ -36,21 +36,33 @@ def lift_file(
     recording = read_recording(source, input_options)
     lifted = lifter.lift(recording, lift_options)
     write_lifted(out, lifted, outputs)
-    return summarize(lifted, recording, out)
+    return summarize(lifted, recording, out, min_confidence=lifter.settings.min_confidence)
 
 
-def summarize(lifted: Lifted, recording: Recording, out: Path) -> str:
-    """Returns in a few lines who was lifted, at which rate, and what was assumed."""
+def summarize(lifted: Lifted, recording: Recording, out: Path, *, min_confidence: float) -> str:
+    """Returns in a few lines who was lifted, at which rate, how the input was read, and what was assumed."""
     rate = f"{lifted.rate_hz:g} Hz"
     if lifted.rate_hz != lifted.card["rate_hz"]:
         rate += f" (brought to the model's {lifted.card['rate_hz']:g} Hz and back)"
     lines = [f"{lifted.source}: {len(lifted.people)} of {len(recording.tracks)} people, {lifted.frames} frames, {rate}"]
+    lines += [f"  {line}" for line in recording.reading]
+    tracks = {track.person: track for track in recording.tracks}
     for person in lifted.people:
-        in_3d = int(np.isfinite(person.root_camera_m).all(1).sum())
-        parts = f"{in_3d} of {len(person)} frames in 3D, {person.filled.mean():.1%} of the keypoints filled in"
-        lines.append(f"  person {person.person}: from frame {person.first_frame}, {parts}")
+        confidence = tracks[person.person].confidence
+        seen, unsure = confidence > 0, (confidence > 0) & (confidence < min_confidence)
+        in_3d, gaps = int(np.isfinite(person.root_camera_m).all(1).sum()), int((~seen.any(1)).sum())
+        found = f"{seen.mean():.1%} of the joints seen, {person.filled.mean():.1%} of the keypoints filled in"
+        where = f"from frame {person.first_frame}, {in_3d} of {len(person)} frames in 3D"
+        lines.append(f"  person {person.person}: {where}, {found}")
+        if gaps:
+            lines.append(f"    not seen in {gaps} frames")
+        if unsure.any():
+            lines.append(f"    not used: {unsure.mean():.1%} of the joints, under --min-confidence {min_confidence:g}")
+        few = int((seen.any(1) & np.isnan(person.joints_camera_m).any((1, 2))).sum())
+        if few:
+            lines.append(f"    not lifted: {few} frames with less than half of the joints")
     lines += [f"  {assumption}" for assumption in lifted.assumed]
-    return "\n".join([*lines, f"written to {out}"])
+    return "\n".join(map(make_printable, [*lines, f"written to {out}"]))
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

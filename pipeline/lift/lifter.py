@@ -17,7 +17,6 @@ from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.input import (
     InputSettings,
     build_camera,
-    check_inside,
     encode_keypoints,
     fill_gaps,
     find_usable_frames,
@@ -25,6 +24,7 @@ from pipeline.lift.input import (
     prepare_track,
 )
 from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
+from pipeline.lift.plausibility import check_plausible, explain_nobody
 from pipeline.lift.root_path import fit_root_path, smooth_depth
 from pipeline.lift.sides import exchange_sides, find_swapped_frames
 from pipeline.lift.smoothing import FILTERS, smooth_motion
@@ -113,19 +113,21 @@ class Lifter:
         rate_hz: float | None = None,
         camera: Camera | None = None,
         body_height_m: float | None = None,
+        force: bool = False,
     ) -> Float[np.ndarray, "F J_out 3"]:
         """Returns a person's joints in the camera frame (x right, y down, z forward), in metres, relative to the root.
 
         `keypoints` are pixels x and y, and the confidence from 0 to 1 as third channel where there is one; NaN is not
         seen. `image_size` is width and height in pixels. `rate_hz` is the model's unless given. With `camera` its lens
         is used, else one is assumed. A person who stands `body_height_m` tall is scaled to it. Frames that cannot be
-        lifted are NaN. Raises UserError if the array does not fit the layout, no frame can be lifted, or nobody is so
-        tall.
+        lifted are NaN. Raises UserError if the array does not fit the layout, no frame can be lifted, nobody is so
+        tall or, unless `force`, it does not look like a person in the image.
         """
         track = make_track(keypoints, layout=layout)
         rate_hz = self.rate_hz if rate_hz is None else rate_hz
         recording = Recording("keypoints", len(track), (track,), rate_hz, image_size, camera)
-        return self.lift(recording, LiftOptions(body_height_m=body_height_m)).people[0].joints_camera_m
+        options = LiftOptions(body_height_m=body_height_m, force=force)
+        return self.lift(recording, options).people[0].joints_camera_m
 
     def stream(
         self,
@@ -147,8 +149,8 @@ class Lifter:
     def lift(self, recording: Recording, options: LiftOptions = LiftOptions()) -> Lifted:
         """Lifts the recording's people, or those that `options` names.
 
-        Raises UserError if there is nobody to lift, the size of the image is not known, most keypoints lie outside it,
-        or an option is wrong.
+        Raises UserError if there is nobody to lift, the size of the image is not known, an option is wrong or, unless
+        `options.force`, the keypoints do not look like people in the image.
         """
         if options.smooth is not None and options.smooth not in FILTERS:
             raise UserError(f"smooth: expected one of {', '.join(FILTERS)}, found '{options.smooth}'")
@@ -160,7 +162,8 @@ class Lifter:
             assumed.append(f"rate: {rate_hz:g} Hz, the model's")
         if not 0 < rate_hz < np.inf:
             raise UserError(f"{recording.source}: expected a rate in Hz over 0, found {rate_hz:g}")
-        check_inside(recording.source, tracks, (camera.width_px, camera.height_px))
+        if not options.force:
+            check_plausible(recording.source, tracks, (camera.width_px, camera.height_px), rate_hz=rate_hz)
         up = LEVEL_CAMERA if self.passes else None
         for _ in range(max(1, self.passes)):
             people = tuple(self._lift_track(track, camera, up, rate_hz=rate_hz) for track in tracks)
@@ -170,7 +173,7 @@ class Lifter:
         if options.smooth is not None:
             people = tuple(_smooth_person(person, method=options.smooth, rate_hz=rate_hz) for person in people)
         if not any(np.isfinite(person.joints_camera_m).any() for person in people):
-            raise UserError(f"{recording.source}: expected a person with at least half of the joints, found none")
+            raise UserError(f"{recording.source}: {explain_nobody(tracks, self.settings.min_confidence)}")
         in_skeleton, out_skeleton = self.card.skeletons
         people, body_sizes = scale_people(people, heights_m, out_skeleton)
         joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
@@ -178,6 +181,11 @@ class Lifter:
         if self.card.output_unit == "half_image_widths":
             assumed.append(NO_BODY_SIZE)
         assumed += [*body_sizes, f"upright: {evidence}"]
+        assumed += [
+            f"sides: left and right exchanged back in {person.swapped} of {len(person)} frames of person {person.person}"
+            for person in people
+            if person.swapped
+        ]
         if options.lock_feet:
             people, moved = lock_feet(people, out_skeleton, world_from_camera, rate_hz=rate_hz)
             assumed.append(moved)
@@ -222,7 +230,16 @@ class Lifter:
         root_m = fit_root_path(joints_m[:, outs], rays, track.confidence[:, ins])
         root_m = smooth_depth(root_m, sigma_frames=DEPTH_SIGMA_S * rate_hz)
         joints_m, root_m = joints_m @ view_from_camera, root_m @ view_from_camera
-        return LiftedPerson(track.person, track.first_frame, track.pixels, track.confidence, filled, joints_m, root_m)
+        return LiftedPerson(
+            track.person,
+            track.first_frame,
+            track.pixels,
+            track.confidence,
+            filled,
+            joints_m,
+            root_m,
+            swapped=int(swapped.sum()),
+        )
 
     def _predict(self, track: Track, camera: Camera, *, rate_hz: float) -> Float[np.ndarray, "F J_out 3"]:
         """Returns poses relative to the root, in metres, NaN in frames with too few joints.

@@ -21,8 +21,10 @@ BodyHeights: TypeAlias = float | Mapping[str, float] | None
 class InputOptions:
     """What the user states about an input, which goes before what the file says; None is not stated.
 
-    `format` is a name of pipeline.lift.formats.FORMATS, `layout` one of pipeline.lift.layouts.LAYOUTS.
-    `detector_model` is the .task file of the detector that a video needs.
+    `format` is a name of pipeline.lift.formats.FORMATS, `layout` one of pipeline.lift.layouts.LAYOUTS, `units` one of
+    pipeline.lift.reading.keypoints.UNITS. `detector_model` is the .task file of the detector that a video needs.
+    `video` chooses one of several videos in the input. With `y_up` y counts from the bottom edge of the image.
+    `highest_score` is the score that means certainty, where confidence does not run from 0 to 1.
     """
 
     format: str | None = None
@@ -31,6 +33,10 @@ class InputOptions:
     image_size_px: tuple[int, int] | None = None  # width, height
     camera_file: Path | None = None
     detector_model: Path | None = None
+    video: str | None = None
+    units: str | None = None
+    y_up: bool = False
+    highest_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class LiftOptions:
     The lens is given by `focal_px` or by `fov_deg`, the angle over the longer side of the image; it goes before the
     recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth. People are scaled
     to the heights stated in `body_height_m`, see pipeline/lift/body/height.py; others stay as the model predicts them.
-    With `lock_feet` feet stay in place while they rest, see pipeline/lift/body/feet.py.
+    With `lock_feet` feet stay in place while they rest, see pipeline/lift/body/feet.py. `force` lifts what
+    pipeline.lift.plausibility doubts.
     """
 
     persons: tuple[str, ...] | None = None
@@ -49,11 +56,12 @@ class LiftOptions:
     smooth: str | None = None
     body_height_m: BodyHeights = None
     lock_feet: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One person in one frame: x and y in pixels and the confidence of each joint, and the id that the file gives."""
+    """One person in one frame: x, y and the confidence of each joint, and the id that the file gives."""
 
     keypoints: Float[np.ndarray, "J 3"]
     person: str | None
@@ -61,13 +69,22 @@ class Detection:
 
 @dataclass(frozen=True)
 class Detections:
-    """What an input holds: by frame number the people seen in it, with joints in the layout called `layout`."""
+    """What a reader found in an input: by frame number the people seen in it, as the file has them.
 
-    layout: str
+    `layout` is that of the joints where the file or its format says it, as `layout_from` tells in words, and `joints`
+    their names where the file has them; else the number of joints must tell. x and y are in `units`, see
+    pipeline.lift.reading.keypoints. `notes` are what the user should know of the reading, such as files left out.
+    """
+
+    layout: str | None
     frames: dict[int, list[Detection]]
     image_size_px: tuple[int, int] | None = None
     rate_hz: float | None = None
     camera: Camera | None = None
+    joints: tuple[str, ...] | None = None
+    units: str = "pixels"
+    notes: tuple[str, ...] = ()
+    layout_from: str = "named in the file"
 
 
 @dataclass(frozen=True)
@@ -90,7 +107,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Recording:
-    """The people of an input, and as much about the video as is known (else None)."""
+    """The people of an input, and as much about the video as is known (else None).
+
+    `reading` says in words how the input was read: its format, layout and units, and why.
+    """
 
     source: str
     frames: int
@@ -98,6 +118,7 @@ class Recording:
     rate_hz: float | None = None
     image_size_px: tuple[int, int] | None = None  # width, height
     camera: Camera | None = None  # with its lens, where the file has it
+    reading: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ class LiftedPerson:
     `joints_camera_m` are relative to the root joint, in the camera frame; the root's path in the camera frame is
     `root_camera_m`. `pixels` and `confidence` are what the model saw, in `Lifted.in_skeleton`; `filled` marks keypoints
     that were not seen but filled in from the frames around. `scale` is how many times the model's prediction he is, so
-    that he has his stated height.
+    that he has his stated height. In `swapped` frames the detector's left and right were exchanged back.
     """
 
     person: str
@@ -118,6 +139,7 @@ class LiftedPerson:
     joints_camera_m: Float[np.ndarray, "F J_out 3"]
     root_camera_m: Float[np.ndarray, "F 3"]
     scale: float = 1.0
+    swapped: int = 0
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -74,7 +74,8 @@ def _find_contacts(
     feet_m = joints_m[:, _feet(skeleton)]
     points = []
     for foot, rest in find_rests(feet_m, up, rate_hz=rate_hz):
-        parts = max(1, round((rest.stop - rest.start) / (LONGEST_REST_S * rate_hz)))
+        frames = rest.stop - rest.start
+        parts = min(frames, max(1, round(frames / (LONGEST_REST_S * rate_hz))))
         points += [np.median(part, axis=0) for part in np.array_split(feet_m[rest, foot], parts)]
     return np.array(points).reshape(-1, 3)
 

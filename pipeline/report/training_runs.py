@@ -24,7 +24,7 @@ from pipeline.report.experiments import flatten
 from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import read_csv_lines, read_json
 from pipeline.tracking.run import EPOCH_METRICS
-from pipeline.tracking.wandb_files import read_items, records_by_kind
+from pipeline.tracking.wandb_files import read_items, records_by_kind, wandb_root
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ ReadFiles = dict[Path, tuple[tuple[int, int], TrainingRun | None]]  # by path: t
 def find_training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
     """Returns all runs below `root`, each once, the newest first. `files` keeps what was read of unchanged files."""
     runs: dict[str, TrainingRun] = {}
-    for run in _read_all(root, "wandb/*run-*/*.wandb", files, _read_tracked_run):
+    for run in _read_all(wandb_root(root), "wandb/*run-*/*.wandb", files, _read_tracked_run):
         if run.run_id not in runs or run.started_s >= runs[run.run_id].started_s:
             runs[run.run_id] = run
     for run_id, run in runs.items():

@@ -15,13 +15,18 @@ class UserError(Exception):
     """
 
     def __init__(self, text: str) -> None:
-        line = "".join(letter if letter.isprintable() else _harmless(letter) for letter in text)
+        line = make_printable(text)
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
 
 
 def reason(error: BaseException) -> str:
     """Returns the kind of an exception and the beginning of its text in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def make_printable(text: str) -> str:
+    """Returns a text as one line: line breaks become spaces, other letters that are not printed their codes."""
+    return "".join(letter if letter.isprintable() else _harmless(letter) for letter in text)
 
 
 def _harmless(letter: str) -> str:

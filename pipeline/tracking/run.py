@@ -20,6 +20,7 @@ import numpy as np
 from pipeline.system.errors import reason
 from pipeline.system.files import md5_as_dvc, sha256_of
 from pipeline.tracking.service import call_within, finish_run, open_run
+from pipeline.tracking.wandb_files import wandb_root
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +237,8 @@ def start_run(
 
     Runs of one `row` are grouped, and tagged with the parts of its name and the experiment's. `run_id` names the run
     for good: starting it again continues it online, and adds a second folder offline. Files go to `wandb/` in
-    `folder`, or in $DVC_ROOT so that a run in a temporary copy of the repository leaves them in the real one.
+    `folder`, or in $DVC_ROOT so that a run in a temporary copy of the repository leaves them in the real one; or in
+    $WANDB_DIR.
 
     $WANDB_MODE decides where it goes; unset, online if wandb finds an API key and offline if not. Never asks. What
     goes wrong is one warning: online falls back to offline, offline to a run that tracks nothing.
@@ -255,7 +257,9 @@ def start_run(
         "config": {**config, **_code_config(folder), **_dvc_config(), **data},
     }
     mode = os.environ.get("WANDB_MODE", "")
-    run = Run(None if mode == "disabled" else partial(open_run, mode, root, BEST_IS_LOWEST, **identity), root)
+    run = Run(
+        None if mode == "disabled" else partial(open_run, mode, wandb_root(root), BEST_IS_LOWEST, **identity), root
+    )
     if data:
         run.used(f"{row}-data", "dataset", manifest, {})
     exit_code = 1

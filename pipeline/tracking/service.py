@@ -109,8 +109,9 @@ def finish_run(wandb_run: Any, *, exit_code: int) -> None:
 
     complaint = None if wandb_run.offline else _complaint_about_server(wandb_run.settings)
     if complaint:  # wandb itself says nothing of what it could not send
-        folder = Path(wandb_run.settings.sync_dir).name
-        log.warning("W&B: the server %s; the run is on disk: wandb sync wandb/%s", complaint, folder)
+        sync_dir = Path(wandb_run.settings.sync_dir)
+        folder = sync_dir if os.environ.get("WANDB_DIR") else Path("wandb", sync_dir.name)
+        log.warning("W&B: the server %s; the run is on disk: wandb sync %s", complaint, folder)
     limit_s = SILENT_FINISH_S if complaint == SILENT else _finish_limit_s()
     # Torn down also after a run that did not close: this takes back wandb's wait at exit, which has no limit either.
     ends = (partial(wandb_run.finish, exit_code=exit_code), wandb.teardown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ FILE_HEADER_BYTES = 7
 CHUNK_HEADER = struct.Struct("<IHB")  # checksum, length, kind
 BLOCK_BYTES = 32768
 WHOLE, FIRST, MIDDLE = 1, 2, 3  # a record larger than what its block has left is cut into chunks
+
+
+def wandb_root(root: Path) -> Path:
+    """Returns the folder in which wandb makes its folder `wandb`: $WANDB_DIR, from `root` if relative; else `root`."""
+    return root / os.environ.get("WANDB_DIR", "")
 
 
 def read_records(path: Path) -> Iterator[Any]:

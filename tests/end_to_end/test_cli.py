@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import subprocess
@@ -110,6 +111,14 @@ def test_a_run_is_trained_and_its_state_kept_where_it_is_said(tmp_path, monkeypa
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "root"))
     assert run("train", "prepared", "run9", "--seed", "9") == 0
     assert len(list((tmp_path / "root" / ".work").iterdir())) == 1
+
+
+def test_letters_that_the_terminal_lacks_are_written_as_their_codes(monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert run("train", "vidéo", "out") == 2
+    terminal.flush()
+    assert terminal.buffer.getvalue().startswith(rb"poselift: vid\xe9o/training.json: expected a ")
 
 
 def test_python_m_pipeline_ends_with_code_2_and_one_line_too(tmp_path):

@@ -51,6 +51,60 @@ def test_every_file_is_lifted(tmp_path, lifter, name, layout, writer, confident)
     assert len(poses["people"]) == 2
 
 
+def test_the_summary_explains_the_reading(tmp_path, lifter):
+    people = walkers("coco17")
+    people[0][:, 3, 2] = 0.1
+    people[1][2:4] = np.nan
+    stack = np.stack(people)
+    np.savez(tmp_path / "a.npz", pixels=stack[..., :2], confidence=stack[..., 2])
+    options = InputOptions(layout="coco17", image_size_px=SIZE)
+    summary = lift_file(tmp_path / "a.npz", tmp_path / "out", lifter=lifter, input_options=options, outputs=["npz"])
+    for line in (
+        "  format: npz, recognised by its content",
+        "  layout: coco17, stated",
+        "  units: pixels, as in all such files; --units to change",
+        f" of {FRAMES} frames in 3D, 100.0% of the joints seen, 0.0% of the keypoints filled in",
+        "    not used: 5.9% of the joints, under --min-confidence 0.3",
+        " frames in 3D, 83.3% of the joints seen, 16.7% of the keypoints filled in\n    not seen in 2 frames",
+    ):
+        assert line in summary
+
+
+def test_a_doubt_stops_before_anything_is_written_unless_forced(tmp_path, lifter):
+    shares = npz(tmp_path, "h36m17")
+    with np.load(shares) as content:
+        np.savez(shares, **{**content, "pixels": content["pixels"] / 1000})
+    with pytest.raises(UserError, match=r"walk\.npz: expected people .*--units shares"):
+        lift_file(shares, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz"])
+    assert not (tmp_path / "out").exists()
+    force, stated = LiftOptions(force=True), InputOptions(image_size_px=SIZE, units="shares")
+    lift_file(
+        shares, tmp_path / "forced", lifter=lifter, input_options=SIZE_STATED, lift_options=force, outputs=["npz"]
+    )
+    lift_file(shares, tmp_path / "right", lifter=lifter, input_options=stated, outputs=["npz"])
+    lift_file(npz(tmp_path, "h36m17"), tmp_path / "px", lifter=lifter, input_options=SIZE_STATED, outputs=["npz"])
+    found, wanted = (np.load(tmp_path / name / "poses.npz")["person0_joints_world_m"] for name in ("right", "px"))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_pictures_at_intervals_are_lifted_to_every_output(tmp_path, lifter):
+    options = InputOptions(image_size_px=SIZE, rate_hz=0.5)
+    outputs = ["npz", "json", "csv", "bvh", "glb", "html"]
+    lift_file(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, input_options=options, outputs=outputs)
+    with np.load(tmp_path / "out" / "poses.npz") as poses:  # where an untrained model puts somebody before the camera
+        placed = np.isfinite(poses["person0_root_camera_m"])
+        np.testing.assert_array_equal(np.isfinite(poses["person0_joints_world_m"])[:, 0], placed)
+        assert placed.any()
+
+
+def test_a_name_that_the_locale_does_not_know_is_written_as_it_is(tmp_path, lifter):
+    """Python hands over bytes that the locale's encoding lacks as surrogates, which no file can hold."""
+    npz(tmp_path, "h36m17").rename(tmp_path / "vidéo.npz")
+    path = tmp_path / "vid\udcc3\udca9o.npz"
+    lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz", "html"])
+    assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8"))["source"].endswith("/vidéo.npz")
+
+
 def test_one_of_the_people_can_be_chosen_by_his_id(tmp_path, lifter):
     path = coco_results(tmp_path, "coco17")
     chosen = LiftOptions(persons=("4",))
@@ -132,16 +186,27 @@ BAD = {
     "nested": ("a.json", "[" * 100_000, "expected whole JSON"),
     "of something else": ("a.json", {"rows": 3}, "expected the JSON of a detector that is known"),
     "empty list": ("a.json", [], "expected the JSON of a detector that is known"),
-    "of 12 joints": ("a.json", [ONE | {"keypoints": [1.0] * 36}], "joints, found 12"),
-    "of no whole joints": ("a.json", [ONE | {"keypoints": [1.0] * 50}], "ValueError"),
-    "with words": ("a.json", [ONE | {"keypoints": ["x"] * 51}], "ValueError"),
-    "without keypoints": ("a.json", [{"image_id": 0, "score": 1}], "KeyError: 'keypoints'"),
-    "with image_id that is no frame": ("a.json", [ONE | {"image_id": "walk"}], "image_id: expected a frame number"),
+    "of 12 joints": ("a.json", [ONE | {"keypoints": [1.0] * 36}], "joints, or a --layout, found 12"),
+    "of no whole joints": ("a.json", [ONE, ONE | {"keypoints": [1.0] * 50}], "entry 1: expected x, y and confidence"),
+    "with words": ("a.json", [ONE | {"keypoints": ["x"] * 51}], "entry 0: expected numbers, found 'x'"),
+    "without keypoints": (
+        "a.json",
+        [{"image_id": 0, "score": 1}],
+        "expected entries with 'keypoints', found an object",
+    ),
+    "with image_id that is no frame": (
+        "a.json",
+        [ONE | {"image_id": name} for name in ("walk", "run")],
+        "image_id: expected a frame number in the name, found none in 'walk'",
+    ),
     "with frames far apart": ("a.json", [ONE, ONE | {"image_id": 10**9}], "expected numbers that follow each other"),
-    "with one id twice": ("a.json", [ONE | {"track_id": 1}] * 2, "expected each person once, found two with id '1'"),
     "with scores in per cent": ("a.json", [ONE | {"keypoints": [1, 1, 87.0] * 17}], "expected confidences from 0 to 1"),
-    "csv without layout": ("a.csv", "frame,joint,x,y\n0,Hip,1,2\n", "layout: expected one of"),
-    "csv of other joints": ("a.csv", "layout,frame,joint,x,y\ncoco17,0,Hip,1,2\n", "line 2: expected frame, joint"),
+    "csv of one joint": ("a.csv", "frame,joint,x,y\n0,Hip,1,2\n", "joint names: expected joints such as .*, found Hip"),
+    "csv of other joints": (
+        "a.csv",
+        "layout,frame,joint,x,y\ncoco17,0,Hip,1,2\n",
+        "expected the joints of 'coco17', found Hip",
+    ),
     "csv before the start": ("a.csv", "layout,frame,joint,x,y\ncoco17,-1,Nose,1,2\n", "expected numbers from 0"),
     "npz of text": ("a.npz", "hello", "expected a whole npz archive"),
 }
@@ -159,10 +224,10 @@ def test_a_file_that_is_no_keypoints_is_refused(tmp_path, name, content, message
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "openpsoe"}, "format: expected one of npz, csv, video, openpose"),
+        ({"format": "openpsoe"}, "format: expected one of npz, sleap, video"),
         ({"layout": "coco18"}, "layout: expected one of h36m17, coco17"),
-        ({"layout": "body25"}, "frame 0: expected 25 joints of layout 'body25', found 17"),
-        ({"format": "openpose"}, "expected keypoints as openpose has them"),
+        ({"layout": "body25"}, "frame 100: expected 25 joints of layout 'body25', found 17"),
+        ({"format": "openpose"}, "frame 0: expected an entry with 'people' or 'bodies'"),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path, options, message):
@@ -184,8 +249,8 @@ def test_an_empty_folder_or_none_is_refused(tmp_path):
 
 def test_two_files_of_one_frame_are_refused(tmp_path):
     folder = openpose(tmp_path, "body25")
-    (folder / "other_000000000003_keypoints.json").write_text('{"people": []}', encoding="utf-8")
-    with pytest.raises(UserError, match="expected one file per frame, found"):
+    (folder / "walk_3_keypoints.json").write_text('{"people": []}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"expected each frame once, found 'walk_.*3_keypoints' and 'walk_3_keypoints'"):
         read_recording(folder, InputOptions())
 
 
@@ -193,8 +258,14 @@ def test_two_files_of_one_frame_are_refused(tmp_path):
     ("change", "message"),
     [
         (lambda people: [], "expected at least one person, found none in 12 frames"),
-        (lambda people: [person * [1, 1, 0] for person in people], "expected at least one person, found none"),
-        (lambda people: [person + np.array([5000, 0, 0]) for person in people], "expected keypoints inside the image"),
+        (
+            lambda people: [person * [1, 1, 0] for person in people],
+            "expected at least one person, none: of 22 detections",
+        ),
+        (
+            lambda people: [person + np.array([5000, 0, 0]) for person in people],
+            "expected people in an image of 1000x1000 px, found 3",
+        ),
     ],
     ids=["nobody", "all confidences zero", "outside the image"],
 )

@@ -12,9 +12,9 @@ from pipeline.lift.input import (
     InputSettings,
     build_camera,
     encode_keypoints,
-    find_inside,
     place_unseen_joints,
 )
+from pipeline.lift.plausibility import find_inside
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17, SKELETONS
 from pipeline.system.errors import UserError

@@ -23,6 +23,7 @@ def make_track(layout: str, frames: int = 9) -> Track:
 
 def test_all_layouts_named_are_there():
     named = {"h36m17", "coco17", "body25", "openpose18", "halpe26", "mpii16", "mediapipe33", "humaneva15", "3dhp17"}
+    named |= {"body25b", "3dhp17_public", "crowdpose14", "aic14"}
     assert set(LAYOUTS) == named
     assert set(DERIVED) == named - {"h36m17"}
 

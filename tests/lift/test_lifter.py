@@ -136,7 +136,9 @@ def test_keypoints_of_low_confidence_count_as_not_seen(lifter):
 def test_a_frame_with_less_than_half_of_the_joints_is_not_lifted(lifter):
     keypoints = walker_keypoints(30)
     keypoints[:, :9] = np.nan
-    with pytest.raises(UserError, match=r"walk\.json: expected a person with at least half of the joints, found none"):
+    with pytest.raises(
+        UserError, match=r"walk\.json: expected a person with at least half of the joints, found 47% of the joints seen"
+    ):
         lifter.lift(recording_of(track_of(keypoints)))
 
 
@@ -193,7 +195,7 @@ def test_a_model_without_confidence_lifts_too(tmp_path):
         (np.full((3, 17, 3), 2.0), "h36m17", "keypoints: expected confidence from 0 to 1, found 2 to 2"),
         (np.full((3, 17, 2), np.nan), "h36m17", "keypoints: expected a person with at least half of the joints"),
         (np.zeros((3, 17, 3)), "h36m17", "keypoints: expected a person with at least half of the joints"),
-        (np.full((3, 17, 2), 5000.0), "h36m17", "expected keypoints inside the image of 1000x1000 px, found 51 of 51"),
+        (np.full((3, 17, 2), 5000.0), "h36m17", "expected people in an image of 1000x1000 px, found 51 of 51"),
     ],
 )
 def test_arrays_that_cannot_be_lifted_are_refused(lifter, keypoints, layout, message):

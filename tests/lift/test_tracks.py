@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from pipeline.lift.people import Detection, Track
-from pipeline.lift.tracks import LONGEST_ABSENCE, follow_people
-from pipeline.system.errors import UserError
+from pipeline.lift.reading.tracks import LONGEST_ABSENCE, follow_people
 from tests.fixtures.lifting import walker_keypoints
 
 
@@ -32,7 +30,7 @@ def detect(people: list[np.ndarray]) -> list[list[Detection]]:
 
 
 def follow(frames: list[list[Detection]]) -> tuple[Track, ...]:
-    return follow_people(frames, layout="h36m17", source="file")
+    return follow_people(frames, layout="h36m17")[0]
 
 
 def assert_tracks_are(tracks, people):
@@ -67,6 +65,16 @@ def test_somebody_who_comes_back_much_later_is_somebody_else():
     assert len(follow(detect(people))) == 2
 
 
+def test_somebody_seen_in_every_hundredth_frame_is_one_person():
+    (person,) = walkers(10, 0)
+    frames: list[list[Detection]] = [[] for _ in range(901)]
+    for number in range(10):
+        frames[100 * number] = [Detection(person[number], None)]
+    (track,) = follow(frames)
+    assert len(track) == 901
+    np.testing.assert_array_equal(track.pixels[::100], person[..., :2])
+
+
 def test_whoever_was_seen_longest_comes_first():
     people = walkers(40, -250, 0, 250)
     people[0][5:] = np.nan  # somebody a detector saw for a moment
@@ -91,7 +99,18 @@ def test_new_people_do_not_take_an_id_of_the_file():
     assert {track.person for track in follow(frames)} == {"0", "1"}
 
 
-def test_an_id_twice_in_a_frame_is_refused():
-    first, second = walkers(1, -250, 250)
-    with pytest.raises(UserError, match="file: frame 0: expected each person once, found two with id 'a'"):
-        follow([[Detection(first[0], "a"), Detection(second[0], "a")]])
+def test_an_id_of_two_people_in_a_frame_is_none():
+    """As AlphaPose writes 0 for everybody when it does not follow people, also where one of them is alone."""
+    first, second = walkers(20, -250, 250)
+    frames = [[Detection(second[f], "0"), Detection(first[f], "0")] for f in range(20)]
+    frames[7] = frames[7][:1]
+    first[7] = np.nan
+    tracks, notes = follow_people(frames, layout="h36m17")
+    assert_tracks_are(tracks, [first, second])
+    assert notes == ("id '0' is given to 2 people in frame 0: not taken for an id",)
+
+
+def test_another_id_of_the_file_stays_one():
+    first, second = walkers(6, -250, 250)
+    frames = [[Detection(first[f], "0"), Detection(second[f], "0" if f == 2 else "7")] for f in range(6)]
+    assert {track.person for track in follow(frames)} == {"0", "7"}

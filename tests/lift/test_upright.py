@@ -30,6 +30,16 @@ def walk_m(takes):
     return resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=RATE_HZ)
 
 
+@pytest.mark.parametrize("rate_hz", [0.2, 1.0, 1.9, 5.0])
+def test_pictures_at_intervals_of_somebody_who_stands_tell_up_too(walk_m, rate_hz):
+    camera = camera_from_world_looking_at(walk_m[0, 0] + [5.0, 0.0, 0.7], walk_m[0, 0])
+    still_m = np.repeat(walk_m[:1], 12, axis=0)
+    found, evidence = fit_upright([camera.apply(still_m)], H36M_17, rate_hz=rate_hz)
+    assert tilt_deg(found, camera) < 8
+    assert np.isfinite(found.translation_m).all()
+    assert "resting feet" in evidence
+
+
 @pytest.mark.parametrize("height_m", [0.5, 1.6, 3.0])
 def test_a_real_walk_seen_by_a_tilted_camera_tells_up_to_four_degrees(walk_m, height_m):
     camera = camera_from_world_looking_at(walk_m[0, 0] + [5.0, 0.0, height_m - 0.9], walk_m[:, 0].mean(0))

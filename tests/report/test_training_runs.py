@@ -186,3 +186,16 @@ def test_wandbs_own_reader_finds_the_same_history_and_summary(tmp_path):
     assert kinds == [record.WhichOneof("record_type") for record in read_records(path)]
     assert summary["summary"]["val/mpjpe_mm"] == read_summary(path)["val/mpjpe_mm"] == {"min": 65.125, "last": 65.125}
     assert (summary["exit_code"], summary["config"]["training"]) == (0, CONFIG["training"])
+
+
+def test_runs_lie_where_wandb_dir_says_and_are_found_there(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, elsewhere = tmp_path / "repository", tmp_path_factory.mktemp("elsewhere")
+    root.mkdir()
+    monkeypatch.setenv("WANDB_DIR", str(elsewhere))
+    track(root)
+    assert len(wandb_files(elsewhere)) == 1
+    assert list(root.iterdir()) == []
+    (run,) = find_training_runs(root, {})
+    assert (run.row, run.seed, len(run.curve)) == (ROW, 0, 2)

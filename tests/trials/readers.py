@@ -30,6 +30,7 @@ from pipeline.lift.outputs import check_outputs
 from pipeline.lift.people import InputOptions
 from pipeline.poses.checkpoint import CARD, WEIGHTS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split, write_split
+from pipeline.poses.skeleton import COCO_17
 from pipeline.prepare_data import human36m_files, humaneva_files, licensed, mpi_inf_3dhp_files
 from pipeline.prepare_data.motion_capture import read_takes
 from pipeline.report import training_runs
@@ -349,7 +350,8 @@ def _cdf_seeds(folder: Path) -> Iterator[bytes]:
 def _read_keypoint_json(folder: Path, content: bytes) -> None:
     path = _write(folder / "a.json", content)
     refusals = []
-    for format in (None, *(name for name in FORMATS if name not in ("video", "npz", "csv", "ultralytics-labels"))):
+    others = ("video", "npz", "sleap", "csv", "ultralytics-labels")
+    for format in (None, *(name for name in FORMATS if name not in others)):
         try:
             read_recording(path, InputOptions(format=format, image_size_px=SIZE))
         except UserError as error:
@@ -377,6 +379,14 @@ def _csv_seeds(folder: Path) -> Iterator[bytes]:
     keypoint_files.FRAMES, keypoint_files.EMPTY, keypoint_files.LOST = 2, 1, 9  # type: ignore[misc]
     yield keypoint_files.csv_per_joint(folder, "humaneva15").read_bytes()
     yield keypoint_files.csv_per_frame(folder, "h36m17").read_bytes()
+
+
+def _sleap_seeds(folder: Path) -> Iterator[bytes]:
+    path = folder / "seed.h5"
+    with h5py.File(path, "w") as file:
+        file["tracks"], file["point_scores"] = np.ones((1, 2, 17, 2)), np.ones((1, 17, 2))
+        file["node_names"] = [name.encode() for name in COCO_17.joints]
+    yield path.read_bytes()
 
 
 def _read_labels(folder: Path, content: bytes) -> None:
@@ -487,6 +497,7 @@ def _read_about(folder: Path, content: bytes) -> None:
 READERS: dict[str, Reader] = {
     "npz": Reader(_read_npz, _npz_seeds),
     "pickle in npz": Reader(_read_archives, _archive_seeds),
+    "keypoint h5": Reader(lambda f, c: read_recording(_write(f / "k.h5", c), InputOptions()), _sleap_seeds),
     "keypoint npz": Reader(lambda f, c: read_recording(_write(f / "k.npz", c), InputOptions()), _npz_seeds),
     "bin": Reader(_read_bin, _bin_seeds),
     "pickle in bin": Reader(_read_bin_pickle, _bin_pickle_seeds),

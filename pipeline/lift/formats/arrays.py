@@ -1,49 +1,67 @@
-"""Reads keypoints from npz and CSV files: those with a named layout, VideoPose3D's, and Detectron's per video."""
+"""Reads keypoints from arrays: npz with a named layout, of VideoPose3D, Detectron and lifters' demos, and of SLEAP."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+from einops import rearrange
 from jaxtyping import Float
 
 from pipeline.lift.formats.camera import parse_camera
-from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Detection, Detections, InputOptions
-from pipeline.system.archives import read_object_npz
-from pipeline.system.errors import BAD_VALUE, UserError
-from pipeline.system.files import read_csv_lines
+from pipeline.lift.reading.entries import describe, get_field, read_numbers, read_whole
+from pipeline.lift.reading.frame_numbers import choose_video, refuse_video
+from pipeline.system.archives import read_confined, read_object_npz
+from pipeline.system.errors import UserError
 
 LAYOUT_OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
-COLUMNS_PER_JOINT = {"frame", "joint", "x", "y"}
 
 
 def read_npz(path: Path, options: InputOptions) -> Detections:
-    """Reads the people of an npz file; its arrays tell which of three kinds it is.
+    """Reads the people of an npz file; its arrays tell which of four kinds it is.
 
     `pixels` (people, frames, joints, 2) with `confidence` likewise, or `keypoints` (frames, joints, 2 or 3) of one
     person, with `layout`, `rate_hz` and `image_size` in it or stated, and a camera as `parse_camera` takes it;
-    `positions_2d` and `metadata` as VideoPose3D has them for a custom video; `boxes` and `keypoints` per frame as its
+    `reconstruction` (people, frames, 17, 2 or 3), Human3.6M's joints, as demos of lifters keep their 2D keypoints;
+    `positions_2d` and `metadata` as VideoPose3D has them for custom videos; `boxes` and `keypoints` per frame as its
     Detectron script leaves them. NaN is not seen. Raises UserError if shapes or types are others.
     """
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: expected a whole npz archive, found a file that is none, or is cut off")
     content = read_object_npz(path)
     if "positions_2d" in content:
-        return _read_videopose3d(content, path, options.layout)
+        return _read_videopose3d(content, path, options)
+    refuse_video(options.video, where=str(path))
     if "boxes" in content:
-        return _read_detectron(content)
-    people = _read_people(content, path)
+        return _read_detectron(content, path)
+    is_demo = "reconstruction" in content and "keypoints" not in content and "pixels" not in content
+    people = _read_people({"pixels": content["reconstruction"]} if is_demo else content, path)
     frames = _split_frames(list(people))
-    layout = options.layout or str(content.get("layout", "none"))
-    rate_hz = float(content["rate_hz"]) if "rate_hz" in content else None
+    layout = str(content["layout"]) if "layout" in content else "h36m17" if is_demo else None
+    rate_hz = _read_number(content["rate_hz"], f"{path}: rate_hz") if "rate_hz" in content else None
+    known_by = "as in all such files" if is_demo and "layout" not in content else "named in the file"
     if "image_size" not in content:
-        return Detections(layout, frames, None, rate_hz)
-    width, height, *_ = (int(side) for side in content["image_size"])
+        return Detections(layout, frames, None, rate_hz, layout_from=known_by)
+    sides = read_numbers(np.asarray(content["image_size"]).tolist(), where=f"{path}: image_size").ravel()
+    if len(sides) < 2 or not (sides[:2] >= 1).all() or not np.isfinite(sides[:2]).all():
+        raise UserError(f"{path}: image_size: expected width and height in pixels, found {sides}")
+    width, height = int(sides[0]), int(sides[1])
     camera = None
     if "focal_px" in content or "camera_matrix" in content:
         camera = parse_camera(content, (width, height), where=str(path))
     return Detections(layout, frames, (width, height), rate_hz, camera)
+
+
+def _read_number(value: object, where: str) -> float:
+    numbers = read_numbers(np.asarray(value).tolist(), where=where)
+    if numbers.size != 1:
+        raise UserError(f"{where}: expected one number, found {numbers.size}")
+    return float(numbers.ravel()[0])
 
 
 def _read_people(content: Mapping[str, Any], path: Path) -> Float[np.ndarray, "P F J 3"]:
@@ -51,28 +69,49 @@ def _read_people(content: Mapping[str, Any], path: Path) -> Float[np.ndarray, "P
     pixels = content.get("pixels")
     if pixels is None and "keypoints" in content:
         pixels = np.asarray(content["keypoints"])[None]
-    if pixels is None or pixels.ndim != 4 or pixels.shape[3] not in (2, 3) or pixels.dtype.kind not in "fiu":
-        found = "none" if pixels is None else f"{pixels.dtype} {pixels.shape}"
+    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "fiu" or pixels.ndim != 4:
+        found = f"the arrays {', '.join(list(content)[:8])}" if pixels is None else _describe_array(pixels)
         raise UserError(f"{path}: pixels: expected numbers (people, frames, joints, 2), found {found}")
+    if pixels.shape[3] not in (2, 3):
+        raise UserError(f"{path}: pixels: expected numbers (people, frames, joints, 2), found {pixels.shape}")
     confidence = content.get("confidence", pixels[..., 2] if pixels.shape[3] == 3 else np.ones(pixels.shape[:3]))
+    if not isinstance(confidence, np.ndarray) or confidence.dtype.kind not in "fiu":
+        raise UserError(f"{path}: confidence: expected numbers, found {_describe_array(confidence)}")
     if confidence.shape != pixels.shape[:3]:
         raise UserError(f"{path}: confidence: expected shape {pixels.shape[:3]}, found {confidence.shape}")
     return np.concatenate([pixels[..., :2], confidence[..., None]], axis=-1).astype(float)
 
 
-def _read_videopose3d(content: Mapping[str, Any], path: Path, layout: str | None) -> Detections:
-    metadata, videos = content["metadata"], content["positions_2d"]
-    if len(videos) != 1:
-        found = ", ".join(videos) or "none"
-        raise UserError(f"{path}: positions_2d: expected one video, found {len(videos)}: {found}")
-    name, actions = next(iter(videos.items()))
-    people = [np.asarray(keypoints, dtype=float)[..., :2] for keypoints in next(iter(actions.values()))]
-    people = [np.concatenate([pixels, np.ones((*pixels.shape[:2], 1))], axis=2) for pixels in people]
-    frames = _split_frames(people)
-    video = metadata.get("video_metadata", {}).get(name)
-    size = (int(video["w"]), int(video["h"])) if video is not None else None
-    stated = metadata["layout_name"]
-    return Detections(layout or LAYOUT_OF_PUBLIC_CODE.get(stated, stated), frames, size)
+def _describe_array(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else describe(value)
+
+
+def _read_videopose3d(content: Mapping[str, Any], path: Path, options: InputOptions) -> Detections:
+    """Reads the only video of an archive of custom videos, or the one that is chosen; a person for each camera."""
+    metadata, videos = content.get("metadata"), content["positions_2d"]
+    if not isinstance(videos, dict) or not isinstance(metadata, dict):
+        expected = "positions_2d and metadata: expected objects with names"
+        raise UserError(f"{path}: {expected}, found {describe(videos)} and {describe(metadata)}")
+    name = choose_video(list(videos), where=f"{path}: positions_2d", video=options.video)
+    actions = videos[name]
+    if not isinstance(actions, dict) or len(actions) != 1:
+        raise UserError(f"{path}: positions_2d: {name}: expected one action, found {describe(actions)}")
+    people = []
+    for keypoints in next(iter(actions.values())):
+        pixels = read_numbers(keypoints, where=f"{path}: positions_2d: {name}")
+        if pixels.ndim != 3 or pixels.shape[2] not in (2, 3):
+            raise UserError(f"{path}: positions_2d: {name}: expected (frames, joints, 2), found {pixels.shape}")
+        people.append(np.concatenate([pixels[..., :2], np.ones((*pixels.shape[:2], 1))], axis=2))
+    sizes = metadata.get("video_metadata")
+    video = sizes.get(name) if isinstance(sizes, dict) else None
+    stated = str(get_field(metadata, "layout_name", where=f"{path}: metadata"))
+    size_px = _read_size(video, f"{path}: metadata: video_metadata: {name}") if video is not None else None
+    return Detections(LAYOUT_OF_PUBLIC_CODE.get(stated, stated), _split_frames(people), size_px)
+
+
+def _read_size(video: object, where: str) -> tuple[int, int]:
+    width, height = (read_whole(get_field(video, side, where=where), where=where) for side in "wh")
+    return width, height
 
 
 def _split_frames(people: Sequence[Float[np.ndarray, "_F J 3"]]) -> dict[int, list[Detection]]:
@@ -83,54 +122,49 @@ def _split_frames(people: Sequence[Float[np.ndarray, "_F J 3"]]) -> dict[int, li
     }
 
 
-def _read_detectron(content: Mapping[str, Any]) -> Detections:
+def _read_detectron(content: Mapping[str, Any], path: Path) -> Detections:
     """Reads `keypoints[frame][1]`, which is (people, 4, 17): x, y, logit and probability of COCO's keypoints."""
     frames = {}
-    for number, frame in enumerate(content["keypoints"]):
-        people = np.asarray(frame[1], dtype=float).reshape(-1, 4, 17)
-        frames[number] = [Detection(person[[0, 1, 3]].T, None) for person in people]
+    for number, frame in enumerate(content.get("keypoints", ())):
+        where = f"{path}: keypoints: frame {number}"
+        if not isinstance(frame, (list, np.ndarray)) or len(frame) != 2:
+            raise UserError(f"{where}: expected two classes, of which the second is people, found {describe(frame)}")
+        people = read_numbers(frame[1], where=where)
+        if people.size % (4 * 17):
+            raise UserError(f"{where}: expected (people, 4, 17), found {people.shape}")
+        frames[number] = [Detection(person[[0, 1, 3]].T, None) for person in people.reshape(-1, 4, 17)]
     size = content.get("metadata")
-    return Detections("coco17", frames, (int(size["w"]), int(size["h"])) if size else None)
+    size_px = _read_size(size, f"{path}: metadata") if size is not None else None
+    return Detections("coco17", frames, size_px, layout_from="as in all such files")
 
 
-def read_csv(path: Path, options: InputOptions) -> Detections:
-    """Reads people from a CSV file with a line per joint or per person and frame.
-
-    The columns are frame, joint, x, y, or frame and <joint>_x, <joint>_y for each joint; person and confidence (or
-    <joint>_confidence) where there are any. Joints are named as in the layout or numbered. Raises UserError if the
-    layout is not known or a line cannot be read.
-    """
-    _, lines = read_csv_lines(path, "keypoints")
-    layout = options.layout or (lines[0].get("layout") if lines else None) or "none"
-    if layout not in LAYOUTS:
-        raise UserError(f"{path}: layout: expected one of {', '.join(LAYOUTS)} (--layout), found '{layout}'")
-    joints = LAYOUTS[layout].joints
-    people: dict[tuple[int, str | None], Float[np.ndarray, "J 3"]] = {}
-    for number, line in enumerate(lines, start=2):
-        try:
-            who = (int(line["frame"]), line.get("person") or None)
-            keypoints = people.setdefault(who, np.full((len(joints), 3), np.nan))
-            for joint, values in _read_line(line, joints).items():
-                keypoints[joint] = values
-        except BAD_VALUE as error:
-            columns = "frame, joint, x, y, or frame and <joint>_x, <joint>_y for each joint"
-            raise UserError(f"{path}: line {number}: expected {columns} of '{layout}', found {error!r}") from error
-    frames: dict[int, list[Detection]] = {0: []} if people else {}
-    for (frame, person), keypoints in people.items():
-        frames.setdefault(frame, []).append(Detection(keypoints, person))
-    if frames and min(frames) < 0:
-        raise UserError(f"{path}: frame: expected numbers from 0, found {min(frames)}")
-    return Detections(layout, frames)
+def read_sleap(path: Path, options: InputOptions) -> Detections:
+    """Reads the analysis file that SLEAP exports (HDF5): tracks (people, 2, joints, frames), and the joints' names."""
+    refuse_video(options.video, where=str(path))
+    content = read_confined(_read_sleap, path, expected="an analysis file of SLEAP, with tracks and node_names")
+    tracks = rearrange(content["tracks"], "person channel joint frame -> person frame joint channel")
+    scores = np.ones(tracks.shape[:3])
+    if "point_scores" in content:
+        scores = rearrange(content["point_scores"], "person joint frame -> person frame joint")
+    if tracks.shape[3] != 2 or scores.shape != tracks.shape[:3] or len(content["node_names"]) != tracks.shape[2]:
+        expected = "tracks (people, 2, joints, frames), and point_scores and node_names to match"
+        raise UserError(f"{path}: expected {expected}, found {content['tracks'].shape}")
+    people = np.concatenate([tracks, np.where(np.isfinite(tracks).all(-1), scores, 0)[..., None]], axis=3)
+    return Detections(None, _split_frames(list(people)), joints=tuple(content["node_names"]))
 
 
-def _read_line(line: Mapping[str, str], joints: tuple[str, ...]) -> dict[int, list[float]]:
-    """Returns x, y and confidence of the joint, or all joints, of a line. Raises one of BAD_VALUE if one is missing."""
-    if line.keys() >= COLUMNS_PER_JOINT:
-        name = line["joint"]
-        columns = {joints.index(name) if name in joints else range(len(joints))[int(name)]: ""}
-    else:
-        columns = {joint: f"{name}_" for joint, name in enumerate(joints)}
-    return {
-        joint: [float(line[f"{c}x"] or "nan"), float(line[f"{c}y"] or "nan"), float(line.get(f"{c}confidence") or 1)]
-        for joint, c in columns.items()
-    }
+def _read_sleap(path: Path) -> dict[str, Any]:
+    """Reads the arrays of numbers and the names that are in the file itself: HDF5 may point to other files."""
+    found: dict[str, Any] = {}
+    with h5py.File(path, "r") as file:
+        for name, kinds, dimensions in (("tracks", "fiu", 4), ("node_names", "SO", 1), ("point_scores", "fiu", 3)):
+            link = file.get(name, getlink=True)
+            if link is None and name == "point_scores":
+                continue
+            data = file[name] if isinstance(link, h5py.HardLink) else None
+            if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+                raise UserError(f"expected '{name}' in the file itself, found {', '.join(list(file)[:8])}")
+            if data.dtype.kind not in kinds or data.ndim != dimensions:
+                raise UserError(f"'{name}': expected {dimensions} dimensions, found {data.dtype} {data.shape}")
+            found[name] = data[()] if kinds == "fiu" else [text.decode("utf-8") for text in data[()]]
+    return found

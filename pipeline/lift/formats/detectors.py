@@ -1,164 +1,168 @@
-"""Reads what 2D detectors write about people as JSON in pixels: OpenPose, COCO, AlphaPose, MMPose and Ultralytics."""
+"""Reads what 2D detectors write about people as JSON in pixels: OpenPose, MMPose and Ultralytics."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.lift.people import Detection, Detections, InputOptions
-from pipeline.system.errors import UserError
-from pipeline.system.files import read_json
+from pipeline.lift.reading.entries import (
+    get_field,
+    get_list,
+    number_frames,
+    read_frame_number,
+    read_keypoints,
+    read_person,
+    read_whole,
+    stack_channels,
+)
+from pipeline.lift.reading.files import JSON_ENDINGS, Kind, first_entry, read_json, read_parts
+from pipeline.lift.reading.frame_numbers import number_names, refuse_video
 
-LAYOUT_BY_JOINTS = {17: "coco17", 16: "mpii16", 18: "openpose18", 25: "body25", 26: "halpe26"}
-BODY_JOINTS = {133: 17, 136: 26}  # whole bodies of COCO and Halpe, whose first joints are the body
-
-
-def read_openpose(path: Path, _: InputOptions) -> Detections:
-    """Reads a folder with OpenPose's <name>_<frame>_keypoints.json, or one such file."""
-    frames: dict[int, list[Detection]] = {}
-    for number, file in number_files(path, "*.json", r"(\d+)_keypoints$").items():
-        frames[number] = []
-        for person in read_json(file)["people"]:
-            if person["pose_keypoints_2d"]:
-                name = next(iter(person.get("person_id", [-1])), -1)
-                frames[number].append(_detect(person["pose_keypoints_2d"], None if name in (-1, None) else str(name)))
-    return _collect(frames, path)
+Frames = dict[int, list[Detection]]
 
 
-def read_coco(path: Path, _: InputOptions) -> Detections:
-    """Reads COCO's results (a list of image_id, keypoints, score), its annotations, and AlphaPose's results.
+def read_openpose(path: Path, options: InputOptions) -> Detections:
+    """Reads OpenPose's people, a file per frame or a list of frames; AlphaPose's --format open and cmu by image name.
 
-    Frames are the numbers that image_id ends with, from the least on; in annotations (an object with images and
-    annotations) the images in their order. `track_id` or AlphaPose's `idx` is the person.
+    OpenPose's files end in _keypoints.json, those of Pose2Sim and Sports2D in the frame number.
     """
-    content = read_json(path)
+    kind = Kind(JSON_ENDINGS, read_json, is_openpose, _holds_images)
+    parts, notes = read_parts(path, kind, video=options.video)
+    frames: Frames = {}
+    for part in parts:
+        content, where, listed = part.content, str(part.path), [part.content]
+        if part.number is not None:
+            numbers = [part.number]
+        elif _holds_images(content) and isinstance(content, dict):
+            names = number_names(list(content), what="image name", where=where, video=options.video)
+            listed, numbers = [content[name] for name in names], list(names.values())
+        else:
+            refuse_video(None if path.is_dir() else options.video, where=where)
+            listed = content if isinstance(content, list) else [content]
+            numbers = number_frames([read_frame_number(frame, where=where) for frame in listed], where=where)
+        for number, frame in zip(numbers, listed, strict=True):
+            frames.setdefault(number, []).extend(_read_openpose_people(frame, f"{where}: frame {number}"))
+    return Detections(None, frames, notes=notes)
+
+
+def is_openpose(content: object) -> bool:
+    """Returns whether the content of a file is OpenPose's people, of one frame or many."""
+    return _has_people(first_entry(content)) or _holds_images(content)
+
+
+def _has_people(entry: object) -> bool:
+    """Returns whether an entry is a frame of OpenPose, or of AlphaPose in CMU's form."""
+    return isinstance(entry, dict) and ("people" in entry or "bodies" in entry)
+
+
+def _holds_images(content: object) -> bool:
+    """Returns whether a file has many frames: a list of them, or an object with one for each image."""
     if isinstance(content, dict):
-        return _read_coco_annotations(content, path)
-    frames: dict[int, list[Detection]] = defaultdict(list)
-    for entry in content:
-        frames[_parse_image_id(entry["image_id"], path)].append(_detect(entry["keypoints"], _read_coco_person(entry)))
-    return _collect(frames, path)
+        return not _has_people(content) and bool(content) and all(map(_has_people, content.values()))
+    return _has_people(first_entry(content))
 
 
-def _read_coco_annotations(content: Mapping[str, Any], path: Path) -> Detections:
-    """Reads annotated images; of a keypoint's visibility 1 and 2 both count as certain."""
-    places = {image["id"]: place for place, image in enumerate(content["images"])}
-    frames: dict[int, list[Detection]] = {place: [] for place in places.values()}
-    for entry in content["annotations"]:
-        keypoints = _parse_triples(entry["keypoints"])
-        keypoints[:, 2] = np.minimum(keypoints[:, 2], 1)
-        frames[places[entry["image_id"]]].append(_detect(keypoints, _read_coco_person(entry)))
-    sizes = {(int(image["width"]), int(image["height"])) for image in content["images"] if "width" in image}
-    return _collect(frames, path, image_size_px=sizes.pop() if len(sizes) == 1 else None)
+def _read_openpose_people(frame: object, where: str) -> list[Detection]:
+    people = []
+    for place, person in enumerate(
+        get_list(get_field(frame, "people", "bodies", where=where), where=where, of="people")
+    ):
+        at = f"{where}: person {place}"
+        # OpenPose 1.0 has pose_keypoints, AlphaPose in CMU's form joints.
+        numbers = get_field(person, "pose_keypoints_2d", "pose_keypoints", "joints", where=at)
+        if numbers:  # empty for somebody of whom only a hand or a face was found
+            people.append(Detection(read_keypoints(numbers, where=at), read_person(person.get("person_id"), where=at)))
+    return people
 
 
-def _read_coco_person(entry: Mapping[str, Any]) -> str | None:
-    person = entry.get("track_id", entry.get("idx"))
-    while isinstance(person, list):  # AlphaPose lists the id, also within a list
-        person = person[0] if person else None
-    return None if person is None else f"{float(person):g}"
-
-
-def read_mmpose(path: Path, _: InputOptions) -> Detections:
+def read_mmpose(path: Path, options: InputOptions) -> Detections:
     """Reads MMPose's predictions: people of an image, a list of {frame_id, instances}, or {meta_info, instance_info}.
 
-    A frame without frame_id has its place in the list. `track_id` or `instance_id` is the person.
+    A folder has a file of people for each image. A frame without frame_id has its place in the list. `track_id` or
+    `instance_id` is the person, and `meta_info` may name the joints.
     """
-    content = read_json(path)
-    listed = content["instance_info"] if isinstance(content, dict) else content
-    if listed and "keypoints" in listed[0]:
-        listed = [{"frame_id": 0, "instances": listed}]
-    frames: dict[int, list[Detection]] = defaultdict(list)
-    for place, frame in enumerate(listed):
-        people = frames[int(frame.get("frame_id", place))]
-        for person in frame["instances"]:
-            pixels = np.asarray(person["keypoints"], dtype=float)[:, :2]
-            scores = np.asarray(person["keypoint_scores"], dtype=float)
-            name = person.get("track_id", person.get("instance_id"))
-            keypoints = np.concatenate([pixels, scores[:, None]], axis=1)
-            people.append(_detect(keypoints, None if name in (None, -1) else str(name)))
-    about = content.get("meta_info", {}) if isinstance(content, dict) else {}
-    return _collect(frames, path, layout="h36m17" if "h36m" in str(about.get("dataset_name", "")).lower() else None)
+    kind = Kind(JSON_ENDINGS, read_json, is_mmpose, lambda content: isinstance(content, dict) or _has_frames(content))
+    parts, notes = read_parts(path, kind, video=options.video)
+    refuse_video(None if path.is_dir() else options.video, where=str(path))
+    frames: Frames = defaultdict(list)
+    about: Any = {}
+    for part in parts:
+        content, where = part.content, str(part.path)
+        if isinstance(content, dict):
+            about = content.get("meta_info") or {}
+            content = get_field(content, "instance_info", "instances", where=where)
+        listed = get_list(content, where=where, of="people or frames")
+        if not _has_frames(listed):
+            listed = [{"frame_id": part.number or 0, "instances": listed}]
+        numbers = number_frames([read_frame_number(frame, where=where) for frame in listed], where=where)
+        for number, frame in zip(numbers, listed, strict=True):
+            at = f"{where}: frame {number}"
+            people = get_list(get_field(frame, "instances", where=at), where=at, of="people")
+            frames[number].extend(_read_instance(person, at) for person in people)
+    names = about.get("keypoint_id2name") if isinstance(about, dict) else None
+    joints = None
+    if isinstance(names, dict) and names:
+        order = sorted(names, key=lambda key: read_whole(key, where=f"{path}: keypoint_id2name"))
+        joints = tuple(str(names[key]) for key in order)
+    is_h36m = isinstance(about, dict) and "h36m" in str(about.get("dataset_name", "")).lower()
+    return Detections("h36m17" if is_h36m and joints is None else None, dict(frames), joints=joints, notes=notes)
 
 
-def read_ultralytics(path: Path, _: InputOptions) -> Detections:
-    """Reads what Results.to_json() gives for each frame, in one list or one file per frame, in pixels."""
-    if path.is_dir():
-        listed = {number: read_json(file) for number, file in number_files(path, "*.json", r"(\d+)$").items()}
-    else:
-        content = read_json(path)
-        listed = dict(enumerate(content if content and isinstance(content[0], list) else [content]))
-    frames: dict[int, list[Detection]] = {}
-    for number, people in listed.items():
-        frames[number] = []
-        for person in people:
-            marks = person["keypoints"]
-            channels = [marks["x"], marks["y"], marks.get("visible", np.ones(len(marks["x"])))]
-            name = str(person["track_id"]) if "track_id" in person else None
-            frames[number].append(_detect(np.stack(channels, 1).astype(float), name))
-    return _collect(frames, path)
+def is_mmpose(content: object) -> bool:
+    """Returns whether the content of a file is MMPose's: frames of instances, or people with keypoint_scores."""
+    entry = content if isinstance(content, dict) else first_entry(content)
+    return isinstance(entry, dict) and any(key in entry for key in ("instance_info", "instances", "keypoint_scores"))
 
 
-def number_files(path: Path, pattern: str, ending: str) -> dict[int, Path]:
-    """Returns the files of a folder by the number that `ending` finds in their names; a single file is number 0.
-
-    Raises UserError if a name has no such number, two have the same, or there is no file.
-    """
-    files = sorted(path.glob(pattern)) if path.is_dir() else [path]
-    numbered: dict[int, Path] = {}
-    for file in files:
-        match = re.search(ending, file.stem)
-        if match is None and path.is_dir():
-            raise UserError(f"{file}: expected a frame number at the end of the name, found none")
-        number = int(match[1]) if match else 0
-        if number in numbered:
-            raise UserError(f"{path}: expected one file per frame, found {numbered[number].name} and {file.name}")
-        numbered[number] = file
-    if not numbered:
-        raise UserError(f"{path}: expected a file per frame, found none")
-    return numbered
+def _has_frames(listed: object) -> bool:
+    return isinstance(listed, list) and any(isinstance(entry, dict) and "instances" in entry for entry in listed)
 
 
-def _parse_image_id(image_id: object, path: Path) -> int:
-    """Returns the number that a COCO image_id is, or that the name ends with. Raises UserError if there is none."""
-    if isinstance(image_id, int):
-        return image_id
-    match = re.search(r"(\d+)(\.\w+)?$", str(image_id))
-    if match is None:
-        raise UserError(f"{path}: image_id: expected a frame number or a name that ends with one, found '{image_id}'")
-    return int(match[1])
+def _read_instance(person: object, where: str) -> Detection:
+    pixels = read_keypoints(get_field(person, "keypoints", where=where), where=f"{where}: keypoints")
+    scores = get_field(person, "keypoint_scores", where=where)
+    keypoints = stack_channels([pixels[:, 0], pixels[:, 1], scores], where=f"{where}: keypoint_scores")
+    assert isinstance(person, dict)
+    return Detection(keypoints, read_person(person.get("track_id", person.get("instance_id")), where=where))
 
 
-def _detect(keypoints: Any, person: str | None) -> Detection:
-    """Returns the detection of keypoints given as x, y and confidence in turn; of a whole body the body alone."""
-    triples = _parse_triples(keypoints)
-    return Detection(triples[: BODY_JOINTS.get(len(triples), len(triples))], person)
+def read_ultralytics(path: Path, options: InputOptions) -> Detections:
+    """Reads what Results.to_json() gives for each frame, in one list, in lines, or one file per frame, in pixels."""
+    kind = Kind(JSON_ENDINGS, read_json, is_ultralytics, _is_list_of_frames)
+    parts, notes = read_parts(path, kind, video=options.video)
+    refuse_video(None if path.is_dir() else options.video, where=str(path))
+    frames: Frames = {}
+    for part in parts:
+        content, where = part.content, str(part.path)
+        listed = content if _is_list_of_frames(content) else [content]
+        for place, people in enumerate(listed):
+            number = place if part.number is None else part.number
+            at = f"{where}: frame {number}"
+            frames.setdefault(number, []).extend(
+                _read_result(person, f"{at}: person {order}")
+                for order, person in enumerate(get_list(people, where=at, of="people"))
+            )
+    return Detections(None, frames, notes=notes)
 
 
-def _parse_triples(flat: Any) -> np.ndarray:
-    return np.array(flat, dtype=float).reshape(-1, 3)
+def is_ultralytics(content: object) -> bool:
+    """Returns whether the content of a file is Ultralytics': people whose keypoints are an object of x and y."""
+    entry = first_entry(content)
+    return isinstance(entry, dict) and isinstance(entry.get("keypoints"), dict) and "x" in entry["keypoints"]
 
 
-def _collect(
-    frames: dict[int, list[Detection]],
-    path: Path,
-    *,
-    layout: str | None = None,
-    image_size_px: tuple[int, int] | None = None,
-) -> Detections:
-    """Returns the detections, unless `layout` is given in the layout of as many joints.
+def _is_list_of_frames(content: object) -> bool:
+    return isinstance(content, list) and any(isinstance(entry, list) for entry in content)
 
-    Raises UserError if no layout has as many joints, or people differ in their number.
-    """
-    counts = {len(detection.keypoints) for people in frames.values() for detection in people}
-    if len(counts) > 1 or not counts <= set(LAYOUT_BY_JOINTS):
-        expected = ", ".join(str(count) for count in (*LAYOUT_BY_JOINTS, *BODY_JOINTS))
-        found = " and ".join(str(count) for count in sorted(counts))
-        raise UserError(f"{path}: expected people of {expected} joints, found {found}")
-    guessed = LAYOUT_BY_JOINTS[counts.pop()] if counts else "coco17"  # where nobody is, any layout will do
-    return Detections(layout or guessed, frames, image_size_px)
+
+def _read_result(person: object, where: str) -> Detection:
+    marks = get_field(person, "keypoints", where=where)
+    x, y = (get_field(marks, name, where=f"{where}: keypoints") for name in "xy")
+    visible = marks["visible"] if "visible" in marks else np.ones(len(get_list(x, where=where, of="numbers")))
+    assert isinstance(person, dict)
+    keypoints = stack_channels([x, y, visible], where=f"{where}: keypoints")
+    return Detection(keypoints, read_person(person.get("track_id"), where=where))

@@ -2,89 +2,177 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.lift.formats.detectors import number_files
+from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Detection, Detections, InputOptions
+from pipeline.lift.reading.entries import (
+    describe,
+    get_field,
+    get_list,
+    number_frames,
+    read_frame_number,
+    read_numbers,
+    read_person,
+    read_whole,
+)
+from pipeline.lift.reading.files import JSON_ENDINGS, Kind, first_entry, read_json, read_parts, read_text
+from pipeline.lift.reading.frame_numbers import refuse_video
 from pipeline.system.errors import UserError
-from pipeline.system.files import read_json
 
 LANDMARK_KEYS = ("pose_landmarks", "poseLandmarks", "landmarks", "landmark")
-LANDMARKS = 33
-LABEL_NUMBERS = 56  # class, box (4) and 17 times x, y and confidence
+OF_ALL = "as in all such files"
+BOX_NUMBERS = 5  # before the keypoints of a label: class, and the box
+Line = tuple[str, list[str]]  # where it stands, and its values
 
 
 def read_ultralytics_labels(path: Path, options: InputOptions) -> Detections:
     """Reads the folder of labels that save_txt writes: <name>_<frame>.txt, from 1, none for a frame without people.
 
-    A line is class, box, 17 times x, y and confidence, then the box's confidence and the person's id where saved.
-    Raises UserError if the size of the image is not stated or a line has another number of values.
+    A line is class, box, x, y and, where the model gives it, confidence of each joint, then the box's confidence and
+    the person's id where saved. Raises UserError if a line has another number of values.
     """
-    width, height = _require_size(path, options.image_size_px)
-    frames: dict[int, list[Detection]] = {0: []}
-    for number, file in number_files(path, "*.txt", r"(\d+)$").items():
-        people = frames.setdefault(number - 1, [])
-        for line in file.read_text(encoding="utf-8").splitlines():
-            values = [float(value) for value in line.split()]
-            if not LABEL_NUMBERS <= len(values) <= LABEL_NUMBERS + 2:
-                expected = f"{LABEL_NUMBERS} to {LABEL_NUMBERS + 2}"
-                raise UserError(f"{file}: expected {expected} numbers in a line, found {len(values)}")
-            keypoints = np.array(values[5:LABEL_NUMBERS]).reshape(-1, 3) * [width, height, 1]
-            people.append(Detection(keypoints, _read_label_person(values[LABEL_NUMBERS:])))
-    return Detections("coco17", frames, options.image_size_px)
+    kind = Kind((".txt",), _read_label_lines, lambda lines: looks_like_labels([v for _, v in lines]), lambda _: False)
+    parts, notes = read_parts(path, kind, video=options.video)
+    layout = options.layout or "coco17"
+    joints = len(LAYOUTS[layout].joints)
+    lines = [(1 if part.number is None else part.number, line) for part in parts for line in part.content]
+    endings = [len(values) - BOX_NUMBERS - _channels(values, joints, where) * joints for _, (where, values) in lines]
+    # A single number behind the keypoints is an id if it is a whole number in every line, else the box's confidence.
+    singles = [values[-1] for (_, (_, values)), count in zip(lines, endings, strict=True) if count == 1]
+    is_id = all(value.isdigit() and value != "0" for value in singles)
+    frames: dict[int, list[Detection]] = {part.number - 1: [] for part in parts if part.number is not None}
+    frames.setdefault(0, [])
+    for (number, (where, values)), count in zip(lines, endings, strict=True):
+        channels = _channels(values, joints, where)
+        numbers = read_numbers(values[BOX_NUMBERS : BOX_NUMBERS + channels * joints], where=where)
+        keypoints = np.ones((joints, 3))
+        keypoints[:, :channels] = numbers.reshape(joints, channels)
+        has_id = count == 2 or (count == 1 and is_id)
+        person = read_person(values[-1], where=where) if has_id else None
+        frames.setdefault(number - 1, []).append(Detection(keypoints, person))
+    return Detections(layout, frames, units="shares", notes=notes, layout_from=OF_ALL)
 
 
-def _read_label_person(ending: list[float]) -> str | None:
-    """Returns the id at the end of a line; a single number after the keypoints is one if it is whole and not 0."""
-    is_id = len(ending) == 2 or (len(ending) == 1 and ending[0] >= 1 and ending[0].is_integer())
-    return f"{ending[-1]:g}" if is_id else None
+def looks_like_labels(lines: Sequence[Sequence[str]]) -> bool:
+    """Returns whether a file has lines of numbers, and more of them than a box has."""
+    return bool(lines) and all(len(line) > BOX_NUMBERS and all(map(_is_number, line)) for line in lines)
+
+
+def _read_label_lines(path: Path) -> list[Line]:
+    lines = enumerate(read_text(path).splitlines(), start=1)
+    return [(f"{path}: line {number}", line.split()) for number, line in lines if line.strip()]
+
+
+def _channels(values: list[str], joints: int, where: str) -> int:
+    """Returns how many numbers a line has for each joint. Raises UserError if it fits neither 2 nor 3."""
+    for channels in (3, 2):
+        if 0 <= len(values) - BOX_NUMBERS - channels * joints <= 2:
+            return channels
+    expected = " or ".join(f"{BOX_NUMBERS + c * joints} to {BOX_NUMBERS + c * joints + 2}" for c in (2, 3))
+    found = f"{len(values)}; --layout states joints other than COCO's"
+    raise UserError(f"{where}: expected {expected} numbers, found {found}")
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("-", "").replace("+", "").replace("e", "", 1).isdigit()
 
 
 def read_mediapipe(path: Path, options: InputOptions) -> Detections:
     """Reads a list of frames, each with the 33 landmarks of one person or a list of people (null or [] for none).
 
-    A frame may be the landmarks themselves or have them under one of LANDMARK_KEYS. The list may lie under `frames`,
-    with `image_size` (width, height) beside it. Raises UserError if that is not there and not stated, or a person has
-    another number of landmarks.
+    A frame may be the landmarks themselves or have them under one of LANDMARK_KEYS, in a list or by name, and say its
+    number. The list may lie under `frames`, with `image_size` (width, height) beside it, or be an object by number.
     """
-    content = read_json(path)
-    size = options.image_size_px
-    if isinstance(content, dict):
-        if "image_size" in content:
-            size = (int(content["image_size"][0]), int(content["image_size"][1]))
-        content = content.get("frames", [content])
-    size = _require_size(path, size)
-    frames = {
-        number: [Detection(_read_landmarks(person, size, path), None) for person in _find_people(frame)]
-        for number, frame in enumerate(content)
-    }
-    return Detections("mediapipe33", frames, size)
+    kind = Kind(JSON_ENDINGS, read_json, is_mediapipe, _is_list_of_frames)
+    parts, notes = read_parts(path, kind, video=options.video)
+    refuse_video(None if path.is_dir() else options.video, where=str(path))
+    frames: dict[int, list[Detection]] = {}
+    names: tuple[str, ...] | None = None
+    size = None
+    for part in parts:
+        content, where = part.content, str(part.path)
+        if isinstance(content, dict) and "image_size" in content:
+            sides = read_numbers(content["image_size"], where=f"{where}: image_size")
+            if sides.shape != (2,) or not (sides >= 1).all():
+                raise UserError(
+                    f"{where}: image_size: expected width and height, found {describe(content['image_size'])}"
+                )
+            size = (int(sides[0]), int(sides[1]))
+        for number, frame in _number_landmarks(content, part.number, where):
+            people = [_read_landmarks(person, f"{where}: frame {number}") for person in _find_people(frame, where)]
+            frames.setdefault(number, []).extend(Detection(keypoints, None) for _, keypoints in people)
+            for named, _ in people:
+                if names not in (None, named):
+                    raise UserError(
+                        f"{where}: frame {number}: expected landmarks named as before, found {describe(named)}"
+                    )
+                names = named
+    layout = None if names else "mediapipe33"
+    return Detections(layout, frames, size, joints=names or None, units="shares", notes=notes, layout_from=OF_ALL)
 
 
-def _find_people(frame: Any) -> list[Any]:
-    """Returns the lists of landmarks in a frame, however deep they lie in it."""
-    while isinstance(frame, dict):
-        frame = next(frame[key] for key in LANDMARK_KEYS if key in frame)
+def is_mediapipe(content: object) -> bool:
+    """Returns whether the content of a file is MediaPipe's: landmarks, or frames of them."""
+    entry = first_entry(list(content.values()) if _is_by_number(content) and isinstance(content, dict) else content)
+    return isinstance(entry, dict) and any(key in entry for key in ("x", "frames", *LANDMARK_KEYS))
+
+
+def _is_by_number(content: object) -> bool:
+    return isinstance(content, dict) and bool(content) and all(str(key).isdigit() for key in content)
+
+
+def _is_list_of_frames(content: object) -> bool:
+    is_person = isinstance(content, list) and bool(content) and _is_mark(content[0])
+    return (isinstance(content, list) and not is_person) or (isinstance(content, dict) and "frames" in content)
+
+
+def _number_landmarks(content: Any, number: int | None, where: str) -> list[tuple[int, Any]]:
+    """Returns the frames of a file with their numbers; of a file in a folder of one file per frame, that frame."""
+    if number is not None:
+        return [(number, content)]
+    if isinstance(content, dict) and "frames" in content:
+        content = content["frames"]
+    if _is_by_number(content):
+        return [(read_whole(key, where=where), frame) for key, frame in content.items()]
+    if isinstance(content, dict) or not _is_list_of_frames(content):
+        content = [content]
+    listed = get_list(content, where=where, of="frames")
+    numbers = number_frames([read_frame_number(frame, where=where) for frame in listed], where=where)
+    return list(zip(numbers, listed, strict=True))
+
+
+def _find_people(frame: Any, where: str) -> list[Any]:
+    """Returns the landmarks of each person in a frame, however deep they lie in it."""
+    while isinstance(frame, dict) and not _is_by_name(frame):
+        frame = get_field(frame, *LANDMARK_KEYS, where=where)
     if not frame:
         return []
-    if isinstance(frame[0], dict) and "x" in frame[0]:
+    if isinstance(frame, dict):
         return [frame]
-    return [person for part in frame for person in _find_people(part)]
+    listed = get_list(frame, where=where, of="people")
+    return [listed] if _is_mark(listed[0]) else [one for part in listed for one in _find_people(part, where)]
 
 
-def _read_landmarks(person: Any, size_px: tuple[int, int], path: Path) -> Float[np.ndarray, "33 3"]:
-    width, height = size_px
-    if len(person) != LANDMARKS:
-        raise UserError(f"{path}: expected {LANDMARKS} landmarks of a person, found {len(person)}")
-    keypoints = [[mark["x"] * width, mark["y"] * height, mark.get("visibility", 1)] for mark in person]
-    return np.array(keypoints, dtype=float)
+def _is_mark(value: object) -> bool:
+    return isinstance(value, dict) and "x" in value
 
 
-def _require_size(path: Path, size_px: tuple[int, int] | None) -> tuple[int, int]:
-    if size_px is None:
-        raise UserError(f"{path}: expected --image-size, since keypoints are shares of the image, found none")
-    return size_px
+def _is_by_name(value: dict[str, Any]) -> bool:
+    return bool(value) and all(_is_mark(mark) for mark in value.values())
+
+
+def _read_landmarks(person: Any, where: str) -> tuple[tuple[str, ...], Float[np.ndarray, "J 3"]]:
+    """Returns the names of a person's landmarks, none of a list, and x, y and visibility of each."""
+    names = tuple(person) if isinstance(person, dict) else ()
+    marks = list(person.values()) if isinstance(person, dict) else person
+    values = [
+        [get_field(mark, "x", where=where), get_field(mark, "y", where=where), mark.get("visibility", 1)]
+        for mark in marks
+    ]
+    return names, read_numbers(values, where=f"{where}: landmarks")

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.lift.people import Detection, Detections, InputOptions
+from pipeline.lift.reading.frame_numbers import refuse_video
 from pipeline.system.errors import UserError
 
 MOST_PEOPLE = 5
@@ -23,6 +24,7 @@ def read_video(path: Path, options: InputOptions) -> Detections:
     Confidence is the detector's "visibility". Raises UserError if the optional packages or `options.detector_model` are
     missing, or the video has no frames.
     """
+    refuse_video(options.video, where=str(path))
     try:
         import cv2
         import mediapipe
@@ -62,7 +64,7 @@ def read_video(path: Path, options: InputOptions) -> Detections:
         capture.release()
     if not frames:
         raise UserError(f"{path}: expected a video with frames, found none")
-    return Detections("mediapipe33", frames, size_px, rate_hz or None)
+    return Detections("mediapipe33", frames, size_px, rate_hz or None, layout_from="the detector's")
 
 
 def _read_frames(capture: Any) -> Iterator[UInt8[np.ndarray, "H W 3"]]:

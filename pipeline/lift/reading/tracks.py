@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
@@ -10,32 +11,45 @@ from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.lift.people import Detection, Track
-from pipeline.system.errors import UserError
 
 LEAST_OVERLAP = 0.2  # intersection over union of the boxes around two detections of one person
-LONGEST_ABSENCE = 30  # frames after which somebody who comes back is somebody else, unless the file has an id for him
+# Frames after which somebody who comes back is somebody else, unless the file has an id for him; of a file with every
+# n-th frame, n times as many.
+LONGEST_ABSENCE = 30
 BOX_MARGIN = 0.1  # of the longer side: keypoints lie inside the body, and a person seen from the side is thin
 
 Box = Float[np.ndarray, " 4"]  # left, top, right, bottom in pixels
 Sightings = dict[int, Float[np.ndarray, "J 3"]]  # keypoints of one person by frame, in the order of frames
 
 
-def follow_people(frames: Sequence[Sequence[Detection]], *, layout: str, source: str) -> tuple[Track, ...]:
+def follow_people(frames: Sequence[Sequence[Detection]], *, layout: str) -> tuple[tuple[Track, ...], tuple[str, ...]]:
     """Returns a track for each person, from the first frame he was seen in to the last, the longest seen first.
 
     A detection with an id belongs to the person of that id. The others go to whoever was where they are: boxes moved on
     at the speed they had, matched so that the sum of overlaps is largest (Kuhn 1955); who overlaps nobody is new. New
-    people are numbered from 0, the one seen longest first, past the ids in the file. Raises UserError, naming `source`,
-    if an id comes twice in a frame.
+    people are numbered from 0, the one seen longest first, past the ids in the file. An id that comes twice in a frame
+    is no id, as detectors write one for everybody when nobody is followed: its detections have none. The second value
+    says so in words.
     """
-    ids = {detection.person for frame in frames for detection in frame if detection.person is not None}
+    seen = [[detection for detection in frame if find_seen_joints(detection.keypoints).any()] for frame in frames]
+    repeated = _find_repeated_ids(seen)
+    notes = tuple(
+        f"id '{person}' is given to {count} people in frame {number}: not taken for an id"
+        for person, (number, count) in repeated.items()
+    )
+    ids = {detection.person for frame in seen for detection in frame if detection.person is not None} - repeated.keys()
     people: dict[str, Sightings] = {}
-    for number, frame in enumerate(frames):
-        visible = [detection for detection in frame if find_seen_joints(detection.keypoints).any()]
-        _check_ids(visible, f"{source}: frame {number}")
-        by_id = {detection.person: detection.keypoints for detection in visible if detection.person is not None}
-        nameless = [detection.keypoints for detection in visible if detection.person is None]
-        matches = _match_people(nameless, people, number, taken=by_id.keys())
+    numbers = [number for number, frame in enumerate(seen) if frame]
+    step = int(np.median(np.diff(numbers))) if len(numbers) > 1 else 1  # of files that hold every so many frames
+    for number, frame in enumerate(seen):
+        by_id = {detection.person: detection.keypoints for detection in frame if detection.person in ids}
+        nameless = [detection.keypoints for detection in frame if detection.person not in ids]
+        present = [
+            name
+            for name, sightings in people.items()
+            if name not in by_id and number - next(reversed(sightings)) <= LONGEST_ABSENCE * step
+        ]
+        matches = _match_people(nameless, {name: people[name] for name in present}, number)
         for name, keypoints in [*by_id.items(), *zip(matches, nameless, strict=True)]:
             people.setdefault(name or _next_name(people.keys() | ids), {})[number] = keypoints
     tracks = []
@@ -44,7 +58,7 @@ def follow_people(frames: Sequence[Sequence[Detection]], *, layout: str, source:
         person = name if name in ids else _next_name(names)
         names.add(person)
         tracks.append(_make_track(person, sightings, layout))
-    return tuple(tracks)
+    return tuple(tracks), notes
 
 
 def find_seen_joints(keypoints: Float[np.ndarray, "*F J 3"]) -> Bool[np.ndarray, "*F J"]:
@@ -52,22 +66,21 @@ def find_seen_joints(keypoints: Float[np.ndarray, "*F J 3"]) -> Bool[np.ndarray,
     return np.isfinite(keypoints).all(-1) & (keypoints[..., 2] > 0)
 
 
-def _check_ids(frame: Sequence[Detection], where: str) -> None:
-    ids = [detection.person for detection in frame if detection.person is not None]
-    for person in ids:
-        if ids.count(person) > 1:
-            raise UserError(f"{where}: expected each person once, found two with id '{person}'")
+def _find_repeated_ids(frames: Sequence[Sequence[Detection]]) -> dict[str, tuple[int, int]]:
+    """Returns the ids that several people of a frame have, the first such frame, and how many have it there."""
+    repeated: dict[str, tuple[int, int]] = {}
+    for number, frame in enumerate(frames):
+        for person, count in Counter(detection.person for detection in frame).items():
+            if person is not None and count > 1:
+                repeated.setdefault(person, (number, count))
+    return repeated
 
 
 def _match_people(
-    nameless: Sequence[Float[np.ndarray, "J 3"]], people: Mapping[str, Sightings], frame: int, *, taken: Collection[str]
+    nameless: Sequence[Float[np.ndarray, "J 3"]], people: Mapping[str, Sightings], frame: int
 ) -> list[str | None]:
     """Returns for each detection the name of the person of `people` whose predicted box it overlaps, or None."""
-    present = [
-        name
-        for name, sightings in people.items()
-        if name not in taken and frame - next(reversed(sightings)) <= LONGEST_ABSENCE
-    ]
+    present = list(people)
     names: list[str | None] = [None] * len(nameless)
     if nameless and present:
         predicted = [_predict_box(people[name], frame) for name in present]

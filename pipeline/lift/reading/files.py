@@ -1,0 +1,192 @@
+"""Reads the text, JSON and folders that detectors leave, whatever encoding, packing and names they have."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.lift.reading.frame_numbers import choose_video, number_names
+from pipeline.system.errors import UserError
+
+MOST_UNPACKED_BYTES = 128 << 20  # of a gzip file: an hour of two bodies of 17 joints has two thirds of it
+ENCODINGS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
+HDF5_MARK, ZIP_MARK, GZIP_MARK = b"\x89HDF", b"PK\x03\x04", b"\x1f\x8b"
+VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a file of an input holds: its content, its frame number in a folder of one file per frame, and its path."""
+
+    number: int | None
+    content: Any
+    path: Path
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of a file, unpacked if it is a gzip file. Its byte order mark tells the encoding, else UTF-8.
+
+    Raises UserError if the file cannot be read, is damaged or absurdly large, or is no text.
+    """
+    try:
+        content = path.read_bytes()
+        if content.startswith(GZIP_MARK):
+            content = _unpack(path)
+    except (OSError, EOFError, zlib.error) as error:
+        why = "a damaged gzip file" if path.is_file() else "a folder" if path.is_dir() else "no file that can be read"
+        raise UserError(f"{path}: expected a file of text, found {why}") from error
+    encoding = next((name for mark, name in ENCODINGS if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start + 1} that is none: save it as UTF-8"
+        raise UserError(f"{path}: expected text in {encoding.upper()}, found {found}") from error
+
+
+def _unpack(path: Path) -> bytes:
+    """Returns the content of a gzip file. Raises UserError if it is absurdly large, and what gzip raises of others."""
+    blocks: list[bytes] = []
+    with gzip.open(path) as file:
+        while block := file.read(1 << 20):
+            blocks.append(block)
+            if len(blocks) << 20 > MOST_UNPACKED_BYTES:
+                blocks.clear()  # which the error's traceback would keep
+                raise UserError(f"{path}: expected at most {MOST_UNPACKED_BYTES >> 20} MiB unpacked, found more")
+    return b"".join(blocks)
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file, or of JSON lines as a list. Raises UserError if it is neither, whole."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) > 1 and isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+            return [_read_line(line, number, path) for number, line in enumerate(lines, start=1)]
+        found = "nothing" if not text.strip() else "a number of thousands of digits"
+        if text.strip() and isinstance(error, json.JSONDecodeError):
+            found = f"line {error.lineno} that does not go on as JSON does: is the file whole?"
+        raise UserError(f"{path}: expected whole JSON, found {found}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: expected whole JSON, found lists within lists, thousands deep") from error
+
+
+def _read_line(line: str, number: int, path: Path) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: line {number}: expected whole JSON in each line, found something else") from error
+
+
+def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Returns the files of a folder with one of these endings, or that and .gz, by name; hidden ones are left out."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    return [file for file in files if file.name.lower().removesuffix(".gz").endswith(tuple(endings))]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the files of a format are: their endings, how one is read, whether its content is of the format at all, and
+    whether one file holds all frames of a video rather than a single frame."""
+
+    endings: Sequence[str]
+    read: Callable[[Path], Any]
+    is_part: Callable[[Any], bool]
+    holds_video: Callable[[Any], bool]
+
+
+def read_parts(path: Path, kind: Kind, *, video: str | None) -> tuple[list[Part], tuple[str, ...]]:
+    """Returns what the files of a folder hold, in the order of their frame numbers, and notes; or what one file holds.
+
+    A file whose name has no number and whose content is not of the format, such as notes.json, is left out and noted.
+    Raises UserError if the files are of several videos and `video` chooses none, or a name has no number.
+    """
+    if path.is_file():
+        return [Part(None, kind.read(path), path)], ()
+    files = list_files(path, kind.endings)
+    contents = {file: kind.read(file) for file in files}
+    strays = [file for file in files if not re.search(r"\d", file.stem) and not kind.is_part(contents[file])]
+    by_name = {_bare_name(file): file for file in files if file not in strays}
+    if not by_name:
+        raise UserError(f"{path}: expected files of keypoints, found none that ends in {' or '.join(kind.endings)}")
+    notes = tuple(f"left out, as it has no keypoints: {file.name}" for file in strays)
+    if any(kind.holds_video(contents[file]) for file in by_name.values()):
+        file = by_name[choose_video(list(by_name), where=str(path), video=video)]
+        return [Part(None, contents[file], file)], notes
+    numbers = number_names(list(by_name), what="file name", where=str(path), video=video)
+    parts = [Part(number, contents[by_name[name]], by_name[name]) for name, number in numbers.items()]
+    return sorted(parts, key=lambda part: part.number or 0), notes
+
+
+def _bare_name(file: Path) -> str:
+    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What an input is recognised by: the kind of file, and what the first entry of a JSON file holds."""
+
+    path: Path
+
+    @cached_property
+    def kind(self) -> str:
+        """Is "npz", "hdf5", "video", "json" or "table", by the first bytes or else the ending of the file."""
+        mark = _first_bytes(self.path)
+        if mark.startswith(ZIP_MARK) or self.path.suffix.lower() == ".npz":
+            return "npz"
+        if mark.startswith(HDF5_MARK):
+            return "hdf5"
+        if self.path.suffix.lower() in VIDEO_ENDINGS:
+            return "video"
+        ending = self.path.name.lower().removesuffix(".gz").rsplit(".", 1)[-1]
+        if ending in ("csv", "tsv", "txt"):
+            return "table"
+        return "json" if ending in ("json", "jsonl", "ndjson") or self.text.lstrip()[:1] in ("{", "[") else "table"
+
+    @cached_property
+    def text(self) -> str:
+        """The file's text."""
+        return read_text(self.path)
+
+    @cached_property
+    def lines(self) -> list[list[str]]:
+        """The words of the lines of a table; none of another kind."""
+        return [line.split() for line in self.text.splitlines() if line.strip()] if self.kind == "table" else []
+
+    @cached_property
+    def content(self) -> Any:
+        """What a JSON file holds; None of another kind."""
+        return read_json(self.path) if self.kind == "json" else None
+
+    def entry_has(self, *keys: str) -> bool:
+        """Returns whether the first entry is an object with one of these keys."""
+        entry = first_entry(self.content)
+        return isinstance(entry, dict) and any(key in entry for key in keys)
+
+
+def first_entry(content: Any) -> Any:
+    """Returns the first entry of a list, or of the first list in it that is not empty; of anything else itself."""
+    while isinstance(content, list) and content:
+        content = next((part for part in content if part), content[0])
+    return content
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
