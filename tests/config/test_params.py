@@ -219,6 +219,15 @@ def test_a_recipe_takes_what_differs_for_its_keypoints_and_then_for_its_model(lo
     assert found("det", model) == (0.3, 0.2, 1)
 
 
+@pytest.mark.parametrize(("keypoints", "lr_decay"), [("cpn_ft_h36m_dbb", 0.98), ("gt", 0.99)])
+def test_the_recipe_of_hmsft_has_its_published_numbers(keypoints, lr_decay):
+    params = load_params(REPOSITORY / "params.yaml")
+    recipe = recipe_for(Row("h36m", keypoints, 81, "hmsft"), params, where="params.yaml")
+    assert architecture_of("hmsft", params) == ("poseformer", {})
+    assert (recipe.optimizer, recipe.lr, recipe.lr_decay, recipe.weight_decay) == ("adamw", 2e-4, lr_decay, 0.1)
+    assert (recipe.batch_windows, recipe.epochs, len(params.seeds)) == (256, 30, 5)
+
+
 def test_a_row_of_unknown_dataset_or_model_is_refused():
     params = load_params(REPOSITORY / "params.yaml")
     model = next(iter(CONTENT["models"]))

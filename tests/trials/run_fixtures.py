@@ -21,6 +21,7 @@ from tests.fixtures.four_stages import four_stages, write_params
 # Row -> how its raw files are written. The same dataset comes in several formats.
 ROWS: dict[str, Callable[[Path], None]] = {
     "h36m-gt-f9-poseformer": human36m.write_cdf,
+    "h36m-cpn_ft_h36m_dbb-f9-hmsft": human36m.write_archives,
     "h36m-cpn_ft_h36m_dbb-f9-rayformer": human36m.write_archives,
     "h36m-sh_pt_mpii-f9-rayformer": human36m.write_h5,
     "humaneva-gt-f9-poseformer": humaneva.write_converted,
