@@ -130,7 +130,8 @@ FACTORS = {
         "Frame rate of the video",
         "frame rate of the video, Hz",
         "A window holds as many frames at every rate, thus another time: at another rate motion looks faster or slower "
-        "than in training. Keypoints resampled to the trained rate show the trained speed again.",
+        "than in training. Keypoints resampled to the trained rate show the trained speed again. The takes are captured "
+        "at 30 Hz: what is between their frames is interpolated.",
         _vary_rate,
     ),
     "body": Factor(
@@ -143,8 +144,8 @@ FACTORS = {
     "limbs": Factor(
         "Lengths of the limbs",
         "length of the limb's bones, as a multiple",
-        "Thighs and shins, or upper arms and forearms, are made longer or shorter, the rest stays. The embedded bodies "
-        "are two skeletons, scaled; other proportions are new to the model.",
+        "Thighs and shins, or upper arms and forearms, are made longer or shorter, the rest stays. In training such "
+        "lengths vary together, as they do among adults, by 6 % in either direction for two people of three.",
         _vary_view(legs=(0.8, 0.9, 1.0, 1.1, 1.2), arms=(0.8, 0.9, 1.0, 1.1, 1.2)),
     ),
     "length": Factor(

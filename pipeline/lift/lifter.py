@@ -182,7 +182,7 @@ class Lifter:
             assumed.append(NO_BODY_SIZE)
         assumed += [*body_sizes, f"upright: {evidence}"]
         assumed += [
-            f"sides: left and right exchanged back in {person.swapped} of {len(person)} frames of person {person.person}"
+            f"sides: exchanged back in {person.swapped} of {len(person)} frames of person {person.person}"
             for person in people
             if person.swapped
         ]
