@@ -130,8 +130,8 @@ FACTORS = {
         "Frame rate of the video",
         "frame rate of the video, Hz",
         "A window holds as many frames at every rate, thus another time: at another rate motion looks faster or slower "
-        "than in training. Keypoints resampled to the trained rate show the trained speed again. The takes are captured "
-        "at 30 Hz: what is between their frames is interpolated.",
+        "than in training. Keypoints resampled to the trained rate show the trained speed again. Takes are captured at "
+        "30 Hz: what is between their frames is interpolated.",
         _vary_rate,
     ),
     "body": Factor(
