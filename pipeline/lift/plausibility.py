@@ -42,7 +42,7 @@ def check_plausible(source: str, tracks: Sequence[Track], image_size_px: tuple[i
         _doubt_place(seen, image_size_px) or _doubt_layout(seen) or _doubt_sides(seen) or _doubt_motion(seen, rate_hz)
     )
     if doubt:
-        raise UserError(f"{source}: {doubt}; --force lifts it all the same")
+        raise UserError(f"{source}: {doubt} (--force lifts it all the same)")
 
 
 def explain_nobody(tracks: Sequence[Track], min_confidence: float) -> str:

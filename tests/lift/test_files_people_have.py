@@ -347,7 +347,7 @@ COCO: list[tuple[str, str, Callable[[Path], Path], dict[str, Any]]] = [
     ("lines of JSON", "coco17", lambda f: write_text(
         f / "a.jsonl", "\n".join(json.dumps(frame) for frame in ultralytics(walkers("coco17")))), {}),
     ("the box's confidence written as 1", "coco17", lambda f: labels(
-        f, walkers("coco17"), lambda n, p: ["1" if n % 2 else "0.93"]), {}),
+        f, walkers("coco17"), lambda n, p: ["1" if n % 2 else f"0.{50 + n + p}"]), {"ids": {"0", "1"}}),
     ("labels without visibility", "coco17", lambda f: write_text(labels(
         f, walkers("coco17"), lambda n, p: [], channels=2) / "classes.txt", "person\n").parent, {"certain": True}),
     ("two people in a table", "coco17", lambda f: write_text(

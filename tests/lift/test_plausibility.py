@@ -75,7 +75,7 @@ def test_what_is_no_person_is_doubted_with_the_likely_cause(name):
     change, says = DOUBTED[name]
     with pytest.raises(UserError, match=f"walk.json: expected .*{says}") as doubt:
         check(change(walker()))
-    assert str(doubt.value).endswith("; --force lifts it all the same")
+    assert str(doubt.value).endswith("? (--force lifts it all the same)")
 
 
 BELIEVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -90,7 +90,8 @@ def read_recording(path: Path, options: InputOptions) -> Recording:
     source = os.fsencode(path).decode("utf-8", "backslashreplace")
     known_by = "stated" if options.format else "recognised by its content"
     frames = max(detections.frames, default=-1) - min(detections.frames, default=0) + 1
-    reading = (f"format: {name}, {known_by}", *reading, *notes)
+    chosen = () if options.video is None else (f"video: {options.video}, stated",)
+    reading = (f"format: {name}, {known_by}", *chosen, *reading, *notes)
     return Recording(source, frames, tracks, rate_hz, size_px, camera, reading)
 
 
