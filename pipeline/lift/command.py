@@ -1,0 +1,70 @@
+"""The command `poselift lift`: its options, and what is refused before anything that takes long is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.config.rows import SHIPPED, refuse_missing_checkpoint
+from pipeline.system.errors import UserError
+
+
+def lift(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A keypoint file or folder, or a video.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    file_format: Annotated[str | None, typer.Option("--format", help="Of the input, if not to be recognised.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Joint layout of the input, where it does not tell.")] = None,
+    person: Annotated[list[str] | None, typer.Option(help="Only this person; may be repeated.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="The trained model, instead of the shipped one.")] = None,
+    rate_hz: Annotated[float | None, typer.Option(help="Frames per second of the input.")] = None,
+    model_rate_hz: Annotated[float | None, typer.Option(help="Frames per second of the training data.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT in pixels, where the input does not tell.")
+    ] = None,
+    focal_px: Annotated[float | None, typer.Option(help="Focal length in pixels.")] = None,
+    fov_deg: Annotated[float | None, typer.Option(help="Field of view over the longer side, instead of it.")] = None,
+    camera: Annotated[Path | None, typer.Option(help="JSON file of the calibrated camera, instead of both.")] = None,
+    max_gap: Annotated[float, typer.Option(help="Longest gap to fill in, in seconds.")] = 0.25,
+    min_confidence: Annotated[float, typer.Option(help="Keypoints below it count as not seen.")] = 0.3,
+    smooth: Annotated[str | None, typer.Option(help="one-euro or savgol")] = None,
+    body_height: Annotated[
+        list[str] | None, typer.Option(help="Standing height in metres, everybody's or PERSON=1.78; may be repeated.")
+    ] = None,
+    lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Feet stay in place while they rest.")] = False,
+    outputs: Annotated[
+        str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,c3d,angles,html,mp4,gif,png.")
+    ] = "npz,json,csv,bvh,glb,html",
+    detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
+    video: Annotated[str | None, typer.Option(help="Which video, where the input has several.")] = None,
+    units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares, screen or ndc.")] = None,
+    y_up: Annotated[bool, typer.Option("--y-up", help="y counts from the bottom edge of the image.")] = False,
+    highest_score: Annotated[float | None, typer.Option(help="The score that means certain, where not 1.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Lift what does not look like a person, too.")] = False,
+) -> None:
+    """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
+    refuse_missing_checkpoint(checkpoint or SHIPPED)
+    if not source.exists():
+        raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
+    from pipeline.lift.body.height import parse_heights
+    from pipeline.lift.lift_file import lift_file, parse_image_size
+    from pipeline.lift.lifter import Lifter
+    from pipeline.lift.people import InputOptions, LiftOptions
+
+    size = None if image_size is None else parse_image_size(image_size)
+    who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
+    lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
+    how_to_read = InputOptions(
+        file_format, layout, rate_hz, size, camera, detector_model, video, units, y_up, highest_score
+    )
+    print(
+        lift_file(
+            source,
+            out,
+            lifter=lifter,
+            input_options=how_to_read,
+            lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet, force),
+            outputs=outputs.split(","),
+        )
+    )
