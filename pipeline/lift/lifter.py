@@ -44,7 +44,10 @@ MIN_CONFIDENCE = 0.3
 DEPTH_SIGMA_S = 0.2  # of the Gaussian over time that filters a person's distance
 WINDOWS_PER_BATCH = 64
 PASSES = 3  # with more, what is up turns by less than a degree
-NO_BODY_SIZE = f"body size: the model predicts none: bones of {ADULT_BONES_M:g} m in all, as an adult's"
+BODY_SIZE = {  # of people whose height is not stated, by the unit of the model's poses
+    "m": "as the model predicts it, which scales the distance too",
+    "half_image_widths": f"an adult's, bones of {ADULT_BONES_M:g} m in all, as the model predicts none",
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ class Lifter:
         if stride is not None and not 1 <= stride <= most:
             raise UserError(f"stride: expected 1 to {most} frames, found {stride}")
         settings = InputSettings(card.skeletons[0], card.in_channels, rate_hz, card.focal, max_gap_s, min_confidence)
-        return cls(model, settings, min(STRIDE, most) if stride is None else stride)
+        passes = PASSES if card.output_unit == "m" else 0  # poses in the image are those of the camera's own view
+        return cls(model, settings, min(STRIDE, most) if stride is None else stride, passes)
 
     @property
     def card(self) -> Card:
@@ -175,11 +179,9 @@ class Lifter:
         if not any(np.isfinite(person.joints_camera_m).any() for person in people):
             raise UserError(f"{recording.source}: {explain_nobody(tracks, self.settings.min_confidence)}")
         in_skeleton, out_skeleton = self.card.skeletons
-        people, body_sizes = scale_people(people, heights_m, out_skeleton)
+        people, body_sizes = scale_people(people, heights_m, out_skeleton, unstated=BODY_SIZE[self.card.output_unit])
         joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
         world_from_camera, evidence = fit_upright(joints_camera_m, out_skeleton, rate_hz=rate_hz)
-        if self.card.output_unit == "half_image_widths":
-            assumed.append(NO_BODY_SIZE)
         assumed += [*body_sizes, f"upright: {evidence}"]
         assumed += [
             f"sides: exchanged back in {person.swapped} of {len(person)} frames of person {person.person}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from pipeline.poses.skeleton import Skeleton
 
@@ -38,8 +38,8 @@ def find_swapped_frames(pixels: Float[np.ndarray, "F J 2"], skeleton: Skeleton) 
 
 
 def exchange_sides(
-    values: Float[np.ndarray, "F J *C"], swapped: Bool[np.ndarray, " F"], skeleton: Skeleton
-) -> Float[np.ndarray, "F J *C"]:
+    values: Shaped[np.ndarray, "F J *C"], swapped: Bool[np.ndarray, " F"], skeleton: Skeleton
+) -> Shaped[np.ndarray, "F J *C"]:
     """Returns the values with those of left and right joints exchanged in the given frames."""
     exchanged = values.copy()
     exchanged[swapped] = values[swapped][:, list(skeleton.mirrored)]

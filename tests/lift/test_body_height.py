@@ -64,7 +64,9 @@ def test_a_few_wild_and_missing_frames_do_not_change_the_height():
 
 def test_a_scaled_person_has_his_height_and_lies_on_the_same_pixels():
     tall, short = lifted_person(20, name="a"), lifted_person(20, name="b", start=1.0)
-    (one, other), words = scale_people([tall, short], {"b": 1.5}, H36M_17)
+    (one, other), words = scale_people(
+        [tall, short], {"b": 1.5}, H36M_17, unstated="as the model predicts it, which scales the distance too"
+    )
     assert one is tall
     assert estimate_height_m(other.joints_camera_m, H36M_17) == pytest.approx(1.5)
     assert other.scale == pytest.approx(1.5 / estimate_height_m(short.joints_camera_m, H36M_17))
@@ -80,7 +82,7 @@ def test_a_scaled_person_has_his_height_and_lies_on_the_same_pixels():
 def test_somebody_who_was_not_lifted_is_left_as_he_is():
     person = lifted_person(3)
     person = replace(person, joints_camera_m=np.full((3, 17, 3), np.nan), root_camera_m=np.full((3, 3), np.nan))
-    (same,), words = scale_people([person], {person.person: 1.8}, H36M_17)
+    (same,), words = scale_people([person], {person.person: 1.8}, H36M_17, unstated="")
     assert (same, words) == (person, [])
 
 

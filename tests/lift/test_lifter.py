@@ -250,7 +250,7 @@ def test_a_missing_checkpoint_is_one_line_and_the_shipped_one_says_how_to_fetch_
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"elsewhere: expected a checkpoint, found none$"):
         Lifter.load("elsewhere")
-    with pytest.raises(UserError, match=f"fetch it with: dvc pull {SHIPPED.parent}$"):
+    with pytest.raises(UserError, match=f"fetch it with: dvc pull {SHIPPED}$"):
         Lifter.load()
 
 

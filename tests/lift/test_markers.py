@@ -61,7 +61,7 @@ def test_a_joint_that_was_not_seen_is_nan_in_a_row_of_all_columns(tmp_path):
     [({}, "body height 1.80 m, as the model predicts it"), ({"person 1": 1.62}, "body height 1.62 m, as stated")],
 )
 def test_the_first_line_says_how_tall_the_person_is(tmp_path, heights_m, said):
-    people, _ = scale_people([lifted_person(5)], heights_m, H36M_17)
+    people, _ = scale_people([lifted_person(5)], heights_m, H36M_17, unstated="")
     write_trc_files(tmp_path / "person.trc", lifted_walkers(*people, frames=5))
     content, _ = read(tmp_path / "person0_person_1.trc")
     assert content["FileName"] == f"person0_person_1.trc, {said}"

@@ -75,12 +75,12 @@ def parse_heights(texts: Sequence[str]) -> BodyHeights:
 
 
 def scale_people(
-    people: Sequence[LiftedPerson], heights_m: Mapping[str, float], skeleton: Skeleton
+    people: Sequence[LiftedPerson], heights_m: Mapping[str, float], skeleton: Skeleton, *, unstated: str
 ) -> tuple[tuple[LiftedPerson, ...], list[str]]:
     """Returns the people, those with a stated height scaled to it, and how tall everybody is in words.
 
     Poses and paths are scaled about the camera, so that they lie on the same keypoints as before. Somebody who was
-    not lifted in any frame stays as he is.
+    not lifted in any frame stays as he is. `unstated` says where the size of the others comes from.
     """
     scaled, stated, predicted = [], [], []
     for person in people:
@@ -97,7 +97,7 @@ def scale_people(
             predicted.append(f"person {person.person} about {height_m:.2f} m tall")
     words = [f"body size: scaled to the stated height, {', '.join(stated)}"] if stated else []
     if predicted:
-        words.append(f"body size: as the model predicts it, which scales the distance too, {', '.join(predicted)}")
+        words.append(f"body size: {unstated}, {', '.join(predicted)}")
     return tuple(scaled), words
 
 
