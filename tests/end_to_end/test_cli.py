@@ -67,7 +67,7 @@ def test_the_stages_of_dvc_yaml_are_commands_of_the_same_name():
     [
         ("prepare_data nonsense out", "row 'nonsense': expected <dataset>-<keypoints>-f<frames>-<model>"),
         ("prepare_data mocap-gt-f8-linear out", "frames: expected an odd number over 0"),
-        ("prepare_data mocap-gt-f9-posformer out", "params.yaml: model: expected one of linear, poseformer, hmsft, mixste"),
+        ("prepare_data mocap-gt-f9-posformer out", "params.yaml: model: expected one of linear, poseformer, hmsft"),
         ("prepare_data kitti-gt-f9-linear out", "params.yaml: dataset: expected one of mocap, "),
         ("prepare_data mocap-cpn-f9-linear out", "keypoints"),
         ("prepare_data mocap-gt-f9-linear out", "data/raw/mocap_bodies"),
