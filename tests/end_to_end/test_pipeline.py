@@ -178,7 +178,7 @@ TRAINED = {f"train@{ROW}-{seed}" for seed in SEEDS}
     [
         ("pipeline/train/losses.py", TRAINED),
         ("pipeline/poses/geometry.py", {f"prepare_data@{ROW}", *TRAINED, f"evaluate_5runs@{ROW}", "report"}),
-        ("pipeline/mocap/bodies.py", {f"prepare_data@{ROW}", *TRAINED, f"evaluate_5runs@{ROW}"}),
+        ("pipeline/mocap/motions.py", {f"prepare_data@{ROW}", *TRAINED, f"evaluate_5runs@{ROW}"}),
         ("pipeline/system/files.py", set()),  # a log line, a progress bar, a call of W&B decide no number
         ("pipeline/tracking/progress.py", set()),
         ("pipeline/tracking/run.py", set()),

@@ -11,6 +11,7 @@ from dvc.stage import PipelineStage
 
 from experiments.__main__ import app
 from experiments.comparisons.rows import read_comparisons
+from pipeline.__main__ import app as pipeline_app
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "experiments").rglob("dvc.yaml"))
@@ -33,15 +34,17 @@ def dependencies(stage: PipelineStage) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_every_stage_runs_a_command_that_there_is_on_files_that_there_are(path, stages):
-    commands = {command.name for command in app.registered_commands}
-    outputs = {Path(out.fspath) for stage in stages[path.as_posix()].values() for out in stage.outs}
-    root = {Path(out.fspath) for stage in stages["dvc.yaml"].values() for out in stage.outs}
+    commands = {
+        "experiments": {command.name for command in app.registered_commands},
+        "pipeline": {command.name for command in pipeline_app.registered_commands},
+    }
+    everywhere = {Path(out.fspath) for found in stages.values() for stage in found.values() for out in stage.outs}
     for stage in stages[path.as_posix()].values():
         words = stage.cmd.split()
-        assert (words[:3], words[3] in commands) == (["python", "-m", "experiments"], True)
+        assert (words[:2], words[3] in commands[words[2]]) == (["python", "-m"], True)
         for name in dependencies(stage):
             file = REPOSITORY / name
-            made = outputs | root | {place.parent for place in outputs | root}
+            made = everywhere | {place.parent for place in everywhere}
             assert file.exists() or {file, *file.parents} & made, f"{stage.name}: {name}"
 
 

@@ -185,7 +185,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[signal.Signals, Si
     processes = {}
     for sent in EXIT_CODES:
         own = folder / sent.name
-        command = [sys.executable, "-c", SLOW, "train", prepared, own / "run", "--work", own / "work"]
+        command = [sys.executable, "-c", SLOW, "train", prepared, own / "run", "--seed", "0", "--work", own / "work"]
         processes[sent] = subprocess.Popen(
             command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
