@@ -44,6 +44,7 @@ def write_repository(folder: Path, programs: Path) -> None:
         "git init --quiet --initial-branch main",
         "dvc add --quiet data/raw/cmu_mocap data/raw/mocap_bodies",
         "dvc repro --quiet",
+        "dvc repro --quiet experiments/lifter/dvc.yaml",
         "dvc push --quiet",
         "git add --all",
         "git commit --quiet --message shipped",
