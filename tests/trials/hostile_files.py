@@ -29,7 +29,6 @@ from tests.fixtures import poseformer_bin
 from tests.trials.readers import CARD_CONTENT, READERS, npz_of_pickle
 
 HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {}  # name -> reader, content, what the refusal says
-RAW_CMU = Path(__file__).parents[2] / "data" / "raw" / "cmu_mocap"
 READ = "read"  # in its place: nothing is refused, as what is read is left out with a warning
 PLAIN = "expected arrays, dicts, lists, numbers and strings, found"
 WHOLE_BIN = "expected a whole file of torch.save, found"
@@ -460,7 +459,7 @@ JSON = {
 }  # fmt: skip
 for what, (content, says) in JSON.items():
     hostile(f"keypoints: {what}", "keypoint json", says, lambda content=content: content)
-for reader in ("clips.json", "skeletons.json", "metrics json", "distributions json"):
+for reader in ("clips.json", "skeleton.json", "metrics json", "distributions json"):
     hostile(f"{reader}: brackets without end", reader, "RecursionError", lambda: b"[" * 200_000)
     hostile(f"{reader}: a number", reader, "expected", lambda: b"1e400")
 
@@ -514,46 +513,29 @@ hostile("labels: numbers that are none", "labels", "expected", lambda: b"0 " * 5
 hostile("labels: a line without end", "labels", "or 56 to 58 numbers", lambda: b"0 " * 400_000)
 
 
-def sequences(**changes: str) -> bytes:
+def takes_table(**changes: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        (content,) = sequences_reader_seed(Path(folder))
+        READERS["takes.csv"].prepare(Path(folder))
+        (content,) = READERS["takes.csv"].seeds(Path(folder))
     header, line = content.decode().split("\n")[:2]
     values = dict(zip(header.strip().split(","), line.strip().split(","), strict=True)) | changes
     return f"{header}\n{','.join(values.values())}\n".encode()
 
 
-def sequences_reader_seed(folder: Path) -> list[bytes]:
-    READERS["sequences.csv"].prepare(folder)
-    return list(READERS["sequences.csv"].seeds(folder))
-
-
-BESIDE = "expected the name of a file beside it"
-hostile("sequences: a file elsewhere", "sequences.csv", BESIDE, lambda: sequences(file="../../../../etc/passwd"))
-hostile("sequences: an absolute path", "sequences.csv", BESIDE, lambda: sequences(file="/etc/passwd"))
-hostile("sequences: a folder", "sequences.csv", "expected", lambda: sequences(file=".."))
-hostile("sequences: a take of another file", "sequences.csv", "expected an array", lambda: sequences(name="../../a"))
-hostile("sequences: frames without end", "sequences.csv", "expected", lambda: sequences(frames=str(10**15)))
-hostile("sequences: a rate that is none", "sequences.csv", "expected a number over 0", lambda: sequences(fps="nan"))
-
-
-def skeletons(**changes: Any) -> bytes:
-    """Returns the skeletons with other values of daz."""
-    content = json.loads((RAW_CMU / "skeletons.json").read_text(encoding="utf-8"))
-    content["daz"] |= changes
-    return json.dumps(content).encode()
-
-
-JOINTS = 57
-OF_DAZ = {
-    "parents that come later": ({"parents": [-1, *range(2, JOINTS), 0]}, "as the parent of joint 1"),
-    "a parent far away": ({"parents": [-1, 10**30, *[0] * (JOINTS - 2)]}, "as the parent of joint 1"),
-    "channels without a name": ({"channels": [[""]] * JOINTS}, "the channel ''"),
-    "channels of another axis": ({"channels": [["Wrotation"]] * JOINTS}, "the channel 'Wrotation'"),
-    "joints that are numbers": ({"names": [str(joint) for joint in range(JOINTS)]}, "no joint 'abdomen'"),
-    "offsets without end": ({"offsets": [[1e999, 0, 0]] * JOINTS}, "not finite"),
+BESIDE = "expected an .npz or .bvh file beside the table"
+hostile("takes: a file elsewhere", "takes.csv", BESIDE, lambda: takes_table(file="../../../../etc/passwd"))
+hostile("takes: an absolute path", "takes.csv", BESIDE, lambda: takes_table(file="/etc/passwd"))
+hostile("takes: a folder", "takes.csv", "expected", lambda: takes_table(file=".."))
+hostile("takes: a take of another file", "takes.csv", "expected an array", lambda: takes_table(name="../../a"))
+hostile("takes: a rate that is none", "takes.csv", "expected a number over 0", lambda: takes_table(rate_hz="nan"))
+SKELETON = {
+    "no unit": ({"up": "z"}, "unit_mm: expected a value"),
+    "an endless unit": ({"up": "z", "unit_mm": 1e999}, "unit_mm: expected"),
+    "joints of numbers": ({"up": "z", "unit_mm": 1, "joints": {"Hip": [1]}}, "expected"),
+    "names without end": ({"up": "z", "unit_mm": 1, "names": ["a"] * 100_000}, "expected"),
 }
-for what, (change, says) in OF_DAZ.items():
-    hostile(f"skeletons: {what}", "skeletons.json", says, lambda change=change: skeletons(**change))
+for what, (values, says) in SKELETON.items():
+    hostile(f"skeleton: {what}", "skeleton.json", says, lambda values=values: json.dumps(values).encode())
 hostile("curves: an endless value", "learning curves", "expected learning curves", lambda: b"epoch\n" + b"1" * 200_000)
 hostile(
     "calibration: no numbers",

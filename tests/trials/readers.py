@@ -405,13 +405,13 @@ def _mocap_reader(name: str) -> Reader:
         write_tiny_archive(REPOSITORY / "data" / "raw", folder)
 
     def read(folder: Path, content: bytes) -> None:
-        file = name or next((folder / "mocap_bodies").glob("*.npz")).name
-        _write(folder / "mocap_bodies" / file, content)
-        list(read_takes(folder / "mocap_bodies"))
+        file = name or "daz_martial.npz"
+        _write(folder / "cmu_mocap" / file, content)
+        list(read_takes(folder / "cmu_mocap"))
 
     def seeds(folder: Path) -> Iterator[bytes]:
-        file = name or next((folder / "mocap_bodies").glob("*.npz")).name
-        yield (folder / "mocap_bodies" / file).read_bytes()
+        file = name or "daz_martial.npz"
+        yield (folder / "cmu_mocap" / file).read_bytes()
 
     return Reader(read, seeds, prepare)
 
