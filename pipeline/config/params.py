@@ -63,6 +63,7 @@ class Training(Values):
     batch_windows: Count
     windows_per_epoch: Count | None  # None: all there are
     action_balance: Annotated[Number, Field(ge=0, le=1)]  # windows are drawn in proportion to (frames of action)^-this
+    bone_loss: NotNegative  # weight of the error of bones beside that of joints, see train/losses.py
     clip_grad_norm: Positive
     flip_augmentation: StrictBool
     selection: Literal["last", "best_validation"]

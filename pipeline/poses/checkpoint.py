@@ -23,7 +23,7 @@ from pipeline.poses.skeleton import SKELETONS, Skeleton
 from pipeline.system.errors import UserError, reason
 from pipeline.system.files import write_json
 
-EPOCH_COLUMNS = ("epoch", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
+EPOCH_COLUMNS = ("epoch", "train_loss_m", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
 MOST_FRAMES = 100_000  # of a window: a card is somebody else's file, and must not ask for all memory
 Record = dict[str, int | float | None]  # one epoch: see EPOCH_COLUMNS; None without validation clips
 

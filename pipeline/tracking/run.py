@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 EPOCH_METRICS = {  # column of history.csv -> the name of its chart in W&B
     "epoch": "epoch",
+    "train_loss_m": "train/loss",
     "train_mpjpe_mm": "train/mpjpe_mm",
     "val_mpjpe_mm": "val/mpjpe_mm",
     "val_p_mpjpe_mm": "val/p_mpjpe_mm",
@@ -36,6 +37,7 @@ CURVE_TITLES = {  # column of history.csv -> the title of its curve, in the orde
     "val_mpjpe_mm": "validation MPJPE, mm",
     "val_p_mpjpe_mm": "validation P-MPJPE, mm",
     "train_mpjpe_mm": "train MPJPE, mm",
+    "train_loss_m": "loss, m",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
 }
@@ -45,8 +47,7 @@ USE_LIMIT_S = 10.0  # how long the server has to record that a run used somethin
 
 def name_epoch_metrics(record: Mapping[str, int | float | None]) -> dict[str, int | float]:
     """Returns the numbers of an epoch under the names of their charts; those that are None are left out."""
-    known = {EPOCH_METRICS[column]: value for column, value in record.items() if value is not None}
-    return known | {"train/loss": known["train/mpjpe_mm"] / 1000}
+    return {EPOCH_METRICS[column]: value for column, value in record.items() if value is not None}
 
 
 class Run:

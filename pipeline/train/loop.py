@@ -37,8 +37,8 @@ STEPS_PER_READING = {"cpu": 1, "cuda": 16}  # a GPU would have to be waited for
 class State:
     """How far a run has come. `generator` is the window generator's state at the start of `epoch`, which counts from 0.
 
-    `step` is the next step of the epoch; `sums` are of the loss and of the gradient norm over its steps so far. `best`
-    has the weights that the run will be judged by, their epoch (from 1) and validation error.
+    `step` is the next step of the epoch; `sums` are of the loss, the MPJPE and the gradient norm over its steps so far.
+    `best` has the weights that the run will be judged by, their epoch (from 1) and validation error.
     """
 
     generator: Tensor
@@ -95,7 +95,7 @@ def set_up(model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int
     torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     optimizers = optimizers_of(model.network, config.training)
     forward = distributed.wrap_ddp(_compile(model.network, data, config))
-    state = State(torch.Generator().manual_seed(seed).get_state(), torch.zeros(2, device=data.device))
+    state = State(torch.Generator().manual_seed(seed).get_state(), torch.zeros(3, device=data.device))
     setup = Setup(model, forward, optimizers, data, config, seed)
     _log_batch_size(setup)
     return setup, state
@@ -180,7 +180,7 @@ def _train_steps(setup: Setup, state: State, generator: torch.Generator) -> Iter
     batches = batches_from(state.step, setup.data, setup.config, epoch, every_frame=setup.every_frame, seed=setup.seed)
     started_at = time.monotonic()
     poses = 0
-    unread: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm that the host does not know yet, and the clips
+    unread: list[tuple[Tensor, Tensor]] = []  # numbers of a step that the host does not know yet, and its clips
     setup.network.train()
     for batch in batches:
         step = state.epoch * epoch.steps + state.step
@@ -198,37 +198,46 @@ def _train_steps(setup: Setup, state: State, generator: torch.Generator) -> Iter
         yield Moment(state.epoch + state.step / epoch.steps, poses / max(time.monotonic() - started_at, 1e-9))
 
 
-def _step(setup: Setup, batch: Batch, *, lr_factor: float) -> Float[Tensor, "2"]:
-    """One step of all ranks; returns the loss of the whole batch in metres and the norm of its gradient."""
-    loss_m = torch.zeros((), device=setup.device)
+def _step(setup: Setup, batch: Batch, *, lr_factor: float) -> Float[Tensor, "3"]:
+    """One step of all ranks; returns loss and MPJPE of the whole batch in metres, and the norm of its gradient."""
+    batch_m = torch.zeros(2, device=setup.device)
     for part in batch.parts[:-1]:
         with distributed.no_sync(setup.forward):  # they add up at the last part
-            part_m = _loss_m(setup, part, batch)
-            (part_m * distributed.count()).backward()
-        loss_m = loss_m + part_m.detach()
-    part_m = _loss_m(setup, batch.parts[-1], batch)
+            part_m = _losses_m(setup, part, batch)
+            (part_m[0] * distributed.count()).backward()
+        batch_m = batch_m + part_m.detach()
+    part_m = _losses_m(setup, batch.parts[-1], batch)
     # DistributedDataParallel takes the mean over ranks of what has to be the sum.
     grad_norm = take_step(
         setup.network,
         setup.optimizers,
-        part_m * distributed.count(),
+        part_m[0] * distributed.count(),
         lr_factor=lr_factor,
         clip_grad_norm=setup.config.training.clip_grad_norm,
     )
-    return torch.stack([distributed.all_reduce_sum(loss_m + part_m.detach()), grad_norm])
+    return torch.cat([distributed.all_reduce_sum(batch_m + part_m.detach()), grad_norm[None]])
 
 
-def _loss_m(setup: Setup, part: Part, batch: Batch) -> Float[Tensor, ""]:
-    """The part's share of the loss of the whole batch."""
+def _losses_m(setup: Setup, part: Part, batch: Batch) -> Float[Tensor, "2"]:
+    """The part's share of the loss and of the MPJPE of the whole batch."""
     with _autocast(setup.config, setup.device):
-        pose_m = setup.forward(part.screen)
-    return losses.mpjpe(pose_m.float(), part.pose_m, frame_weights=part.counted, weights_of_all=batch.counted)
+        pose_m = setup.forward(part.screen).float()
+
+    def error_m(predicted_m: losses.Poses, target_m: losses.Poses) -> Tensor:
+        return losses.mpjpe(predicted_m, target_m, frame_weights=part.counted, weights_of_all=batch.counted)
+
+    joint_error_m, weight = error_m(pose_m, part.pose_m), setup.config.training.bone_loss
+    if weight == 0:
+        return torch.stack([joint_error_m, joint_error_m])
+    skeleton = setup.data.out_skeleton
+    bone_error_m = error_m(losses.bone_vectors(pose_m, skeleton), losses.bone_vectors(part.pose_m, skeleton))
+    return torch.stack([joint_error_m + weight * bone_error_m, joint_error_m])
 
 
 def _check_finite(setup: Setup, state: State, unread: list[tuple[Tensor, Tensor]]) -> None:
     """Raises UserError naming the first step whose loss or gradient norm is not finite, and its clips."""
     numbers = torch.stack([of_step for of_step, _ in unread]).tolist()
-    for place, (loss_m, grad_norm) in enumerate(numbers):
+    for place, (loss_m, _, grad_norm) in enumerate(numbers):
         if not math.isfinite(loss_m + grad_norm):
             clips = ", ".join(setup.data.clip_names[clip] for clip in torch.unique(unread[place][1]).tolist())
             where = f"epoch {state.epoch + 1}, step {state.step - len(unread) + place + 1}"
@@ -237,9 +246,9 @@ def _check_finite(setup: Setup, state: State, unread: list[tuple[Tensor, Tensor]
 
 
 def _mean_of_epoch(state: State) -> Record:
-    """Training error and gradient norm over the epoch."""
-    loss_m, grad_norm = (state.sums / state.step).tolist()
-    return {"train_mpjpe_mm": 1000 * loss_m, "grad_norm": grad_norm}
+    """Loss, training error and gradient norm over the epoch."""
+    loss_m, mpjpe_m, grad_norm = (state.sums / state.step).tolist()
+    return {"train_loss_m": loss_m, "train_mpjpe_mm": 1000 * mpjpe_m, "grad_norm": grad_norm}
 
 
 def validate(model: TrainedModel, data: Data, config: TrainingConfig) -> Record:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 
+from pipeline.poses.skeleton import Skeleton
+
 Poses = Float[torch.Tensor, "B T J 3"]
 
 
@@ -15,27 +17,20 @@ def mpjpe(
     predicted_m: Poses,
     target_m: Poses,
     *,
-    joint_weights: Float[torch.Tensor, " J"] | None = None,
     frame_weights: Float[torch.Tensor, "B T"] | Bool[torch.Tensor, "B T"] | None = None,
     weights_of_all: Float[torch.Tensor, ""] | None = None,
 ) -> Float[torch.Tensor, ""]:
-    """Mean distance between predicted and true joints: sum_bt v_bt (1/J sum_j w_j |p_btj - y_btj|) / sum_bt v_bt.
+    """Mean distance between predicted and true joints: sum_bt v_bt (1/J sum_j |p_btj - y_btj|) / sum_bt v_bt.
 
-    `joint_weights` w (J) multiply and are not divided by their sum, as in Zhang et al. 2022 (MixSTE):
-    weights with mean 1 keep the loss comparable. `frame_weights` v (B T), numbers or a mask, choose the frames that the
-    mean is over; where they sum to 0 the mean is NaN (asking would make the host wait for the device in every step).
-    For a part of a batch `weights_of_all` is the sum of the whole batch's v: the losses of the parts then add up to the
-    loss of the whole. Raises ValueError on shapes that do not match.
+    `frame_weights` v (B T), numbers or a mask, choose the frames that the mean is over; where they sum to 0 the mean is
+    NaN (asking would make the host wait for the device in every step). For a part of a batch `weights_of_all` is the
+    sum of the whole batch's v: the losses of the parts then add up to the loss of the whole. Raises ValueError on
+    shapes that do not match.
     Source: Ionescu et al. 2014; as a loss Pavllo et al. 2019.
     """
     _check_shapes(predicted_m, target_m)
-    batch, frames, joints, _ = target_m.shape
-    errors_m = torch.linalg.vector_norm(predicted_m - target_m, dim=-1)
-    if joint_weights is not None:
-        if joint_weights.shape != (joints,):
-            raise ValueError(f"expected joint weights of shape {(joints,)}, found {tuple(joint_weights.shape)}")
-        errors_m = errors_m * joint_weights
-    per_frame_m = errors_m.mean(dim=-1)
+    batch, frames = target_m.shape[:2]
+    per_frame_m = torch.linalg.vector_norm(predicted_m - target_m, dim=-1).mean(dim=-1)
     if frame_weights is None:
         return per_frame_m.mean()
     if frame_weights.shape != (batch, frames):
@@ -44,17 +39,14 @@ def mpjpe(
     return (weights * per_frame_m).sum() / (weights.sum() if weights_of_all is None else weights_of_all)
 
 
-def velocity(predicted_m: Poses, target_m: Poses) -> Float[torch.Tensor, ""]:
-    """Mean distance between predicted and true steps: mean_btj |(p_t+1 - p_t) - (y_t+1 - y_t)|, in metres per frame.
+def bone_vectors(poses_m: Poses, skeleton: Skeleton) -> Float[torch.Tensor, "B T J-1 3"]:
+    """Returns the bones of poses: each joint but the root, relative to its parent.
 
-    Raises ValueError on shapes that do not match and on windows of fewer than two frames.
-    Source: Pavllo et al. 2019 (MPJVE); as a loss Zhang et al. 2022 (MixSTE).
+    The `mpjpe` of bones counts the error of a joint that hangs from a wrong one once, where that of joints counts it at
+    every joint further out. Source: Sun et al. 2017, Compositional human pose regression.
     """
-    _check_shapes(predicted_m, target_m)
-    if target_m.shape[1] < 2:
-        raise ValueError(f"expected windows of two frames or more for a velocity, found shape {tuple(target_m.shape)}")
-    drift_m = torch.diff(predicted_m - target_m, dim=1)
-    return torch.linalg.vector_norm(drift_m, dim=-1).mean()
+    joints = [joint for joint, parent in enumerate(skeleton.parents) if parent >= 0]
+    return poses_m[:, :, joints] - poses_m[:, :, [skeleton.parents[joint] for joint in joints]]
 
 
 def _check_shapes(predicted_m: Poses, target_m: Poses) -> None:

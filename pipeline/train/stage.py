@@ -241,7 +241,8 @@ def _fit_in_closed_form(
     residual_m = network(screen[:, None])[:, 0] - pose_m
     train_mpjpe_mm = 1000 * float(torch.linalg.vector_norm(residual_m, dim=-1).mean())
     scores = validate(model, data, config)
-    record: Record = {"epoch": 1, "train_mpjpe_mm": train_mpjpe_mm, **scores, "lr": 0.0, "grad_norm": 0.0}
+    errors = {"train_loss_m": train_mpjpe_mm / 1000, "train_mpjpe_mm": train_mpjpe_mm, **scores}
+    record: Record = {"epoch": 1, **errors, "lr": 0.0, "grad_norm": 0.0}
     observers.tracked.log(name_epoch_metrics(record))
     best = {"epoch": 1, "val_mpjpe_mm": record["val_mpjpe_mm"], "weights": network.state_dict()}
-    return State(generator.get_state(), torch.zeros(2), epoch=1, history=[record], best=best)
+    return State(generator.get_state(), torch.zeros(3), epoch=1, history=[record], best=best)

@@ -22,8 +22,24 @@ from tests.fixtures.tracked_runs import clean_environment, read_summary, wandb_f
 ROW = "mocap-gt-f27-rayformer"
 CONFIG = {"row": ROW, "frames": 27, "training": {"epochs": 3, "lr": 0.001}}
 EPOCHS = [
-    {"epoch": 1, "train/mpjpe_mm": 90.5, "val/mpjpe_mm": 80.25, "val/p_mpjpe_mm": 60.0, "lr": 0.1, "grad_norm": 1.5},
-    {"epoch": 2, "train/mpjpe_mm": 70.5, "val/mpjpe_mm": 65.125, "val/p_mpjpe_mm": 50.0, "lr": 0.05, "grad_norm": 1.0},
+    {
+        "epoch": 1,
+        "train/loss": 0.09,
+        "train/mpjpe_mm": 90.5,
+        "val/mpjpe_mm": 80.25,
+        "val/p_mpjpe_mm": 60.0,
+        "lr": 0.1,
+        "grad_norm": 1.5,
+    },
+    {
+        "epoch": 2,
+        "train/loss": 0.07,
+        "train/mpjpe_mm": 70.5,
+        "val/mpjpe_mm": 65.125,
+        "val/p_mpjpe_mm": 50.0,
+        "lr": 0.05,
+        "grad_norm": 1.0,
+    },
 ]
 
 
@@ -55,7 +71,8 @@ def write_checkpoint(root: Path, *, key: str, seed: int) -> None:
     card = {"row": ROW, "seed": seed, "run_key": key}
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
     lines = (
-        "epoch,train_mpjpe_mm,val_mpjpe_mm,val_p_mpjpe_mm,lr,grad_norm\n1,90.5,80.25,60.0,0.1,1.5\n2,70.5,,,0.05,1.0\n"
+        "epoch,train_loss_m,train_mpjpe_mm,val_mpjpe_mm,val_p_mpjpe_mm,lr,grad_norm\n"
+        "1,0.09,90.5,80.25,60.0,0.1,1.5\n2,0.07,70.5,,,0.05,1.0\n"
     )
     (folder / "history.csv").write_text(lines, encoding="utf-8")
 
@@ -115,8 +132,8 @@ def test_a_checkpoint_and_what_wandb_wrote_of_its_training_are_one_run(tmp_path)
 def test_without_checkpoints_the_reported_curves_are_taken(tmp_path):
     curves = tmp_path / "reports" / "learning_curves" / f"{ROW}.csv"
     curves.parent.mkdir(parents=True)
-    header = "run,epoch,train_mpjpe_mm,val_mpjpe_mm,val_p_mpjpe_mm,lr,grad_norm\n"
-    curves.write_text(f"{header}0,1,9,8,7,0.1,1\n3,1,9,6,7,0.1,1\n3,2,9,5,7,0.1,1\n", encoding="utf-8")
+    header = "run,epoch,train_loss_m,train_mpjpe_mm,val_mpjpe_mm,val_p_mpjpe_mm,lr,grad_norm\n"
+    curves.write_text(f"{header}0,1,0.01,9,8,7,0.1,1\n3,1,0.01,9,6,7,0.1,1\n3,2,0.01,9,5,7,0.1,1\n", encoding="utf-8")
     first, second = find_training_runs(tmp_path, {})
     assert [(first.seed, len(first.curve)), (second.seed, len(second.curve))] == [(0, 1), (3, 2)]
     write_checkpoint(tmp_path, key="bbbb", seed=1)
