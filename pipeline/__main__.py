@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -71,6 +71,20 @@ def train(
         train_beside(prepared, out, seed=seed, seeds=read_params(params).seeds, work_folder=work_folder)
     else:
         train_run(prepared, out, seed=seed, work_folder=work_folder)
+
+
+@app.command("debug")
+def debug(
+    question: Annotated[Literal["overfit", "nan", "profile"], typer.Argument(help="What to find out.")],
+    prepared: Folder,
+    seed: Annotated[int, typer.Option(help="Of the run.", min=0)] = 0,
+    work: Work = None,
+) -> None:
+    """Can a run learn one batch by heart, where is its first NaN, what takes its time? Writes nothing."""
+    from pipeline.train.debug import debug
+
+    for line in debug(question, prepared, seed=seed, work_folder=work or _work_folder()):
+        print(line, flush=True)
 
 
 @app.command("evaluate_5runs")

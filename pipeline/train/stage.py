@@ -96,11 +96,8 @@ def _train_to_the_end(
     job: Job, config: TrainingConfig, device: torch.device, progress: ProgressBar, stop: Stop
 ) -> None:
     """Trains a run and writes its checkpoint to the folder for finished ones."""
-    where = job.prepared / "training.json"
     data = read_data(job.prepared, config, device)
-    torch.manual_seed(job.seed)
-    card = _card_of_untrained(config, seed=job.seed, run_key=job.key, where=where)
-    model = _build(card, data, device, where=where)
+    model = untrained_model(job, config, data)
     tracked = start_run(
         row=config.row,
         name=f"{config.row}/run{job.seed}",
@@ -115,13 +112,26 @@ def _train_to_the_end(
         state = fit(model, data, config, seed=job.seed, folder=job.state, observers=observers)
         if state.best is None or distributed.rank() > 0:
             return
-        card = card.model_copy(update={"epoch": state.best["epoch"], "validation_mpjpe_mm": state.best["val_mpjpe_mm"]})
+        card = model.card.model_copy(
+            update={"epoch": state.best["epoch"], "validation_mpjpe_mm": state.best["val_mpjpe_mm"]}
+        )
         with new_folder(job.finished) as unfinished:
             write_checkpoint(unfinished, state.best["weights"], card)
             write_history(unfinished, state.history)
         run.summarise({"epoch_of_weights": card.epoch, "val/mpjpe_mm_of_weights": card.validation_mpjpe_mm})
         name = f"{config.row}-run{job.seed}"
         run.artifact(name, type="checkpoint", path=job.finished, metadata=card.model_dump(), place=job.out)
+
+
+def untrained_model(job: Job, config: TrainingConfig, data: Data) -> TrainedModel:
+    """Returns the model that a run starts from, and leaves torch's random numbers where the run starts from.
+
+    Raises UserError if the hyperparameters are not those of the model.
+    """
+    where = job.prepared / "training.json"
+    torch.manual_seed(job.seed)
+    card = _card_of_untrained(config, seed=job.seed, run_key=job.key, where=where)
+    return _build(card, data, where=where)
 
 
 def _card_of_untrained(config: TrainingConfig, *, seed: int, run_key: str, where: Path) -> Card:
@@ -147,7 +157,7 @@ def _card_of_untrained(config: TrainingConfig, *, seed: int, run_key: str, where
     )
 
 
-def _build(card: Card, data: Data, device: torch.device, *, where: Path) -> TrainedModel:
+def _build(card: Card, data: Data, *, where: Path) -> TrainedModel:
     """Returns the untrained model; its weights depend on torch's seed alone."""
     try:
         network = build(
@@ -160,7 +170,7 @@ def _build(card: Card, data: Data, device: torch.device, *, where: Path) -> Trai
         )
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
-    return TrainedModel(network.to(device), card)
+    return TrainedModel(network.to(data.device), card)
 
 
 def _fit(

@@ -21,6 +21,7 @@ from pipeline.config.params import TrainingConfig, read_yaml
 from pipeline.system.errors import UserError
 from pipeline.system.resume import stop_on_signals
 from pipeline.train import batches, loop, stage
+from pipeline.train.job import plan_job
 from pipeline.train.loop import State
 from pipeline.train.stage import train
 from tests.fixtures.walker import contents, walker_clips, write_prepared
@@ -48,9 +49,8 @@ def first_step(folder: Path, *, micro_batches: int, **options: Any) -> tuple[lis
     prepared = write_prepared(folder, how={"micro_batches": micro_batches}, **options)
     config = TrainingConfig.model_validate(read_yaml(prepared / "training.json"))
     data = batches.read_data(prepared, config, CPU)
-    torch.manual_seed(0)
-    card = stage._card_of_untrained(config, seed=0, run_key="", where=prepared)
-    setup, _ = loop.set_up(stage._build(card, data, CPU, where=prepared), data, config, seed=0)
+    job = plan_job(prepared, folder, seed=0, work_folder=folder)
+    setup, _ = loop.set_up(stage.untrained_model(job, config, data), data, config, seed=0)
     gradients: dict[str, torch.Tensor] = {}
 
     def remember(*_: object) -> None:
