@@ -56,12 +56,12 @@ def read_confined(read: Callable[..., Any], path: Path, *arguments: Any, expecte
     return value
 
 
-def read_object_npz(path: Path, *, only: str | None = None) -> dict[str, Any]:
-    """Returns the arrays of an npz archive by name, or `only` the one of that name; a 0-d object array as its content.
+def read_object_npz(path: Path) -> dict[str, Any]:
+    """Returns the arrays of an npz archive by name; a 0-d object array as its content.
 
     Raises UserError if the file is missing, damaged, takes absurd memory, or holds anything that read_confined refuses.
     """
-    arrays: dict[str, Any] = read_confined(_read_npz, path, only, expected="a whole npz archive")
+    arrays: dict[str, Any] = read_confined(_read_npz, path, expected="a whole npz archive")
     return arrays
 
 
@@ -74,15 +74,14 @@ def check_torch_archive(path: Path) -> None:
             raise zipfile.BadZipFile(f"a wrong checksum of {wrong}")
 
 
-def _read_npz(path: Path, only: str | None) -> dict[str, Any]:
+def _read_npz(path: Path) -> dict[str, Any]:
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             name = member.removesuffix(".npy")
-            if only in (None, name):
-                with archive.open(member) as file:
-                    arrays[name] = _read_npy(file, name)
-                    file.read()  # to the end, where zipfile compares the checksum
+            with archive.open(member) as file:
+                arrays[name] = _read_npy(file, name)
+                file.read()  # to the end, where zipfile compares the checksum
     return arrays
 
 

@@ -69,10 +69,6 @@ SAME = {
         "if len({frozenset(scores) for scores in clips}) != 1:",
     ): "having no clips was refused before",
     (
-        "std = float(np.std(values, ddof=1)) if len(values) > 1 else None",
-        "std = float(np.std(values, ddof=1)) if len(values) != 1 else None",
-    ): "having no runs was refused before",
-    (
         "signs = np.stack([np.ones_like(handedness), np.ones_like(handedness), handedness], axis=-1)",
         "signs = np.stack([np.ones_like(handedness), np.ones_like(handedness), handedness], axis=+1)",
     ): "the last axis is the second",
@@ -89,13 +85,9 @@ SAME = {
         "return {metric: pool(metric).mean for metric in clips[ -1]}",
     ): "all clips have the same metrics",
     (
-        "if np.linalg.norm(right) < 1e-9 * np.linalg.norm(forward) or not forward.any():",
-        "if np.linalg.norm(right) <= 1e-9 * np.linalg.norm(forward) or not forward.any():",
+        "if np.linalg.norm(forward[:2]) < 1e-9 * np.linalg.norm(forward) or not forward.any():",
+        "if np.linalg.norm(forward[:2]) <= 1e-9 * np.linalg.norm(forward) or not forward.any():",
     ): "it differs where both are zero, which the other condition refuses",
-    (
-        "right = np.cross(forward, [0.0, 0.0, 1.0])",
-        "right = np.cross(forward, [0.0, 0.0, 2.0])",
-    ): "only the direction counts; the limit, of what is vertical, becomes half as large",
     (
         "source, sign, place = (tensor.to(values.device, non_blocking=True) for tensor in (source, sign, place))",
         "source, sign, place = (tensor.to(values.device, non_blocking=False) for tensor in (source, sign, place))",
