@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.lift.formats.arrays import read_npz, read_sleap
+from pipeline.lift.formats.arrays import read_npz
 from pipeline.lift.formats.camera import read_camera
 from pipeline.lift.formats.coco import is_coco, read_coco
 from pipeline.lift.formats.detectors import (
@@ -18,6 +18,7 @@ from pipeline.lift.formats.detectors import (
     read_openpose,
     read_ultralytics,
 )
+from pipeline.lift.formats.hdf5 import read_sleap
 from pipeline.lift.formats.shares import is_mediapipe, looks_like_labels, read_mediapipe, read_ultralytics_labels
 from pipeline.lift.formats.tables import read_table
 from pipeline.lift.formats.video import read_video

@@ -1,4 +1,4 @@
-"""Reads keypoints from arrays: npz with a named layout, of VideoPose3D, Detectron and lifters' demos, and of SLEAP."""
+"""Reads keypoints from arrays in npz: with a named layout, of VideoPose3D, of Detectron, and of lifters' demos."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-from einops import rearrange
 from jaxtyping import Float
 
 from pipeline.lift.formats.camera import parse_camera
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.entries import describe, get_field, read_numbers, read_whole
 from pipeline.lift.reading.frame_numbers import choose_video, refuse_video
-from pipeline.system.archives import read_confined, read_object_npz
+from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 
 LAYOUT_OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
@@ -41,7 +39,7 @@ def read_npz(path: Path, options: InputOptions) -> Detections:
         return _read_detectron(content, path)
     is_demo = "reconstruction" in content and "keypoints" not in content and "pixels" not in content
     people = _read_people({"pixels": content["reconstruction"]} if is_demo else content, path)
-    frames = _split_frames(list(people))
+    frames = split_frames(list(people))
     layout = str(content["layout"]) if "layout" in content else "h36m17" if is_demo else None
     rate_hz = _read_number(content["rate_hz"], f"{path}: rate_hz") if "rate_hz" in content else None
     known_by = "as in all such files" if is_demo and "layout" not in content else "named in the file"
@@ -106,7 +104,7 @@ def _read_videopose3d(content: Mapping[str, Any], path: Path, options: InputOpti
     video = sizes.get(name) if isinstance(sizes, dict) else None
     stated = str(get_field(metadata, "layout_name", where=f"{path}: metadata"))
     size_px = _read_size(video, f"{path}: metadata: video_metadata: {name}") if video is not None else None
-    return Detections(LAYOUT_OF_PUBLIC_CODE.get(stated, stated), _split_frames(people), size_px)
+    return Detections(LAYOUT_OF_PUBLIC_CODE.get(stated, stated), split_frames(people), size_px)
 
 
 def _read_size(video: object, where: str) -> tuple[int, int]:
@@ -114,7 +112,7 @@ def _read_size(video: object, where: str) -> tuple[int, int]:
     return width, height
 
 
-def _split_frames(people: Sequence[Float[np.ndarray, "_F J 3"]]) -> dict[int, list[Detection]]:
+def split_frames(people: Sequence[Float[np.ndarray, "_F J 3"]]) -> dict[int, list[Detection]]:
     """Returns each frame's people, numbered in their order, as far as all of them have frames."""
     return {
         frame: [Detection(person[frame], str(number)) for number, person in enumerate(people)]
@@ -136,35 +134,3 @@ def _read_detectron(content: Mapping[str, Any], path: Path) -> Detections:
     size = content.get("metadata")
     size_px = _read_size(size, f"{path}: metadata") if size is not None else None
     return Detections("coco17", frames, size_px, layout_from="as in all such files")
-
-
-def read_sleap(path: Path, options: InputOptions) -> Detections:
-    """Reads the analysis file that SLEAP exports (HDF5): tracks (people, 2, joints, frames), and the joints' names."""
-    refuse_video(options.video, where=str(path))
-    content = read_confined(_read_sleap, path, expected="an analysis file of SLEAP, with tracks and node_names")
-    tracks = rearrange(content["tracks"], "person channel joint frame -> person frame joint channel")
-    scores = np.ones(tracks.shape[:3])
-    if "point_scores" in content:
-        scores = rearrange(content["point_scores"], "person joint frame -> person frame joint")
-    if tracks.shape[3] != 2 or scores.shape != tracks.shape[:3] or len(content["node_names"]) != tracks.shape[2]:
-        expected = "tracks (people, 2, joints, frames), and point_scores and node_names to match"
-        raise UserError(f"{path}: expected {expected}, found {content['tracks'].shape}")
-    people = np.concatenate([tracks, np.where(np.isfinite(tracks).all(-1), scores, 0)[..., None]], axis=3)
-    return Detections(None, _split_frames(list(people)), joints=tuple(content["node_names"]))
-
-
-def _read_sleap(path: Path) -> dict[str, Any]:
-    """Reads the arrays of numbers and the names that are in the file itself: HDF5 may point to other files."""
-    found: dict[str, Any] = {}
-    with h5py.File(path, "r") as file:
-        for name, kinds, dimensions in (("tracks", "fiu", 4), ("node_names", "SO", 1), ("point_scores", "fiu", 3)):
-            link = file.get(name, getlink=True)
-            if link is None and name == "point_scores":
-                continue
-            data = file[name] if isinstance(link, h5py.HardLink) else None
-            if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-                raise UserError(f"expected '{name}' in the file itself, found {', '.join(list(file)[:8])}")
-            if data.dtype.kind not in kinds or data.ndim != dimensions:
-                raise UserError(f"'{name}': expected {dimensions} dimensions, found {data.dtype} {data.shape}")
-            found[name] = data[()] if kinds == "fiu" else [text.decode("utf-8") for text in data[()]]
-    return found
