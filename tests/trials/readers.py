@@ -350,7 +350,7 @@ def _cdf_seeds(folder: Path) -> Iterator[bytes]:
 def _read_keypoint_json(folder: Path, content: bytes) -> None:
     path = _write(folder / "a.json", content)
     refusals = []
-    others = ("video", "npz", "sleap", "csv", "ultralytics-labels")
+    others = ("video", "npz", "hdf5", "csv", "ultralytics-labels")
     for format in (None, *(name for name in FORMATS if name not in others)):
         try:
             read_recording(path, InputOptions(format=format, image_size_px=SIZE))
@@ -381,12 +381,14 @@ def _csv_seeds(folder: Path) -> Iterator[bytes]:
     yield keypoint_files.csv_per_frame(folder, "h36m17").read_bytes()
 
 
-def _sleap_seeds(folder: Path) -> Iterator[bytes]:
+def _keypoint_h5_seeds(folder: Path) -> Iterator[bytes]:
     path = folder / "seed.h5"
     with h5py.File(path, "w") as file:
         file["tracks"], file["point_scores"] = np.ones((1, 2, 17, 2)), np.ones((1, 17, 2))
         file["node_names"] = [name.encode() for name in COCO_17.joints]
     yield path.read_bytes()
+    for name in ("walk.slp", "table.h5", "fixed.h5"):
+        yield (REPOSITORY / "tests" / "lift" / "files" / name).read_bytes()
 
 
 def _read_labels(folder: Path, content: bytes) -> None:
@@ -497,7 +499,7 @@ def _read_about(folder: Path, content: bytes) -> None:
 READERS: dict[str, Reader] = {
     "npz": Reader(_read_npz, _npz_seeds),
     "pickle in npz": Reader(_read_archives, _archive_seeds),
-    "keypoint h5": Reader(lambda f, c: read_recording(_write(f / "k.h5", c), InputOptions()), _sleap_seeds),
+    "keypoint h5": Reader(lambda f, c: read_recording(_write(f / "k.h5", c), InputOptions()), _keypoint_h5_seeds),
     "keypoint npz": Reader(lambda f, c: read_recording(_write(f / "k.npz", c), InputOptions()), _npz_seeds),
     "bin": Reader(_read_bin, _bin_seeds),
     "pickle in bin": Reader(_read_bin_pickle, _bin_pickle_seeds),

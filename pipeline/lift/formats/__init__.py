@@ -18,7 +18,7 @@ from pipeline.lift.formats.detectors import (
     read_openpose,
     read_ultralytics,
 )
-from pipeline.lift.formats.hdf5 import read_sleap
+from pipeline.lift.formats.hdf5 import read_hdf5
 from pipeline.lift.formats.shares import is_mediapipe, looks_like_labels, read_mediapipe, read_ultralytics_labels
 from pipeline.lift.formats.tables import read_table
 from pipeline.lift.formats.video import read_video
@@ -47,7 +47,7 @@ FORMATS = {
     format.name: format
     for format in (
         Format("npz", read_npz, lambda sample: sample.kind == "npz"),
-        Format("sleap", read_sleap, lambda sample: sample.kind == "hdf5"),
+        Format("hdf5", read_hdf5, lambda sample: sample.kind == "hdf5"),
         Format("video", read_video, lambda sample: sample.kind == "video"),
         Format("ultralytics-labels", read_ultralytics_labels, lambda sample: looks_like_labels(sample.lines)),
         Format("csv", read_table, lambda sample: sample.kind == "table"),

@@ -1,7 +1,10 @@
-"""Reads keypoints from HDF5: what SLEAP exports."""
+"""Reads keypoints from HDF5: projects and analysis files of SLEAP, and DeepLabCut's tables, which pandas writes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,40 +12,163 @@ import h5py
 import numpy as np
 from einops import rearrange
 
-from pipeline.lift.formats.arrays import split_frames
-from pipeline.lift.people import Detections, InputOptions
-from pipeline.lift.reading.frame_numbers import refuse_video
-from pipeline.system.archives import read_confined
+from pipeline.lift.formats.sleap import arrange_analysis, arrange_project
+from pipeline.lift.formats.tables import CHANNELS
+from pipeline.lift.people import Detection, Detections, InputOptions
+from pipeline.lift.reading.entries import describe, read_whole
+from pipeline.lift.reading.frame_numbers import number_names, refuse_video
+from pipeline.system.archives import PlainUnpickler, read_confined
 from pipeline.system.errors import UserError
 
+EXPECTED = "a file of SLEAP (.slp or analysis) or DeepLabCut"
+AXES = {"tracks": ["track", "xy", "node", "frame"], "point_scores": ["track", "node", "frame"]}  # unless `dims` says
+TABLES = ("frames", "instances", "points", "pred_points")  # of a project
+HIGHEST_LEVEL = 4  # of DeepLabCut's columns: scorer, individuals, bodyparts, coords
 
-def read_sleap(path: Path, options: InputOptions) -> Detections:
-    """Reads the analysis file that SLEAP exports (HDF5): tracks (people, 2, joints, frames), and the joints' names."""
+
+def read_hdf5(path: Path, options: InputOptions) -> Detections:
+    """Reads people from an HDF5 file; what is in it tells which of three kinds it is.
+
+    SLEAP's project (.slp), with labels and predictions of one or several videos: a label goes before the prediction
+    that it corrects. SLEAP's analysis file: `tracks`, `point_scores` and the names of joints and tracks. DeepLabCut's
+    table, in either form that pandas writes. Sources: sleap-io's and pandas' documentation of their files. Raises
+    UserError if it is none of these, or a part of it is missing or of another shape.
+    """
+    content = read_confined(_read_content, path, expected=EXPECTED)
+    if "instances" in content:
+        return arrange_project(content, path, options.video)
     refuse_video(options.video, where=str(path))
-    content = read_confined(_read_sleap, path, expected="an analysis file of SLEAP, with tracks and node_names")
-    tracks = rearrange(content["tracks"], "person channel joint frame -> person frame joint channel")
-    scores = np.ones(tracks.shape[:3])
-    if "point_scores" in content:
-        scores = rearrange(content["point_scores"], "person joint frame -> person frame joint")
-    if tracks.shape[3] != 2 or scores.shape != tracks.shape[:3] or len(content["node_names"]) != tracks.shape[2]:
-        expected = "tracks (people, 2, joints, frames), and point_scores and node_names to match"
-        raise UserError(f"{path}: expected {expected}, found {content['tracks'].shape}")
-    people = np.concatenate([tracks, np.where(np.isfinite(tracks).all(-1), scores, 0)[..., None]], axis=3)
-    return Detections(None, split_frames(list(people)), joints=tuple(content["node_names"]))
+    return arrange_analysis(content, path) if "tracks" in content else _arrange_table(content, path)
 
 
-def _read_sleap(path: Path) -> dict[str, Any]:
-    """Reads the arrays of numbers and the names that are in the file itself: HDF5 may point to other files."""
-    found: dict[str, Any] = {}
+def _read_content(path: Path) -> dict[str, Any]:
+    """Returns arrays and names that are in the file itself; this and what it calls runs in the child process."""
     with h5py.File(path, "r") as file:
-        for name, kinds, dimensions in (("tracks", "fiu", 4), ("node_names", "SO", 1), ("point_scores", "fiu", 3)):
-            link = file.get(name, getlink=True)
-            if link is None and name == "point_scores":
-                continue
-            data = file[name] if isinstance(link, h5py.HardLink) else None
-            if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-                raise UserError(f"expected '{name}' in the file itself, found {', '.join(list(file)[:8])}")
-            if data.dtype.kind not in kinds or data.ndim != dimensions:
-                raise UserError(f"'{name}': expected {dimensions} dimensions, found {data.dtype} {data.shape}")
-            found[name] = data[()] if kinds == "fiu" else [text.decode("utf-8") for text in data[()]]
+        if "tracks" in file:
+            return _read_analysis(file)
+        if "instances" in file:
+            return _read_project(file)
+        tables = [name for name in file if f"{name}/table" in file or f"{name}/block0_values" in file]
+        if len(tables) != 1:
+            raise UserError(f"expected {EXPECTED}, found {', '.join(list(file)[:8]) or 'an empty file'}")
+        return _read_table(file[tables[0]])
+
+
+def _find_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Returns a dataset of the file itself: HDF5 may point to other files."""
+    data = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+        raise UserError(f"expected '{name}' in the file itself, found {', '.join(list(group)[:8])}")
+    return data
+
+
+def _read_numbers(group: h5py.Group, name: str, dimensions: int) -> Any:
+    data = _find_dataset(group, name)
+    if data.dtype.kind not in "fiu" or data.ndim != dimensions:
+        raise UserError(f"'{name}': expected numbers in {dimensions} dimensions, found {data.dtype} {data.shape}")
+    return data[()]
+
+
+def _read_texts(group: h5py.Group, name: str) -> list[str]:
+    data = _find_dataset(group, name)
+    if data.dtype.kind not in "SO" or data.ndim != 1:
+        raise UserError(f"'{name}': expected a list of texts, found {data.dtype} {data.shape}")
+    return [_decode(text) for text in data[()]]
+
+
+def _decode(text: Any) -> str:
+    if not isinstance(text, (bytes, str)):
+        raise UserError(f"expected text, found a value of type {type(text).__name__}")
+    return text.decode("utf-8") if isinstance(text, bytes) else str(text)
+
+
+def _read_analysis(file: h5py.File) -> dict[str, Any]:
+    found: dict[str, Any] = {"node_names": _read_texts(file, "node_names")}
+    if "track_names" in file:
+        found["track_names"] = _read_texts(file, "track_names")
+    for name, axes in AXES.items():
+        if name in file or name == "tracks":
+            stated = json.loads(_decode(_find_dataset(file, name).attrs.get("dims", json.dumps(axes))))
+            if not isinstance(stated, list) or sorted(map(str, stated)) != sorted(axes):
+                raise UserError(f"'{name}': expected the dimensions {', '.join(axes)}, found {stated}")
+            order = [axis for axis in ("track", "frame", "node", "xy") if axis in axes]
+            numbers = _read_numbers(file, name, len(axes))
+            found[name] = rearrange(numbers, f"{' '.join(map(str, stated))} -> {' '.join(order)}")
     return found
+
+
+def _read_project(file: h5py.File) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in TABLES:
+        data = _find_dataset(file, name)
+        if not data.dtype.names or data.ndim != 1:
+            raise UserError(f"'{name}': expected a table with named columns, found {data.dtype} {data.shape}")
+        rows = data[()]
+        found[name] = {column: rows[column] for column in data.dtype.names}
+    about = file["metadata"] if isinstance(file.get("metadata", getlink=True), h5py.HardLink) else None
+    if about is None or "json" not in about.attrs:
+        raise UserError(f"expected 'metadata' with the attribute json, found {', '.join(list(file)[:8])}")
+    found["metadata"] = _decode(about.attrs["json"])
+    found["format_id"] = float(about.attrs.get("format_id", 1.0))
+    return found | {name: _read_texts(file, name) for name in ("videos_json", "tracks_json")}
+
+
+def _read_table(group: h5py.Group) -> dict[str, Any]:
+    """Reads the columns, rows and values of a table in pandas' form "table" or "fixed"."""
+    if "table" in group:
+        table = _find_dataset(group, "table")
+        if {"index", "values_block_0"} != set(table.dtype.names or ()) or "values_block_0_kind" not in table.attrs:
+            raise UserError(f"'table': expected an index and one block of values, found {table.dtype}")
+        rows = table[()]
+        columns = PlainUnpickler(BytesIO(bytes(table.attrs["values_block_0_kind"]))).load()
+        return {"columns": columns, "rows": _plain_rows(rows["index"]), "values": rows["values_block_0"]}
+    has_levels = "axis1_level0" in group
+    rows = _read_levels(group, "axis1") if has_levels else _plain_rows(_find_dataset(group, "axis1")[()])
+    columns = _read_levels(group, "block0_items")
+    return {"columns": columns, "rows": rows, "values": _read_numbers(group, "block0_values", 2)}
+
+
+def _plain_rows(rows: Any) -> list[Any]:
+    return [_decode(row) if isinstance(row, bytes) else row for row in rows.tolist()]
+
+
+def _read_levels(group: h5py.Group, name: str) -> list[tuple[Any, ...]]:
+    """Returns the names of columns or rows that have several, level by level."""
+    count = next(level for level in range(HIGHEST_LEVEL + 1) if f"{name}_level{level}" not in group or level == 4)
+    levels = [_plain_rows(_find_dataset(group, f"{name}_level{level}")[()]) for level in range(count)]
+    codes = [_read_numbers(group, f"{name}_label{level}", 1) for level in range(count)]
+    return [tuple(level[code] for level, code in zip(levels, row, strict=True)) for row in zip(*codes, strict=True)]
+
+
+def _arrange_table(content: Mapping[str, Any], path: Path) -> Detections:
+    """Arranges columns by individual, joint and channel; the first of their names, the scorer, is the same in all."""
+    columns, values = content["columns"], content["values"]
+    lengths = {len(column) if isinstance(column, tuple) else 0 for column in columns}
+    if lengths not in ({3}, {4}) or values.shape[1] != len(columns):
+        expected = "columns with scorer, individuals if several, bodyparts and coords, as DeepLabCut has them"
+        raise UserError(f"{path}: expected {expected}, found {describe(columns[0] if columns else columns)}")
+    people = list(dict.fromkeys(str(column[1]) if len(column) == 4 else "" for column in columns))
+    joints = list(dict.fromkeys(str(column[-2]) for column in columns))
+    keypoints = np.full((len(values), len(people), len(joints), 3), np.nan)
+    keypoints[..., 2] = 1
+    for place, column in enumerate(columns):
+        channel = CHANNELS.get(str(column[-1]).lower())
+        if channel is not None:
+            person = people.index(str(column[1]) if len(column) == 4 else "")
+            keypoints[:, person, joints.index(str(column[-2])), ("x", "y", "confidence").index(channel)] = values[
+                :, place
+            ]
+    frames: dict[int, list[Detection]] = {}
+    for number, row in zip(_number_rows(content["rows"], path), keypoints, strict=True):
+        named = [Detection(person, name or None) for name, person in zip(people, row, strict=True)]
+        frames.setdefault(number, []).extend(named)
+    return Detections(None, frames, joints=tuple(joints))
+
+
+def _number_rows(rows: Sequence[Any], path: Path) -> list[int]:
+    """Returns the frame number of each row: the number that it has, or that in the name of its image."""
+    if all(isinstance(row, (int, float)) for row in rows):
+        return [read_whole(row, where=f"{path}: index") for row in rows]
+    names = ["/".join(map(str, row)) if isinstance(row, tuple) else str(row) for row in rows]
+    numbers = number_names(list(dict.fromkeys(names)), what="index", where=str(path), video=None)
+    return [numbers[name] for name in names]
