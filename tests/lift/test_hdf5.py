@@ -133,10 +133,17 @@ def elsewhere(file: h5py.File) -> None:
     file["tracks"] = h5py.ExternalLink("other.h5", "tracks")
 
 
+def table_elsewhere(file: h5py.File) -> None:
+    file.move("df_with_missing", "other")
+    file["df_with_missing"] = h5py.ExternalLink(str(FILES / "table.h5"), "df_with_missing")
+    del file["other"]
+
+
 # The file, what is changed in it, and what the refusal says.
 DAMAGED: dict[str, tuple[str, Callable[[h5py.File], Any], str]] = {
     "a call in a pickle": ("table.h5", pickled_call, "found UnpicklingError: a call of 'os.system'"),
     "numbers of another file": ("walk.analysis.h5", elsewhere, "expected 'tracks' in the file itself"),
+    "a table of another file": ("table.h5", table_elsewhere, "expected a file of SLEAP .* found df_with_missing"),
     "unknown dimensions": (
         "walk.analysis.h5", lambda f: f["tracks"].attrs.__setitem__("dims", '["time"]'), "'tracks': expected the dimen",
     ),

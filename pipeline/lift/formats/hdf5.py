@@ -48,14 +48,20 @@ def _read_content(path: Path) -> dict[str, Any]:
             return _read_analysis(file)
         if "instances" in file:
             return _read_project(file)
-        tables = [name for name in file if f"{name}/table" in file or f"{name}/block0_values" in file]
+        tables = [group for group in map(file.get, _own_groups(file)) if "table" in group or "block0_values" in group]
         if len(tables) != 1:
             raise UserError(f"expected {EXPECTED}, found {', '.join(list(file)[:8]) or 'an empty file'}")
-        return _read_table(file[tables[0]])
+        return _read_table(tables[0])
+
+
+def _own_groups(file: h5py.File) -> list[str]:
+    """Returns the groups of the file itself: HDF5 may point to other files."""
+    own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+    return [name for name in own if isinstance(file[name], h5py.Group)]
 
 
 def _find_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    """Returns a dataset of the file itself: HDF5 may point to other files."""
+    """Returns a dataset of the file itself, as `_own_groups`."""
     data = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
         raise UserError(f"expected '{name}' in the file itself, found {', '.join(list(group)[:8])}")
@@ -105,9 +111,9 @@ def _read_project(file: h5py.File) -> dict[str, Any]:
             raise UserError(f"'{name}': expected a table with named columns, found {data.dtype} {data.shape}")
         rows = data[()]
         found[name] = {column: rows[column] for column in data.dtype.names}
-    about = file["metadata"] if isinstance(file.get("metadata", getlink=True), h5py.HardLink) else None
-    if about is None or "json" not in about.attrs:
+    if "metadata" not in _own_groups(file) or "json" not in file["metadata"].attrs:
         raise UserError(f"expected 'metadata' with the attribute json, found {', '.join(list(file)[:8])}")
+    about = file["metadata"]
     found["metadata"] = _decode(about.attrs["json"])
     found["format_id"] = float(about.attrs.get("format_id", 1.0))
     return found | {name: _read_texts(file, name) for name in ("videos_json", "tracks_json")}
