@@ -363,7 +363,7 @@ COCO: list[tuple[str, str, Callable[[Path], Path], dict[str, Any]]] = [
     ("capital endings", "coco17", lambda f: write_text(f / "K.CSV", table(walkers("coco17"), "coco17")), {}),
     ("DeepLabCut of two", "h36m17", lambda f: deeplabcut(f, 2), {"ids": {"id0", "id1"}}),
     ("SLEAP's table", "h36m17", sleap_table, {"ids": {"track_0", "track_1"}}),
-    ("SLEAP's analysis file", "h36m17", sleap_file, {"ids": {"0", "1"}}),
+    ("SLEAP's analysis file without names", "h36m17", sleap_file, {"ids": {"0", "1"}}),
     ("keypoints of a lifter's demo", "h36m17", lambda f: npz(
         f / "K.NPZ", reconstruction=np.stack(walkers("h36m17")).astype("float32")), {}),
 ]  # fmt: skip
@@ -375,6 +375,21 @@ def test_a_file_is_read_as_it_was_meant(tmp_path, layout, write, holds):
     assert {track.layout for track in recording.tracks} == {layout}
     assert recording.frames == FRAMES
     assert_people_are(recording, walkers(layout), **holds)
+
+
+def test_words_for_no_number_are_empty_cells(tmp_path):
+    people, words = walkers("coco17", 1), ["NA", "n/a", "null", "NaN"]
+    text = table(people, "coco17")
+    for frame, word in enumerate(words):
+        text = text.replace(",".join(repr(float(v)) for v in people[0][frame, 9, :2]), f"{word},{word}")
+        people[0][frame, 9] = np.nan
+    assert_people_are(read(write_text(tmp_path / "a.csv", text)), people)
+
+
+def test_a_binary_file_of_another_kind_is_not_taken_for_text(tmp_path):
+    np.save(tmp_path / "a.npy", walkers("coco17")[0])
+    with pytest.raises(UserError, match="found a binary file, of which npz, HDF5 and videos are read"):
+        read(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("names", [None, MEDIAPIPE_NAMES])
@@ -528,6 +543,8 @@ TABLES = {
     "no frame": ("joint,x,y\nNose,1,2\n", "expected the columns frame, joint, x, y, or .*, found joint, x, y"),
     "too few cells": ("frame,joint,x,y\n0,Nose,1\n", "line 2: expected 4 values, found 3, separated by ','"),
     "two layouts": ("frame,joint,x,y,layout\n0,0,1,2,coco17\n1,0,1,2,mpii16\n", "expected one layout in all lines"),
+    "a title": ("walk\nframe,joint,x,y\n0,0,1,2\n", "line 1: expected the names of 4 columns, .* found 1, separated"),
+    "no names": ("0,1.5,2\n1,1.5,2\n", "line 1: expected the columns .*, found numbers: name the columns above them"),
     "nothing": ("", "found an empty file"),
     "a video that is not there": (table(walkers("coco17"), "coco17"), "does not tell videos apart, found 'a'"),
 }  # fmt: skip
@@ -557,7 +574,7 @@ def test_a_folder_of_something_else_says_what_to_do(tmp_path, name):
         read(tmp_path)
 
 
-PYTHON = ("Error", "NoneType", "dict", "KeyError", "list indices", "StopIteration", "object is not")
+PYTHON = ("Error", "NoneType", " dict", "KeyError", "list indices", "StopIteration", "object is not")
 DAMAGED: dict[str, tuple[Any, str]] = {
     "a person who is a number": ([{"image_id": 0, "idx": 0, "keypoints": 3, "box": []}], "entry 0: expected x, y and"),
     "landmarks without y": ([{"landmarks": [[{"x": 1.0}] * 33]}], "frame 0: expected an entry with 'y'"),
@@ -576,7 +593,19 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "half numbered": ([{"frame": 0, "landmarks": []}, {"landmarks": []}], "in every entry, found none in entry 1"),
     "an id that is an object": ([{"image_id": 0, "keypoints": [1.0] * 51, "track_id": {}}], "as a person's id, found"),
     "people of 17 and 16": (
-        [{"image_id": 0, "keypoints": [1.0] * 51}, {"image_id": 0, "keypoints": [1.0] * 48}], "many joints, found 16",
+        [{"image_id": 0, "keypoints": [1.0] * 51}, {"image_id": 3, "keypoints": [1.0] * 48}],
+        "frame 3: expected 17 joints, as the people before, found 16",
+    ),
+    "times for frames": (
+        [{"image_id": n / 30, "keypoints": [1.0] * 51} for n in range(2)], "image_id: expected a whole number",
+    ),
+    "x and y alone": ([{"image_id": 0, "keypoints": [1.0] * 34}], "found 34 numbers; x and y alone are read as a list"),
+    "people within an object": (
+        {"predictions": [{"image_id": 0, "keypoints": [1.0] * 51}]},
+        "with predictions, where 'predictions' has an object with image_id, keypoints",
+    ),
+    "frames of other people": (
+        {"frames": [{"frame": 0, "people": [1]}]}, "--format .*, where 'frames' has an object with frame, people",
     ),
 }  # fmt: skip
 

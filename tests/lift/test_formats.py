@@ -184,8 +184,8 @@ ONE = {"image_id": 0, "category_id": 1, "keypoints": [1.0] * 51, "score": 1}
 BAD = {
     "cut off": ("a.json", '[{"image_id": 0, "keypo', "expected whole JSON"),
     "nested": ("a.json", "[" * 100_000, "expected whole JSON"),
-    "of something else": ("a.json", {"rows": 3}, "expected the JSON of a detector that is known"),
-    "empty list": ("a.json", [], "expected the JSON of a detector that is known"),
+    "of something else": ("a.json", {"rows": 3}, "expected keypoints of a tool that docs/keypoint_formats.md lists"),
+    "empty list": ("a.json", [], "expected keypoints of a tool that docs/keypoint_formats.md lists"),
     "of 12 joints": ("a.json", [ONE | {"keypoints": [1.0] * 36}], "joints, or a --layout, found 12"),
     "of no whole joints": ("a.json", [ONE, ONE | {"keypoints": [1.0] * 50}], "entry 1: expected x, y and confidence"),
     "with words": ("a.json", [ONE | {"keypoints": ["x"] * 51}], "entry 0: expected numbers, found 'x'"),
@@ -224,7 +224,7 @@ def test_a_file_that_is_no_keypoints_is_refused(tmp_path, name, content, message
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "openpsoe"}, "format: expected one of npz, sleap, video"),
+        ({"format": "openpsoe"}, "format: expected one of npz, hdf5, video"),
         ({"layout": "coco18"}, "layout: expected one of h36m17, coco17"),
         ({"layout": "body25"}, "frame 100: expected 25 joints of layout 'body25', found 17"),
         ({"format": "openpose"}, "frame 0: expected an entry with 'people' or 'bodies'"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.lift.formats.arrays import read_npz
 from pipeline.lift.formats.camera import read_camera
@@ -30,6 +31,7 @@ from pipeline.lift.reading.keypoints import UNITS, settle_keypoints
 from pipeline.lift.reading.tracks import follow_people
 from pipeline.system.errors import BAD_VALUE, UserError
 
+KNOWN = "keypoints of a tool that docs/keypoint_formats.md lists (--format states which)"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -119,8 +121,18 @@ def recognise_format(path: Path) -> str:
                 return name
     if path.is_dir():
         raise UserError(f"{path}: expected files of a detector's keypoints, found {_describe_folder(path)}")
-    found = describe(first_entry(Sample(path).content))
-    raise UserError(f"{path}: expected the JSON of a detector that is known (or --format), found {found}")
+    raise UserError(f"{path}: expected {KNOWN}, found {_describe_content(Sample(path).content)}")
+
+
+def _describe_content(content: Any) -> str:
+    """Returns in words what is in a JSON file that no format recognises: its entries, and what is in the first."""
+    entry = first_entry(content)
+    if not isinstance(entry, dict) or not entry:
+        return f"{describe(content)} without names" if content else describe(content)
+    key, first = next(((key, value) for key, value in entry.items() if isinstance(value, (list, dict)) and value),
+                      ("", None))  # fmt: skip
+    within = first_entry(first if isinstance(first, list) else list(first.values()) if first else None)
+    return f"{describe(entry)}" + (f", where '{key}' has {describe(within)}" if isinstance(within, dict) else "")
 
 
 def _describe_folder(folder: Path) -> str:

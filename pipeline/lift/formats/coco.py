@@ -18,9 +18,10 @@ from pipeline.lift.reading.entries import (
     read_frame_number,
     read_keypoints,
     read_person,
+    read_whole,
 )
 from pipeline.lift.reading.files import JSON_ENDINGS, Kind, first_entry, read_json, read_parts
-from pipeline.lift.reading.frame_numbers import choose_video, number_names, refuse_video
+from pipeline.lift.reading.frame_numbers import FRAME_KEYS, choose_video, number_names, refuse_video
 from pipeline.system.errors import UserError
 
 Frames = dict[int, list[Detection]]
@@ -48,9 +49,15 @@ def read_coco(path: Path, options: InputOptions) -> Detections:
 
 
 def is_coco(content: object) -> bool:
-    """Returns whether the content of a file is COCO's: entries with image_id, or an object with annotations."""
+    """Returns whether the content of a file is COCO's: entries with image_id, or an object with annotations.
+
+    A list of entries with a frame's number and keypoints is the same in the words of many scripts.
+    """
     entry = first_entry(content)
-    return isinstance(entry, dict) and ("image_id" in entry or "annotations" in entry)
+    if not isinstance(entry, dict):
+        return False
+    is_numbered = isinstance(content, list) and any(key in entry for key in FRAME_KEYS)
+    return "image_id" in entry or "annotations" in entry or (is_numbered and isinstance(entry.get("keypoints"), list))
 
 
 def _images_in(content: object) -> set[str]:
@@ -102,17 +109,17 @@ def _image_of(entry: Mapping[str, Any]) -> object:
     return _make_key(image)
 
 
-def _make_key(image: object) -> int | str:
+def _make_key(image: object) -> object:
     """Returns what an image is called as a key, whatever it is."""
-    return image if isinstance(image, (int, str)) else repr(image)
+    return image if isinstance(image, (int, float, str)) else repr(image)
 
 
 def _number_image_ids(people: Sequence[Mapping[str, Any]], path: Path, video: str | None) -> dict[object, int]:
     """Returns the frame number of each image_id: itself if all are whole numbers, else the number in the name."""
     images = list(dict.fromkeys(_image_of(entry) for entry in people))
-    if all(isinstance(image, int) for image in images):
+    if all(isinstance(image, (int, float)) for image in images):
         refuse_video(video, where=str(path))
-        return {image: image for image in images if isinstance(image, int)}
+        return {image: read_whole(image, where=f"{path}: image_id") for image in images}
     if "None" in images:
         raise UserError(f"{path}: expected entries with 'image_id', or images beside annotations, found one without")
     names = number_names([str(image) for image in images], what="image_id", where=str(path), video=video)

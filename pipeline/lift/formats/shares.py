@@ -120,7 +120,12 @@ def read_mediapipe(path: Path, options: InputOptions) -> Detections:
 def is_mediapipe(content: object) -> bool:
     """Returns whether the content of a file is MediaPipe's: landmarks, or frames of them."""
     entry = first_entry(list(content.values()) if _is_by_number(content) and isinstance(content, dict) else content)
-    return isinstance(entry, dict) and any(key in entry for key in ("x", "frames", *LANDMARK_KEYS))
+    if isinstance(entry, dict) and "frames" in entry:
+        frames = entry["frames"]
+        entry = first_entry(list(frames.values()) if isinstance(frames, dict) else frames)
+        if not entry:  # nobody in any of them
+            return True
+    return isinstance(entry, dict) and any(key in entry for key in ("x", *LANDMARK_KEYS))
 
 
 def _is_by_number(content: object) -> bool:

@@ -38,6 +38,7 @@ COLUMN = re.compile(
 )
 EXPECTED = "the columns frame, joint, x, y, or frame and <joint>_x, <joint>_y for each joint"
 MOST_JOINTS = 1000
+EMPTY = ("na", "n/a", "#n/a", "null", "none")  # how tools write a cell without a number
 Joints = dict[str, list[float]]  # x, y and confidence by name
 Line = tuple[int, list[str]]
 
@@ -109,6 +110,11 @@ def _split_lines(path: Path) -> list[Line]:
     ]
     if not lines:
         raise UserError(f"{path}: expected {EXPECTED}, found an empty file")
+    counts = {len(line) for _, line in lines[1:]}
+    if len(lines) > 2 and len(counts) == 1 and len(lines[0][1]) not in counts:
+        expected = f"the names of {counts.pop()} columns, as many as the lines below have values"
+        found = f"{len(lines[0][1])}, separated by '{separator}'"
+        raise UserError(f"{path}: line {lines[0][0]}: expected {expected}, found {found}")
     for number, line in lines:
         if len(line) != len(lines[0][1]):
             found = f"{len(line)}, separated by '{separator}'"
@@ -119,6 +125,8 @@ def _split_lines(path: Path) -> list[Line]:
 def _read_rows(lines: Sequence[Line], path: Path) -> tuple[list[Row], str | None]:
     """Returns the rows under one line of headings, and the layout that they name."""
     columns = lines[0][1]
+    if all(re.fullmatch(r"[-+0-9.,eE]*|nan", column) for column in columns):
+        raise UserError(f"{path}: line {lines[0][0]}: expected {EXPECTED}, found numbers: name the columns above them")
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
         raise UserError(f"{path}: expected columns of different names, found '{twice}' twice")
@@ -170,6 +178,7 @@ def _read_cells(line: Sequence[str], channels: Mapping[str, int], columns: Seque
     values = []
     for channel, empty in (("x", "nan"), ("y", "nan"), ("confidence", "1")):
         cell = line[channels[channel]] if channel in channels else ""
+        cell = "" if cell.lower() in EMPTY else cell
         try:
             values.append(float(cell or empty))
         except ValueError:

@@ -67,6 +67,8 @@ def read_keypoints(values: object, *, where: str) -> Float[np.ndarray, "J 3"]:
         return numbers
     if numbers.ndim != 1 or numbers.size % 3 or not numbers.size:
         found = f"{numbers.size} numbers" if numbers.ndim == 1 else f"numbers of shape {numbers.shape}"
+        if numbers.ndim == 1 and numbers.size and not numbers.size % 2:
+            found += "; x and y alone are read as a list of two for each joint"
         raise UserError(f"{where}: expected x, y and confidence of each joint, found {found}")
     return numbers.reshape(-1, 3)
 

@@ -51,6 +51,9 @@ def read_text(path: Path) -> str:
         why = "a damaged gzip file" if path.is_file() else "a folder" if path.is_dir() else "no file that can be read"
         raise UserError(f"{path}: expected a file of text, found {why}") from error
     encoding = next((name for mark, name in ENCODINGS if content.startswith(mark)), "utf-8")
+    if encoding.startswith("utf-8") and b"\0" in content[:1024]:
+        found = "a binary file, of which npz, HDF5 and videos are read"
+        raise UserError(f"{path}: expected a file of text, found {found}")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:

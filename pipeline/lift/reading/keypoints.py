@@ -85,8 +85,9 @@ def _arrange_joints(detections: Detections, stated: str | None, path: Path) -> t
     unnamed = "" if detections.joints is None else "; the names in the file are of no joints, so by their number"
     counts = {len(detection.keypoints) for _, detection in _each(detections)}
     if len(counts) > 1:
-        each = " and ".join(str(count) for count in sorted(counts))
-        raise UserError(f"{path}: expected all people to have as many joints, found {each}")
+        first = next(len(detection.keypoints) for _, detection in _each(detections))
+        number, other = next((n, len(d.keypoints)) for n, d in _each(detections) if len(d.keypoints) != first)
+        raise UserError(f"{path}: frame {number}: expected {first} joints, as the people before, found {other}")
     count = counts.pop() if counts else 0
     body = WHOLE_BODIES.get(count)
     layout = said or LAYOUT_BY_JOINTS.get(count) or body or ("coco17" if not count else None)  # for nobody, any will do
@@ -94,7 +95,7 @@ def _arrange_joints(detections: Detections, stated: str | None, path: Path) -> t
         known = ", ".join(str(number) for number in sorted({*LAYOUT_BY_JOINTS, *WHOLE_BODIES}))
         raise UserError(f"{path}: expected people of {known} joints, or a --layout, found {count}")
     if said is None:
-        why = f"from {count} joints; --layout to change"
+        why = f"from {count} joints; --layout to change" if count else "as nobody is in it"
     if body == layout:
         kept = len(LAYOUTS[layout].joints)
         detections = _change(detections, lambda keypoints: keypoints[:kept])
