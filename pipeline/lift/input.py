@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.lift.layouts import LAYOUTS, convert_to_h36m17
-from pipeline.lift.people import Track
+from pipeline.lift.people import LiftOptions, Recording, Track
 from pipeline.lift.reading.tracks import find_seen_joints
+from pipeline.lift.sides import exchange_sides, find_swapped_joints
 from pipeline.poses.frames import find_runs, interpolate_gaps
 from pipeline.poses.geometry import Camera, rays_from_pixels, screen_from_pixels
 from pipeline.poses.skeleton import Skeleton
@@ -25,6 +27,16 @@ STANDING_HEIGHT_M = {
     "LEye": 0.6, "REye": 0.6, "LEar": 0.59, "REar": 0.59, "LShoulder": 0.45, "RShoulder": 0.45, "LElbow": 0.2,
     "RElbow": 0.2, "LWrist": 0.05, "RWrist": 0.05,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SeenPerson:
+    """One person as the model sees him: his track in its layout, which of the keypoints are filled in, and in how many
+    frames left and right were exchanged back."""
+
+    track: Track
+    filled: Bool[np.ndarray, "F J"]
+    swapped: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,45 @@ def make_track(keypoints: Float[np.ndarray, "F J C"], *, layout: str) -> Track:
             raise UserError(f"keypoints: expected confidence from 0 to 1, found {found}")
     seen = find_seen_joints(np.concatenate([pixels, confidence[..., None]], axis=-1)) & (pixels != 0).any(-1)
     return Track("0", layout, 0, np.where(seen[..., None], pixels, np.nan), np.where(seen, confidence, 0.0))
+
+
+def select_tracks(recording: Recording, persons: Sequence[str] | None) -> list[Track]:
+    """Returns the tracks of the persons named, or all. Raises UserError if there is nobody, or not who is named."""
+    names = [track.person for track in recording.tracks]
+    if not names:
+        raise UserError(f"{recording.source}: expected at least one person, found none in {recording.frames} frames")
+    for person in persons or ():
+        if person not in names:
+            raise UserError(f"{recording.source}: person: expected one of {', '.join(names)}, found '{person}'")
+    return [track for track in recording.tracks if persons is None or track.person in persons]
+
+
+def find_camera(recording: Recording, options: LiftOptions) -> tuple[Camera, list[str]]:
+    """Returns the camera of the stated lens, else the recording's, else an assumed one, and in words what is assumed.
+
+    Raises UserError if the size of the image is not known or the lens cannot be.
+    """
+    is_stated = options.focal_px is not None or options.fov_deg is not None
+    if recording.camera is not None and recording.camera.focal_px is not None and not is_stated:
+        return recording.camera, []
+    if recording.image_size_px is None:
+        raise UserError(f"{recording.source}: expected the size of the image, found none: give it as WIDTHxHEIGHT")
+    camera, assumed = build_camera(recording.image_size_px, focal_px=options.focal_px, fov_deg=options.fov_deg)
+    return camera, [] if assumed is None else [assumed]
+
+
+def see_person(track: Track, settings: InputSettings, *, rate_hz: float) -> SeenPerson:
+    """Returns the track in the model's layout, its sides put right and its short gaps filled in.
+
+    Raises UserError if there is no way from the track's layout to the model's.
+    """
+    track, longest_gap = prepare_track(track, settings), int(settings.max_gap_s * rate_hz + 1e-9)
+    swapped = find_swapped_joints(track.pixels, settings.skeleton, longest_gap=longest_gap)
+    pixels, confidence = (
+        exchange_sides(values, swapped, settings.skeleton) for values in (track.pixels, track.confidence)
+    )
+    track, filled = fill_gaps(replace(track, pixels=pixels, confidence=confidence), longest_frames=longest_gap)
+    return SeenPerson(track, filled, int(swapped.any(1).sum()))
 
 
 def prepare_track(track: Track, settings: InputSettings) -> Track:

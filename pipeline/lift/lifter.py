@@ -16,24 +16,25 @@ from pipeline.lift.body.height import match_heights, scale_people
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.input import (
     InputSettings,
+    SeenPerson,
     build_camera,
     encode_keypoints,
-    fill_gaps,
+    find_camera,
     find_usable_frames,
     make_track,
-    prepare_track,
+    see_person,
+    select_tracks,
 )
 from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
 from pipeline.lift.plausibility import check_plausible, explain_nobody
 from pipeline.lift.root_path import fit_root_path, smooth_depth
-from pipeline.lift.sides import exchange_sides, find_swapped_frames
 from pipeline.lift.smoothing import FILTERS, smooth_motion
 from pipeline.lift.stream import Stream, StreamFormat
 from pipeline.lift.upright import LEVEL_CAMERA, fit_upright
 from pipeline.lift.view import aim_view, turn_pixels
 from pipeline.poses.checkpoint import Card
 from pipeline.poses.frames import find_runs, interpolate
-from pipeline.poses.geometry import Camera, rays_from_pixels
+from pipeline.poses.geometry import Camera, RigidTransform, rays_from_pixels
 from pipeline.poses.predict import TrainedModel, load_trained_model
 from pipeline.poses.windows import FrameTable, spans_of_lengths
 from pipeline.system.errors import UserError
@@ -168,23 +169,17 @@ class Lifter:
             raise UserError(f"{recording.source}: expected a rate in Hz over 0, found {rate_hz:g}")
         if not options.force:
             check_plausible(recording.source, tracks, (camera.width_px, camera.height_px), rate_hz=rate_hz)
-        up = LEVEL_CAMERA if self.passes else None
-        for _ in range(max(1, self.passes)):
-            people = tuple(self._lift_track(track, camera, up, rate_hz=rate_hz) for track in tracks)
-            joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
-            world_from_camera, evidence = fit_upright(joints_camera_m, self.card.skeletons[1], rate_hz=rate_hz)
-            up = world_from_camera.rotation[2]
+        people = self._lift_people(tracks, camera, rate_hz=rate_hz)
         if options.smooth is not None:
             people = tuple(_smooth_person(person, method=options.smooth, rate_hz=rate_hz) for person in people)
         if not any(np.isfinite(person.joints_camera_m).any() for person in people):
             raise UserError(f"{recording.source}: {explain_nobody(tracks, self.settings.min_confidence)}")
         in_skeleton, out_skeleton = self.card.skeletons
         people, body_sizes = scale_people(people, heights_m, out_skeleton, unstated=BODY_SIZE[self.card.output_unit])
-        joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
-        world_from_camera, evidence = fit_upright(joints_camera_m, out_skeleton, rate_hz=rate_hz)
+        world_from_camera, evidence = self._fit_upright(people, rate_hz=rate_hz)
         assumed += [*body_sizes, f"upright: {evidence}"]
         assumed += [
-            f"sides: exchanged back in {person.swapped} of {len(person)} frames of person {person.person}"
+            f"sides: arms or legs exchanged back in {person.swapped} of {len(person)} frames of person {person.person}"
             for person in people
             if person.swapped
         ]
@@ -205,22 +200,31 @@ class Lifter:
             card=self.card.model_dump() | {"rate_hz": self.rate_hz},
         )
 
-    def _lift_track(
-        self, track: Track, camera: Camera, up_camera: Float[np.ndarray, "3"] | None, *, rate_hz: float
+    def _lift_people(self, tracks: Sequence[Track], camera: Camera, *, rate_hz: float) -> tuple[LiftedPerson, ...]:
+        """Returns the people in the camera frame, seen in the last pass upright as the pass before it told."""
+        seen = [see_person(track, self.settings, rate_hz=rate_hz) for track in tracks]
+        if not self.passes:
+            return tuple(self._lift_person(person, camera, None, rate_hz=rate_hz) for person in seen)
+        up = LEVEL_CAMERA
+        for last in range(self.passes):
+            people = tuple(self._lift_person(person, camera, up, rate_hz=rate_hz) for person in seen)
+            if last < self.passes - 1:
+                up = self._fit_upright(people, rate_hz=rate_hz)[0].rotation[2]
+        return people
+
+    def _fit_upright(self, people: Sequence[LiftedPerson], *, rate_hz: float) -> tuple[RigidTransform, str]:
+        joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
+        return fit_upright(joints_camera_m, self.card.skeletons[1], rate_hz=rate_hz)
+
+    def _lift_person(
+        self, seen: SeenPerson, camera: Camera, up_camera: Float[np.ndarray, "3"] | None, *, rate_hz: float
     ) -> LiftedPerson:
         """Returns a person in the camera frame, lifted in the view that has him in the middle and `up_camera` upright.
 
         Without `up_camera` in the camera's own view.
         """
         in_skeleton, out_skeleton = self.card.skeletons
-        track = prepare_track(track, self.settings)
-        track, filled = fill_gaps(track, longest_frames=int(self.settings.max_gap_s * rate_hz + 1e-9))
-        swapped = find_swapped_frames(track.pixels, in_skeleton)
-        pixels, confidence = (
-            exchange_sides(values, swapped, in_skeleton) for values in (track.pixels, track.confidence)
-        )
-        filled = exchange_sides(filled, swapped, in_skeleton)
-        track = replace(track, pixels=pixels, confidence=confidence)
+        track = seen.track
         pixels, view, view_from_camera = track.pixels, camera, np.eye(3)
         if up_camera is not None:
             view_from_camera = aim_view(pixels, camera, up_camera)
@@ -237,10 +241,10 @@ class Lifter:
             track.first_frame,
             track.pixels,
             track.confidence,
-            filled,
+            seen.filled,
             joints_m,
             root_m,
-            swapped=int(swapped.sum()),
+            swapped=seen.swapped,
         )
 
     def _predict(self, track: Track, camera: Camera, *, rate_hz: float) -> Float[np.ndarray, "F J_out 3"]:
@@ -278,31 +282,6 @@ def _smooth_person(person: LiftedPerson, *, method: str, rate_hz: float) -> Lift
         for values in (person.joints_camera_m, person.root_camera_m)
     )
     return replace(person, joints_camera_m=joints_m, root_camera_m=root_m)
-
-
-def select_tracks(recording: Recording, persons: Sequence[str] | None) -> list[Track]:
-    """Returns the tracks of the persons named, or all. Raises UserError if there is nobody, or not who is named."""
-    names = [track.person for track in recording.tracks]
-    if not names:
-        raise UserError(f"{recording.source}: expected at least one person, found none in {recording.frames} frames")
-    for person in persons or ():
-        if person not in names:
-            raise UserError(f"{recording.source}: person: expected one of {', '.join(names)}, found '{person}'")
-    return [track for track in recording.tracks if persons is None or track.person in persons]
-
-
-def find_camera(recording: Recording, options: LiftOptions) -> tuple[Camera, list[str]]:
-    """Returns the camera of the stated lens, else the recording's, else an assumed one, and in words what is assumed.
-
-    Raises UserError if the size of the image is not known or the lens cannot be.
-    """
-    is_stated = options.focal_px is not None or options.fov_deg is not None
-    if recording.camera is not None and recording.camera.focal_px is not None and not is_stated:
-        return recording.camera, []
-    if recording.image_size_px is None:
-        raise UserError(f"{recording.source}: expected the size of the image, found none: give it as WIDTHxHEIGHT")
-    camera, assumed = build_camera(recording.image_size_px, focal_px=options.focal_px, fov_deg=options.fov_deg)
-    return camera, [] if assumed is None else [assumed]
 
 
 def build_frame_table(screens: Sequence[Float[np.ndarray, "_F J C"]], *, out_joints: int) -> FrameTable:
