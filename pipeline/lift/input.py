@@ -17,7 +17,7 @@ from pipeline.poses.geometry import Camera, rays_from_pixels, screen_from_pixels
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 
-ASSUMED_FOV_DEG = 47.2  # over the longer side: the lens of most training data, 2 atan(1 / 2.29)
+ASSUMED_FOV_DEG = 60.0  # over the longer side: phones have 60 to 70 in videos, Human3.6M's cameras 47
 LEAST_SHARE_SEEN = 0.5  # of the joints, for a frame to be lifted
 
 # How high the joints of a standing person are over the hip, in metres.

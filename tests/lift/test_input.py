@@ -34,10 +34,10 @@ def test_a_stated_angle_is_that_over_the_longer_side():
         assert assumed == "lens: a field of view of 90 degrees over the longer side (500 px)"
 
 
-def test_without_a_lens_the_training_datas_is_assumed_and_said_so():
+def test_without_a_lens_a_phones_is_assumed_and_said_so():
     camera, assumed = build_camera((1000, 1000))
-    assert camera.focal_px == pytest.approx((1145, 1145), rel=1e-3)
-    assert assumed == "lens: a field of view of 47.2 degrees over the longer side (1144 px)"
+    assert camera.focal_px == pytest.approx((500 * 3**0.5,) * 2)
+    assert assumed == "lens: a field of view of 60 degrees over the longer side (866 px)"
     assert build_camera((1000, 1000), focal_px=900.0)[1] is None
 
 

@@ -154,7 +154,7 @@ def test_legs_outside_the_image_leave_the_rest_liftable(lifter):
 def test_what_was_assumed_is_said(lifter):
     lifted = lifter.lift(recording_of(track_of(walker_keypoints(12)), rate_hz=None))
     assert lifted.rate_hz == 30
-    assert lifted.assumed[0] == "lens: a field of view of 47.2 degrees over the longer side (1144 px)"
+    assert lifted.assumed[0] == "lens: a field of view of 60 degrees over the longer side (866 px)"
     assert lifted.assumed[1] == "rate: 30 Hz, the model's"
     assert lifted.assumed[2].startswith("body size:")
     known = lifter.lift(recording_of(track_of(walker_keypoints(12))), LiftOptions(focal_px=1145.0))
