@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from pipeline.config.rows import SHIPPED, refuse_missing_checkpoint
+from pipeline.lift.body.bones import hold_bones
 from pipeline.lift.body.feet import lock_feet
 from pipeline.lift.body.height import match_heights, scale_people
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
@@ -210,7 +211,7 @@ class Lifter:
             people = tuple(self._lift_person(person, camera, up, rate_hz=rate_hz) for person in seen)
             if last < self.passes - 1:
                 up = self._fit_upright(people, rate_hz=rate_hz)[0].rotation[2]
-        return people
+        return hold_bones(people, self.card.skeletons[1])
 
     def _fit_upright(self, people: Sequence[LiftedPerson], *, rate_hz: float) -> tuple[RigidTransform, str]:
         joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
