@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -146,6 +147,26 @@ def bench(
     chosen = validated(Params, load_params(params).model_dump() | options, where="options")
     for path in bench(out, chosen, turns=turns, only=only):
         print(path)
+
+
+@app.command("sweep")
+def sweep(
+    file: Annotated[
+        Path, typer.Argument(help="What may vary, such as experiments/sweeps/search.yaml.", dir_okay=False)
+    ],
+    row: Annotated[str, typer.Argument(help="The row whose runs are trained.")] = "mocap-gt-f27-rayformer",
+    trials: Annotated[int, typer.Option(help="How many; the same ones come first.", min=1)] = 20,
+    seed: Annotated[list[int], typer.Option(help="Of a trial's runs; may be repeated.", min=0)] = [0],  # noqa: B006
+    settings: Annotated[list[str], typer.Option("--set-param", "-S", help="NAME=VALUE of every trial.")] = [],  # noqa: B006
+) -> None:
+    """Searches parameters with Optuna's samplers and DVC's experiments, by the validation takes; needs no account."""
+    try:
+        from experiments.sweeps.search import run_trial, search
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise UserError("optuna: expected the package, found none: pip install '.[sweep]'") from error
+    print(search(file, partial(run_trial, row=row, seeds=seed, settings=settings), trials=trials))
 
 
 def main() -> None:
