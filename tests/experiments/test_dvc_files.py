@@ -74,3 +74,14 @@ def test_the_rows_that_are_measured_under_other_conditions_are_shown(stages):
     rows = [name.partition("@")[2] for name in found if name.startswith("generalise@")]
     assert found["generalisation_report"].cmd.split()[4:] == rows
     assert {f"prepare_data@{row}" for row in rows} <= set(stages["dvc.yaml"])
+
+
+def test_every_artifact_of_the_registry_is_what_stages_write():
+    with Repo(str(REPOSITORY)) as repository:
+        artifacts = repository.artifacts.read()["dvc.yaml"]  # warns of names that cannot be registered
+        written = {Path(out.fspath).relative_to(REPOSITORY) for out in repository.index.outs}
+    rows = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["matrix"]["row"]
+    assert "lifter" in artifacts
+    assert {*artifacts} <= {*rows, "lifter"}
+    for name, artifact in artifacts.items():
+        assert any({path, path.parent} & {Path(artifact.path)} for path in written), name
