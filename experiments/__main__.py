@@ -83,7 +83,7 @@ def generalisation_report(
 @app.command("detector_model")
 def detector_model(out: Annotated[Path, typer.Argument(help="The .task file to make.", dir_okay=False)]) -> None:
     """Assembles MediaPipe's pose landmarker, which `poselift lift` needs for videos, from a package."""
-    from experiments.real_video.detector_model import make_detector_model
+    from pipeline.lift.video.mediapipe_model import make_detector_model
 
     make_detector_model(out)
 

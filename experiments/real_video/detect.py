@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from experiments.real_video.detections import IMAGE_SIZE_PX, PEOPLE, RATE_HZ, VIEWS, Detections, write_detections
-from experiments.real_video.detector_model import download, make_detector_model
+from pipeline.lift.video.mediapipe_model import download, make_detector_model
 from pipeline.system.errors import UserError
 
 log = logging.getLogger(__name__)

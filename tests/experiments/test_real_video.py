@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from experiments.real_video import detector_model
 from experiments.real_video.detect import read_calibration
 from experiments.real_video.detections import IMAGE_SIZE_PX, read_detections
-from experiments.real_video.detector_model import download
 from experiments.real_video.measure import (
     Scene,
     aim_camera,
@@ -27,6 +25,8 @@ from experiments.real_video.report import page_of, put_table
 from experiments.real_video.views import refine_cameras, triangulate
 from pipeline.lift.input import build_camera
 from pipeline.lift.layouts import MEDIAPIPE_33
+from pipeline.lift.video import mediapipe_model
+from pipeline.lift.video.mediapipe_model import download
 from pipeline.poses.geometry import RigidTransform, camera_from_world_looking_at, project
 from pipeline.poses.row_metrics import read_json_as
 from pipeline.poses.skeleton import H36M_17
@@ -200,9 +200,9 @@ def test_a_package_that_is_another_or_cannot_be_had_is_refused(tmp_path, monkeyp
         Path(command[command.index("--dest") + 1], "some.whl").write_bytes(b"other")
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(detector_model.subprocess, "run", pip)
+    monkeypatch.setattr(mediapipe_model.subprocess, "run", pip)
     with pytest.raises(UserError, match=r"some==1: expected a file with SHA-256 abc, found some\.whl with d9298a"):
         download("some==1", tmp_path, sha256="abc")
-    monkeypatch.setattr(detector_model.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr(mediapipe_model.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
     with pytest.raises(UserError, match="some==1: expected pip to download it"):
         download("some==1", tmp_path, sha256="abc")
