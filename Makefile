@@ -2,9 +2,10 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup lock data results small board docs stories mishaps test fixtures torture fuzz processors pythons mutants blender check
+.PHONY: help setup video lock data results small board docs stories mishaps test fixtures torture fuzz processors pythons mutants blender check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
+	@echo "make video     what \`poselift lift\` needs for videos: a detector and its model, 100 MB of packages"
 	@echo "make small     the same with a small experiment, in a minute or two"
 	@echo "make board     a page of what was and is run"
 	@echo "make docs      the documentation as a site, in docs/site"
@@ -36,6 +37,16 @@ HASHED = --no-deps --require-hashes
 	$(PIP) check
 	touch .venv/installed
 
+# The detector for videos. Its model is assembled from an older release of the package, see the module that does it.
+DETECTOR_MODEL = data/detectors/pose_landmarker_full.task
+video: $(DETECTOR_MODEL)
+	dvc pull --quiet data/lifter/run0
+$(DETECTOR_MODEL): .venv/video-installed
+	poselift detector-model $@
+.venv/video-installed: .venv/installed requirements/video.lock
+	$(PIP) install $(HASHED) -r requirements/video.lock
+	touch .venv/video-installed
+
 # All versions of all dependencies with their hashes, for every Python and system; torch and what it brings excepted.
 LOCK = uv pip compile --universal --python-version 3.10 --no-header --quiet
 CUDA = cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
@@ -43,8 +54,8 @@ CUDA = cuda-bindings cuda-pathfinder cuda-toolkit triton nvidia-cublas nvidia-cu
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
 	cat requirements/*.lock > .venv/all.txt # versions that uv keeps where nothing asks for others
-	$(LOCK) -o .venv/all.txt requirements/base.txt requirements/s3.txt requirements/docs.txt
-	for part in base s3 docs; do $(LOCK) --generate-hashes -c .venv/all.txt -o requirements/$$part.lock \
+	$(LOCK) -o .venv/all.txt requirements/base.txt requirements/s3.txt requirements/docs.txt requirements/video.txt
+	for part in base s3 docs video; do $(LOCK) --generate-hashes -c .venv/all.txt -o requirements/$$part.lock \
 		$(addprefix --no-emit-package=,torch $(CUDA)) requirements/$$part.txt; done
 
 # From the store inside the repository: no network.

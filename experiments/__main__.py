@@ -80,14 +80,6 @@ def generalisation_report(
     generalisation_report(rows, results=GENERALISATION / "results", reports=Path("reports"), out=GENERALISATION)
 
 
-@app.command("detector_model")
-def detector_model(out: Annotated[Path, typer.Argument(help="The .task file to make.", dir_okay=False)]) -> None:
-    """Assembles MediaPipe's pose landmarker, which `poselift lift` needs for videos, from a package."""
-    from pipeline.lift.video.mediapipe_model import make_detector_model
-
-    make_detector_model(out)
-
-
 @app.command("detect_real_video")
 def detect_real_video() -> None:
     """Downloads a video of four cameras and detects the keypoints of its people."""

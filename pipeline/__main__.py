@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.lift.command import lift
+from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, make_detector_model
 from pipeline.system.errors import UserError
 
 app = typer.Typer(
@@ -274,6 +275,15 @@ def export(
     if dataset not in writers:
         raise UserError(f"dataset: expected one that can be exported, {', '.join(writers)}, found '{dataset}'")
     writers[dataset](raw / dataset, out, keypoints=keypoints)
+
+
+@app.command("detector-model")
+def detector_model(
+    out: Annotated[Path, typer.Argument(help="The .task file to write.", dir_okay=False)] = DETECTOR_MODEL,
+) -> None:
+    """The model of the detector for videos, MediaPipe's pose landmarker, assembled from a package that pip fetches."""
+    make_detector_model(out)
+    print(f"written to {out}")
 
 
 @app.command("export-onnx")

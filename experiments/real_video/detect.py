@@ -47,7 +47,7 @@ def detect(out: Path) -> None:
         import cv2  # noqa: F401
         import mediapipe  # noqa: F401
     except ImportError as error:
-        raise UserError(f"{error.name}: expected the detector for videos, found none: pip install .[video]") from error
+        raise UserError(f"{error.name}: expected the detector for videos, found none: make video") from error
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = folder / "pose_landmarker_full.task"

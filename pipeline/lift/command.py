@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config.rows import SHIPPED, refuse_missing_checkpoint
+from pipeline.config.rows import CARD, SHIPPED, refuse_missing_checkpoint
+from pipeline.lift.reading.files import VIDEO_ENDINGS
+from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, refuse_missing_detector
 from pipeline.system.errors import UserError
 
 
@@ -36,7 +38,7 @@ def lift(
     outputs: Annotated[
         str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,c3d,angles,html,mp4,gif,png.")
     ] = "npz,json,csv,bvh,glb,html",
-    detector_model: Annotated[Path | None, typer.Option(help="For a video: the detector's model file.")] = None,
+    detector_model: Annotated[Path, typer.Option(help="For a video: the detector's model file.")] = DETECTOR_MODEL,
     video: Annotated[str | None, typer.Option(help="Which video, where the input has several.")] = None,
     units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares, screen or ndc.")] = None,
     y_up: Annotated[bool, typer.Option("--y-up", help="y counts from the bottom edge of the image.")] = False,
@@ -44,9 +46,13 @@ def lift(
     force: Annotated[bool, typer.Option("--force", help="Lift what does not look like a person, too.")] = False,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
-    refuse_missing_checkpoint(checkpoint or SHIPPED)
     if not source.exists():
         raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
+    checkpoint = checkpoint or SHIPPED
+    if file_format == "video" or (file_format is None and source.suffix.lower() in VIDEO_ENDINGS):
+        missing = [] if (checkpoint / CARD).is_file() else [f"the checkpoint {checkpoint}"]
+        refuse_missing_detector(source, detector_model, other=missing)
+    refuse_missing_checkpoint(checkpoint)
     from pipeline.lift.body.height import parse_heights
     from pipeline.lift.lift_file import lift_file, parse_image_size
     from pipeline.lift.lifter import Lifter
@@ -54,7 +60,7 @@ def lift(
 
     size = None if image_size is None else parse_image_size(image_size)
     who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
-    lifter = Lifter.load(checkpoint or SHIPPED, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
+    lifter = Lifter.load(checkpoint, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     how_to_read = InputOptions(
         file_format, layout, rate_hz, size, camera, detector_model, video, units, y_up, highest_score
     )

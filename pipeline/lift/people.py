@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL
 from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.skeleton import Skeleton
 
@@ -22,7 +23,7 @@ class InputOptions:
     """What the user states about an input, which goes before what the file says; None is not stated.
 
     `format` is a name of pipeline.lift.formats.FORMATS, `layout` one of pipeline.lift.layouts.LAYOUTS, `units` one of
-    pipeline.lift.reading.keypoints.UNITS. `detector_model` is the .task file of the detector that a video needs.
+    pipeline.lift.reading.keypoints.UNITS. `detector_model` is the .task file of the detector for videos.
     `video` chooses one of several videos in the input. With `y_up` y counts from the bottom edge of the image.
     `highest_score` is the score that means certainty, where confidence does not run from 0 to 1.
     """
@@ -32,7 +33,7 @@ class InputOptions:
     rate_hz: float | None = None
     image_size_px: tuple[int, int] | None = None  # width, height
     camera_file: Path | None = None
-    detector_model: Path | None = None
+    detector_model: Path = DETECTOR_MODEL
     video: str | None = None
     units: str | None = None
     y_up: bool = False
@@ -73,7 +74,8 @@ class Detections:
 
     `layout` is that of the joints where the file or its format says it, as `layout_from` tells in words, and `joints`
     their names where the file has them; else the number of joints must tell. x and y are in `units`, see
-    pipeline.lift.reading.keypoints. `notes` are what the user should know of the reading, such as files left out.
+    pipeline.lift.reading.keypoints. `times_s` are when the frames, numbered from 0, were taken, if not at a constant
+    rate. `notes` are what the user should know of the reading, such as files left out.
     """
 
     layout: str | None
@@ -85,6 +87,7 @@ class Detections:
     units: str = "pixels"
     notes: tuple[str, ...] = ()
     layout_from: str = "named in the file"
+    times_s: Float[np.ndarray, " F"] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from pipeline.lift.people import Detection, Detections, InputOptions, Recording
 from pipeline.lift.reading.entries import describe
 from pipeline.lift.reading.files import JSON_ENDINGS, Sample, first_entry, list_files
 from pipeline.lift.reading.keypoints import UNITS, settle_keypoints
+from pipeline.lift.reading.times import count_frames, resample_track
 from pipeline.lift.reading.tracks import follow_people
 from pipeline.system.errors import BAD_VALUE, UserError
 
@@ -93,6 +94,9 @@ def read_recording(path: Path, options: InputOptions) -> Recording:
     source = os.fsencode(path).decode("utf-8", "backslashreplace")
     known_by = "stated" if options.format else "recognised by its content"
     frames = max(detections.frames, default=-1) - min(detections.frames, default=0) + 1
+    if detections.times_s is not None and rate_hz is not None:
+        tracks = tuple(even for track in tracks if (even := resample_track(track, detections.times_s, rate_hz)))
+        frames = count_frames(detections.times_s, rate_hz)
     chosen = () if options.video is None else (f"video: {options.video}, stated",)
     reading = (f"format: {name}, {known_by}", *chosen, *reading, *notes)
     return Recording(source, frames, tracks, rate_hz, size_px, camera, reading)

@@ -1,81 +1,102 @@
-"""Detects the keypoints of the people in a video with MediaPipe's pose landmarker, which is an optional package."""
+"""Reads the people of a video: its frames, a detector's keypoints in them, and when they were taken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.frame_numbers import refuse_video
+from pipeline.lift.reading.times import Times, find_rate
+from pipeline.lift.video.frames import VideoAbout, describe_video, read_frames
+from pipeline.lift.video.mediapipe_detector import detect_people
+from pipeline.lift.video.mediapipe_model import refuse_missing_detector
+from pipeline.lift.video.progress import show_progress
+from pipeline.poses.geometry import Camera
 from pipeline.system.errors import UserError
 
-MOST_PEOPLE = 5
-MODEL = "pose_landmarker_full.task"
-MODEL_FROM = "https://ai.google.dev/edge/mediapipe/solutions/vision/pose_landmarker#models"
+FULL_FRAME_DIAGONAL_MM = float(np.hypot(36, 24))  # over which lenses' "35 mm equivalent" is meant (CIPA DCG-001)
+FOCAL_TAG = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
+CAPTURE_RATE_TAGS = ("com.android.capture.fps", "com.apple.quicktime.capture-framerate")
 
 
 def read_video(path: Path, options: InputOptions) -> Detections:
-    """Returns the people of a video, at most MOST_PEOPLE at a time, frame by frame, in the layout mediapipe33.
+    """Returns the people of a video, frame by frame, in the layout mediapipe33.
 
-    Confidence is the detector's "visibility". Raises UserError if the optional packages or `options.detector_model` are
-    missing, or the video has no frames.
+    Time stamps tell when frames were taken, unless `options.rate_hz` states a rate. Raises UserError if the optional
+    package or `options.detector_model` is missing, the video cannot be read, or an option is stated that a video
+    answers itself.
     """
     refuse_video(options.video, where=str(path))
-    try:
-        import cv2
-        import mediapipe
-        from mediapipe.tasks.python import vision
-        from mediapipe.tasks.python.core.base_options import BaseOptions
-    except ImportError as error:
+    for name, is_stated in (
+        ("--image-size", options.image_size_px is not None), ("--layout", options.layout is not None),
+        ("--units", options.units is not None), ("--y-up", options.y_up),
+        ("--highest-score", options.highest_score is not None),
+    ):  # fmt: skip
+        if is_stated:
+            raise UserError(f"{path}: {name}: expected none with a video, which tells it, found one")
+    refuse_missing_detector(path, options.detector_model)
+    about = describe_video(path)
+    frames, stamps_s, size_px = {}, [], (0, 0)
+    with closing(read_frames(path)) as pictures:
+        shown = show_progress(pictures, path.name, about.duration_s)
+        for number, (frame, people) in enumerate(detect_people(shown, options.detector_model)):
+            frames[number] = [Detection(keypoints, None) for keypoints in people]
+            stamps_s.append(frame.time_s)
+            size_px = frame.picture.shape[1], frame.picture.shape[0]
+    times_s = np.array(stamps_s)
+    if (np.diff(times_s) <= 0).any():
+        number = int(np.argmax(np.diff(times_s) <= 0)) + 1
         raise UserError(
-            f"{path}: expected the optional detector for videos, found none: pip install .[video]"
-        ) from error
-    detector_model = options.detector_model
-    if detector_model is None or not detector_model.is_file():
-        found = "none given" if detector_model is None else f"no file {detector_model}"
-        raise UserError(f"{path}: expected a --detector-model such as {MODEL} from {MODEL_FROM}, found {found}")
-    if not path.is_file():
-        raise UserError(f"{path}: expected a video, found none")
-    capture = cv2.VideoCapture(str(path))
-    rate_hz = float(capture.get(cv2.CAP_PROP_FPS))
-    settings = vision.PoseLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(detector_model)),
-        running_mode=vision.RunningMode.VIDEO,
-        num_poses=MOST_PEOPLE,
+            f"{path}: frame {number}: expected a time after the frame before, found {times_s[number]:.4f} s"
+        )
+    rate_hz, is_even, times_note = _settle_rate(times_s, about, options.rate_hz)
+    camera, lens_note = _find_lens(about, size_px)
+    return Detections(
+        "mediapipe33",
+        frames,
+        size_px,
+        rate_hz,
+        camera,
+        notes=(*times_note, *lens_note),
+        layout_from="the detector's",
+        times_s=None if is_even else times_s,
     )
-    frames, size_px = {}, (0, 0)
+
+
+def _settle_rate(
+    times_s: Times, about: VideoAbout, stated_hz: float | None
+) -> tuple[float | None, bool, tuple[str, ...]]:
+    """Returns the rate, whether the frames are at it already, and in words where it is from."""
+    found = find_rate(times_s, nominal_hz=about.nominal_rate_hz)
+    if stated_hz is not None or found is None:
+        return stated_hz, True, () if stated_hz is None else (f"rate: {stated_hz:g} Hz, stated; time stamps not used",)
+    rate_hz, is_even = found
+    if is_even:
+        notes = [f"rate: {rate_hz:g} Hz, by the frames' time stamps"]
+    else:
+        slowest, fastest = (float(1 / np.diff(times_s).max()), float(1 / np.diff(times_s).min()))
+        varies = f"{slowest:.3g} to {fastest:.3g} Hz by the frames' time stamps"
+        notes = [f"rate: {varies}; keypoints brought to a constant {rate_hz:g} Hz"]
+    captured_hz = next((float(about.tags[tag]) for tag in CAPTURE_RATE_TAGS if tag in about.tags), rate_hz)
+    if captured_hz > 1.1 * rate_hz:
+        notes.append(
+            f"slow motion: taken at {captured_hz:g} Hz, says the camera; --rate-hz {captured_hz:g} lifts it so"
+        )
+    return rate_hz, is_even, tuple(notes)
+
+
+def _find_lens(about: VideoAbout, size_px: tuple[int, int]) -> tuple[Camera | None, tuple[str, ...]]:
+    """Returns the camera whose focal length the file states, if it does, and says so in words."""
     try:
-        with vision.PoseLandmarker.create_from_options(settings) as landmarker:
-            for number, image in enumerate(_read_frames(capture)):
-                size_px = image.shape[1], image.shape[0]
-                rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-                picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)
-                found = landmarker.detect_for_video(picture, round(1000 * number / (rate_hz or 30)))
-                people = [_keypoints_px(person, size_px) for person in found.pose_landmarks]
-                frames[number] = [Detection(keypoints, None) for keypoints in people]
-    except (RuntimeError, ValueError, FileNotFoundError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{detector_model}: expected a MediaPipe pose landmarker, found: {reason}") from error
-    finally:
-        capture.release()
-    if not frames:
-        raise UserError(f"{path}: expected a video with frames, found none")
-    return Detections("mediapipe33", frames, size_px, rate_hz or None, layout_from="the detector's")
-
-
-def _read_frames(capture: Any) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    while True:
-        is_read, image = capture.read()
-        if not is_read:
-            return
-        yield image
-
-
-def _keypoints_px(person: Any, size_px: tuple[int, int]) -> Float[np.ndarray, "33 3"]:
-    """Returns pixels and visibility of the detector's landmarks, which are shares of the image."""
-    width, height = size_px
-    return np.array([[mark.x * width, mark.y * height, mark.visibility] for mark in person])
+        focal_mm = float(about.tags[FOCAL_TAG])
+    except (KeyError, ValueError):
+        return None, ()
+    if not 5 < focal_mm < 1000:
+        return None, (f"lens: {focal_mm:g} mm in the file is no focal length; not used",)
+    width_px, height_px = size_px
+    focal_px = focal_mm / FULL_FRAME_DIAGONAL_MM * float(np.hypot(width_px, height_px))
+    camera = Camera("video", width_px, height_px, (focal_px, focal_px), (width_px / 2, height_px / 2))
+    return camera, (f"lens in the file: {focal_mm:g} mm as in 35 mm film, over the diagonal: {focal_px:.0f} px",)

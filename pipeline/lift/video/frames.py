@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BufferedReader
@@ -68,7 +68,7 @@ def describe_video(path: Path) -> VideoAbout:
     )
 
 
-def read_frames(path: Path) -> Iterator[VideoFrame]:
+def read_frames(path: Path) -> Generator[VideoFrame, None, None]:
     """Yields every frame that the file holds, in the order of time and at most two at a time in memory.
 
     Pictures are turned upright as the camera noted, and high dynamic range is mapped to that of screens. Raises

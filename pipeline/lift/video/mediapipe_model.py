@@ -11,11 +11,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file, sha256_of
 
+DETECTOR_MODEL = Path("data/detectors/pose_landmarker_full.task")  # where `make video` writes it
 WHEEL = "mediapipe==0.10.21"
 WHEEL_SHA256 = "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3"
 WHEEL_OPTIONS = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_28_x86_64"]
@@ -23,11 +25,28 @@ DETECTOR = "mediapipe/modules/pose_detection/pose_detection.tflite"
 LANDMARKS = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 
 
+def missing_for_videos(model: Path) -> list[str]:
+    """Returns in words what is missing of the detector for videos, without loading any of it."""
+    missing = [] if find_spec("mediapipe") else ["the package mediapipe"]
+    return missing if model.is_file() else [*missing, f"the detector's model {model}"]
+
+
+def refuse_missing_detector(path: Path, model: Path, *, other: Sequence[str] = ()) -> None:
+    """Raises UserError that names all that is missing to lift the video `path`: of the detector, and `other`."""
+    if missing := [*missing_for_videos(model), *other]:
+        how = "make video, or: pip install --editable '.[video]' && poselift detector-model"
+        raise UserError(f"{path}: expected a detector for videos, found missing: {' and '.join(missing)}; {how}")
+
+
 def make_detector_model(path: Path) -> None:
     """Writes the landmarker, 9.4 MB, to `path`. It has the same bytes wherever it is made.
 
-    Raises UserError if pip cannot download the wheel, or it is not the one expected.
+    Raises UserError if the package mediapipe is missing, pip cannot download the wheel, or it is not the one expected.
     """
+    if find_spec("mediapipe") is None:
+        raise UserError(
+            f"{path}: expected the package mediapipe to write it with, found none; get both with: make video"
+        )
     with tempfile.TemporaryDirectory() as folder:
         wheel = download(WHEEL, Path(folder), sha256=WHEEL_SHA256, options=WHEEL_OPTIONS)
         with zipfile.ZipFile(wheel) as archive:
