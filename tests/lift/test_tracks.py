@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pipeline.lift.people import Detection, Track
 from pipeline.lift.reading.tracks import LONGEST_ABSENCE, follow_people
@@ -75,13 +76,46 @@ def test_somebody_seen_in_every_hundredth_frame_is_one_person():
     np.testing.assert_array_equal(track.pixels[::100], person[..., :2])
 
 
+@pytest.mark.parametrize(("gait_at_s", "speed_px", "hidden"), [(0.0, 8.0, 12), (0.9, 5.0, 20), (1.7, 11.0, 8)])
+def test_somebody_hidden_by_whom_he_crosses_is_not_swapped(gait_at_s, speed_px, hidden):
+    """They face each other, with a detector's noise, and the farther one is not detected behind the nearer."""
+    random = np.random.default_rng(0)
+    people = []
+    for number, (size, direction) in enumerate(((1.2, 1), (0.9, -1))):
+        keypoints = walker_keypoints(120, start=gait_at_s + 0.4 * number)
+        hips = keypoints[:, :1, :2].copy()
+        keypoints[..., :2] = (keypoints[..., :2] - hips) * [size * direction, size] + [500, 600]
+        keypoints[..., 0] += direction * speed_px * (np.arange(120)[:, None] - 60)
+        keypoints[..., :2] += random.normal(0, 4, (120, 17, 2))
+        people.append(keypoints)
+    people[1][60 - hidden // 2 : 60 + hidden // 2] = np.nan
+    assert_tracks_are(follow(detect(people)), people)
+
+
+def test_scraps_are_not_people_and_this_is_said():
+    people = walkers(60, -250, 250)
+    people[1][6:] = np.nan
+    tracks, notes = follow_people(detect(people), layout="h36m17", rate_hz=30.0)
+    assert [len(track) for track in tracks] == [60]
+    assert notes == ("left out: 1 seen in 6 to 6 frames, too few to be a person (under 9)",)
+
+
+@pytest.mark.parametrize("rate_hz", [60.0, 120.0, 240.0])
+def test_an_absence_is_as_long_at_any_rate(rate_hz):
+    """Half a second of two, in which he walks on."""
+    (person,) = walkers(60, -200, speed_px=4.0)
+    person[30:45] = np.nan
+    person = np.repeat(person, int(rate_hz / 30), axis=0)
+    assert len(follow_people(detect([person]), layout="h36m17", rate_hz=rate_hz)[0]) == 1
+
+
 def test_whoever_was_seen_longest_comes_first():
     people = walkers(40, -250, 0, 250)
-    people[0][5:] = np.nan  # somebody a detector saw for a moment
+    people[0][15:] = np.nan
     people[1][30:] = np.nan
     tracks = follow(detect(people))
     assert [track.person for track in tracks] == ["0", "1", "2"]
-    np.testing.assert_array_equal([len(track) for track in tracks], [40, 30, 5])
+    np.testing.assert_array_equal([len(track) for track in tracks], [40, 30, 15])
 
 
 def test_an_id_goes_before_place():

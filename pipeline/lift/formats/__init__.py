@@ -84,11 +84,12 @@ def read_recording(path: Path, options: InputOptions) -> Recording:
         found = "values of another kind; --format states another format"
         raise UserError(f"{path}: expected keypoints as {name} has them, found {found}") from error
     detections, reading = settle_keypoints(detections, options, path)
-    tracks, notes = follow_people(order_frames(detections.frames, path), layout=str(detections.layout))
+    rate_hz = detections.rate_hz if options.rate_hz is None else options.rate_hz
+    ordered = order_frames(detections.frames, path)
+    tracks, notes = follow_people(ordered, layout=str(detections.layout), rate_hz=rate_hz)
     if not tracks and (count := sum(map(len, detections.frames.values()))):
         found = f"none: of {count} detections no joint has a confidence over 0"
         raise UserError(f"{path}: expected at least one person, {found}")
-    rate_hz = detections.rate_hz if options.rate_hz is None else options.rate_hz
     size_px = detections.image_size_px
     camera = detections.camera if options.camera_file is None else read_camera(options.camera_file, size_px)
     source = os.fsencode(path).decode("utf-8", "backslashreplace")

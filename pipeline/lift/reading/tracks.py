@@ -12,24 +12,27 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.lift.people import Detection, Track
 
-LEAST_OVERLAP = 0.2  # intersection over union of the boxes around two detections of one person
-# Frames after which somebody who comes back is somebody else, unless the file has an id for him; of a file with every
-# n-th frame, n times as many.
-LONGEST_ABSENCE = 30
-BOX_MARGIN = 0.1  # of the longer side: keypoints lie inside the body, and a person seen from the side is thin
+LONGEST_ABSENCE = 30  # frames of 30 Hz after which somebody who comes back is somebody else, unless he has an id
+SPEED_FRAMES = 10  # of 30 Hz, over which the speed of a person is measured
+# How far joints may lie from where a person is expected, on average and in his sizes; after LONGEST_ABSENCE.
+FARTHEST, FARTHEST_AFTER_ABSENCE = 0.35, 0.6
+LEAST_SIGHTINGS = 9  # at 30 Hz, of somebody without an id: who is seen less often is a detector's error
+LEAST_JOINTS = 4  # seen both times, to compare poses; with fewer the middles of boxes are
 
-Box = Float[np.ndarray, " 4"]  # left, top, right, bottom in pixels
 Sightings = dict[int, Float[np.ndarray, "J 3"]]  # keypoints of one person by frame, in the order of frames
 
 
-def follow_people(frames: Sequence[Sequence[Detection]], *, layout: str) -> tuple[tuple[Track, ...], tuple[str, ...]]:
+def follow_people(
+    frames: Sequence[Sequence[Detection]], *, layout: str, rate_hz: float | None = None
+) -> tuple[tuple[Track, ...], tuple[str, ...]]:
     """Returns a track for each person, from the first frame he was seen in to the last, the longest seen first.
 
-    A detection with an id belongs to the person of that id. The others go to whoever was where they are: boxes moved on
-    at the speed they had, matched so that the sum of overlaps is largest (Kuhn 1955); who overlaps nobody is new. New
-    people are numbered from 0, the one seen longest first, past the ids in the file. An id that comes twice in a frame
-    is no id, as detectors write one for everybody when nobody is followed: its detections have none. The second value
-    says so in words.
+    A detection with an id belongs to the person of that id. The others go to whoever is expected where they are: poses
+    moved on at the speed that people had, matched so that the sum of nearness is largest (Kuhn 1955); who is near to
+    nobody is new. New people are numbered from 0, the one seen longest first, past the ids in the file. Who has no id
+    and is seen in less than LEAST_SIGHTINGS is left out, unless nobody is seen in more. An id that comes twice in a
+    frame is no id, as detectors write one for everybody when nobody is followed: its detections have none. The second
+    value says so in words. `rate_hz` is 30 if not known.
     """
     seen = [[detection for detection in frame if find_seen_joints(detection.keypoints).any()] for frame in frames]
     repeated = _find_repeated_ids(seen)
@@ -41,17 +44,24 @@ def follow_people(frames: Sequence[Sequence[Detection]], *, layout: str) -> tupl
     people: dict[str, Sightings] = {}
     numbers = [number for number, frame in enumerate(seen) if frame]
     step = int(np.median(np.diff(numbers))) if len(numbers) > 1 else 1  # of files that hold every so many frames
+    pace = step * max((rate_hz or 30.0) / 30.0, 1.0)
     for number, frame in enumerate(seen):
         by_id = {detection.person: detection.keypoints for detection in frame if detection.person in ids}
         nameless = [detection.keypoints for detection in frame if detection.person not in ids]
         present = [
             name
             for name, sightings in people.items()
-            if name not in by_id and number - next(reversed(sightings)) <= LONGEST_ABSENCE * step
+            if name not in by_id and number - next(reversed(sightings)) <= LONGEST_ABSENCE * pace
         ]
-        matches = _match_people(nameless, {name: people[name] for name in present}, number)
+        matches = _match_people(nameless, {name: people[name] for name in present}, number, pace)
         for name, keypoints in [*by_id.items(), *zip(matches, nameless, strict=True)]:
             people.setdefault(name or _next_name(people.keys() | ids), {})[number] = keypoints
+    least = LEAST_SIGHTINGS * pace / step
+    scraps = {name: len(sightings) for name, sightings in people.items() if name not in ids and len(sightings) < least}
+    if scraps and max(map(len, people.values())) >= least:
+        people = {name: sightings for name, sightings in people.items() if name not in scraps}
+        counts = f"{min(scraps.values())} to {max(scraps.values())}"
+        notes += (f"left out: {len(scraps)} seen in {counts} frames, too few to be a person (under {least:g})",)
     tracks = []
     names = set(ids)
     for name, sightings in sorted(people.items(), key=lambda item: -len(item[1])):
@@ -77,16 +87,21 @@ def _find_repeated_ids(frames: Sequence[Sequence[Detection]]) -> dict[str, tuple
 
 
 def _match_people(
-    nameless: Sequence[Float[np.ndarray, "J 3"]], people: Mapping[str, Sightings], frame: int
+    nameless: Sequence[Float[np.ndarray, "J 3"]], people: Mapping[str, Sightings], frame: int, pace: float
 ) -> list[str | None]:
-    """Returns for each detection the name of the person of `people` whose predicted box it overlaps, or None."""
+    """Returns for each detection the name of the person of `people` who is expected there, or None."""
     present = list(people)
     names: list[str | None] = [None] * len(nameless)
     if nameless and present:
-        predicted = [_predict_box(people[name], frame) for name in present]
-        overlaps = np.array([[_overlap(box, _box(keypoints)) for box in predicted] for keypoints in nameless])
-        for row, column in zip(*linear_sum_assignment(overlaps, maximize=True), strict=True):
-            if overlaps[row, column] >= LEAST_OVERLAP:
+        nearness = np.zeros((len(nameless), len(present)))
+        for column, name in enumerate(present):
+            expected = _predict_keypoints(people[name], frame, pace)
+            absence = (frame - next(reversed(people[name])) - 1) / (pace * LONGEST_ABSENCE)
+            farthest = FARTHEST + min(absence, 1) * (FARTHEST_AFTER_ABSENCE - FARTHEST)
+            for row, keypoints in enumerate(nameless):
+                nearness[row, column] = max(1 - _distance(expected, keypoints) / farthest, 0)
+        for row, column in zip(*linear_sum_assignment(nearness, maximize=True), strict=True):
+            if nearness[row, column] > 0:
                 names[row] = present[column]
     return names
 
@@ -105,26 +120,30 @@ def _make_track(person: str, sightings: Sightings, layout: str) -> Track:
     return Track(person, layout, first, pixels, np.where(seen, np.minimum(keypoints[..., 2], 1.0), 0.0))
 
 
-def _box(keypoints: Float[np.ndarray, "J 3"]) -> Box:
-    """Returns the box around the joints seen, with a margin."""
-    pixels = keypoints[find_seen_joints(keypoints), :2]
-    low, high = pixels.min(0), pixels.max(0)
-    margin = BOX_MARGIN * max(float((high - low).max()), 1.0)
-    return np.concatenate([low - margin, high + margin])
+def _predict_keypoints(sightings: Sightings, frame: int, pace: float) -> Float[np.ndarray, "J 3"]:
+    """Returns the person's last keypoints, moved on to `frame` at his mean speed over the last SPEED_FRAMES."""
+    last, *earlier = islice(reversed(sightings), 1 + round(SPEED_FRAMES * pace))
+    moved = sightings[last].copy()
+    if earlier:
+        before = min((number for number in earlier if last - number <= SPEED_FRAMES * pace), default=earlier[0])
+        moved[:, :2] += _step(sightings[before], sightings[last]) * (frame - last) / (last - before)
+    return moved
 
 
-def _predict_box(sightings: Sightings, frame: int) -> Box:
-    """Returns the person's last box, moved on to `frame` at the speed between his last two."""
-    last, *before = islice(reversed(sightings), 2)
-    box = _box(sightings[last])
-    if not before:
-        return box
-    speed = (box - _box(sightings[before[0]])).reshape(2, 2).mean(0) / (last - before[0])
-    return box + np.tile(speed * (frame - last), 2)
+def _step(keypoints: Float[np.ndarray, "J 3"], later: Float[np.ndarray, "J 3"]) -> Float[np.ndarray, "2"]:
+    """Returns how far the joints seen both times went on average, in pixels; without any, the middle of those seen."""
+    seen, seen_later = find_seen_joints(keypoints), find_seen_joints(later)
+    if (seen & seen_later).any():
+        seen = seen_later = seen & seen_later
+    return later[seen_later, :2].mean(0) - keypoints[seen, :2].mean(0)
 
 
-def _overlap(box: Box, other: Box) -> float:
-    """Returns the intersection over union of two boxes."""
-    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    return shared / (float(np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2])) - shared)
+def _distance(keypoints: Float[np.ndarray, "J 3"], other: Float[np.ndarray, "J 3"]) -> float:
+    """Returns the mean distance of the joints seen in both, in sizes of the larger person."""
+    seen, seen_other = find_seen_joints(keypoints), find_seen_joints(other)
+    sizes = [float(np.ptp(part, axis=0).max()) for part in (keypoints[seen, :2], other[seen_other, :2])]
+    size = max(*sizes, 1.0)
+    both = seen & seen_other
+    if both.sum() >= LEAST_JOINTS:
+        return float(np.linalg.norm(keypoints[both, :2] - other[both, :2], axis=1).mean()) / size
+    return float(np.linalg.norm(_step(keypoints, other))) / size
