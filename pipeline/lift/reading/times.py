@@ -29,7 +29,7 @@ def find_rate(times_s: Times, *, nominal_hz: float | None) -> tuple[float, bool]
     for rate_hz in (nominal_hz, mean_hz):
         if rate_hz and np.abs(times_s * rate_hz - np.arange(len(times_s))).max() < EVEN:
             return rate_hz, True
-    return float(1 / np.median(np.diff(times_s))), False
+    return round(float(1 / np.median(np.diff(times_s))), 6), False
 
 
 def count_frames(times_s: Times, rate_hz: float) -> int:
