@@ -15,8 +15,9 @@ from matplotlib.image import imread
 
 from pipeline.system.errors import UserError
 from pipeline.visualization.framing import frame_scene
-from pipeline.visualization.movie import _perspective, write_movie, write_strip
+from pipeline.visualization.movie import write_movie, write_strip
 from pipeline.visualization.palette import SINGLE
+from pipeline.visualization.panels import _perspective
 from tests.fixtures.scenes import walking_scene
 
 LEFT, RIGHT, MIDDLE = ([int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in SINGLE[0])

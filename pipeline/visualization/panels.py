@@ -1,0 +1,175 @@
+"""Draws the parts of films and strips: 3D views, 2D keypoints and errors over time, in axes of a figure.
+
+A part is a function that changes its axes to a frame, so that what does not move is drawn once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from pipeline.visualization.framing import Framing
+from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours, side_of
+from pipeline.visualization.scene import Body, Scene
+
+DPI = 100
+PITCH = 0.16  # radians of the camera above the horizon
+LENS = 0.5  # half the picture's height at distance 1
+MARGIN = 1.12  # of the picture around the bodies
+LIMB_M, TRUNK_M, FAINT_M, HEAD_M = 0.055, 0.07, 0.025, 0.17
+TEXT, MUTED, PANEL, GRID, SHADOW = "#171b22", "#667085", "#f1f4f8", "#c3cad5", "#dde2ea"
+Box = tuple[float, float, float, float]  # left, bottom, width, height as parts of the figure
+Draw = Callable[[int], list[Artist]]  # changes a part of the picture to a frame; returns what it is made of
+
+
+def make_figure(width_px: int, height_px: int) -> Figure:
+    figure = Figure(figsize=(width_px / DPI, height_px / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def place_in(figure: Figure, left_px: int, bottom_px: int, width_px: int, height_px: int) -> Box:
+    whole = figure.get_size_inches() * DPI
+    return left_px / whole[0], bottom_px / whole[1], width_px / whole[0], height_px / whole[1]
+
+
+def add_panel(figure: Figure, left_px: int, bottom_px: int, width_px: int, height_px: int) -> Axes:
+    """Returns axes whose units are pixels from their top left corner."""
+    axes = figure.add_axes(place_in(figure, left_px, bottom_px, width_px, height_px), facecolor=PANEL)
+    axes.set(xlim=(0, width_px), ylim=(height_px, 0), xticks=[], yticks=[])
+    axes.spines[:].set_color("#dfe3ea")
+    return axes
+
+
+def colours_of(scene: Scene, body: Body) -> Colours:
+    if body.faint:
+        return Colours(TRUTH[0], TRUTH[0], TRUTH[0])
+    people = [other for other in scene.bodies if not other.faint]
+    return body_colours([other is body for other in people].index(True), people=len(people))
+
+
+def animate_space(axes: Axes, scene: Scene, view: Framing) -> Draw:
+    """Returns what draws a frame in perspective: ground, shadows, and limbs from the farthest to the nearest."""
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    ground = _lines(axes, colors=GRID, linewidths=0.8)
+    shadows = _lines(axes, colors=SHADOW, linewidths=5)
+    limbs = _lines(axes)
+    grid_m = _grid_m(max(view.radius_m, view.half_height_m))
+
+    def draw(frame: int) -> list[Artist]:
+        def in_panel(points_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 4"]:
+            return _perspective(points_m, view, frame, width, height)
+
+        lines = in_panel(grid_m + np.round(view.centre_m[frame]) * [1, 1, 0])
+        ground.set_segments(list(lines[(lines[..., 2] > 0.3).all(1), :, :2]))
+        shadow_segments, segments, depths, colours, widths = [], [], [], [], []
+        for body in scene.bodies:
+            joints_m = body.joints_world_m[frame]
+            places, on_ground = in_panel(joints_m), in_panel(joints_m * [1, 1, 0])[:, :2]
+            body_colour = colours_of(scene, body)
+            for ends in body.skeleton.bones:
+                a, b = places[list(ends)]
+                if not (np.minimum(a, b)[2] > 0.1):  # NaN is not
+                    continue
+                side = side_of(body.skeleton, ends[1])
+                thick_m = FAINT_M if body.faint else TRUNK_M if side == 2 else LIMB_M
+                if body.skeleton.joints[ends[1]] == "Head" and not body.faint:
+                    middle = 0.55 * b + 0.45 * a
+                    a, b, thick_m = middle, middle + np.array([0.5, 0, 0, 0]), HEAD_M
+                shadow_segments.append(on_ground[list(ends)])
+                segments.append(np.stack([a[:2], b[:2]]))
+                depths.append((a[2] + b[2]) / 2 + 1e3 * body.faint)
+                colours.append(body_colour[side])
+                widths.append(max(1.0, thick_m * (a[3] + b[3]) / 2 * 72 / DPI))
+        order = np.argsort(depths)[::-1]
+        shadows.set_segments(shadow_segments)
+        # Each limb twice: a light edge sets it off from those behind.
+        limbs.set_segments([segments[place] for place in order for _ in range(2)])
+        limbs.set_color([colour for place in order for colour in (PANEL, colours[place])])
+        limbs.set_linewidth([wide for place in order for wide in (widths[place] + 1.6, widths[place])])
+        return [ground, shadows, limbs]
+
+    return draw
+
+
+def _lines(axes: Axes, **look: Any) -> LineCollection:
+    lines = LineCollection([], capstyle="round", snap=False, **look)  # snapped, a dot can lose its length
+    axes.add_collection(lines)
+    return lines
+
+
+def _grid_m(reach_m: float) -> Float[np.ndarray, "L 2 3"]:
+    """Returns lines on the ground, 1 m apart, in pieces of 1 m, around the origin."""
+    half = int(np.ceil(2 * reach_m))
+    across = [[[i, j, 0.0], [i + 1, j, 0.0]] for i in range(-half, half) for j in range(-half, half + 1)]
+    return np.array(across + [[[y, x, z] for x, y, z in piece] for piece in across])
+
+
+def _perspective(
+    points_m: Float[np.ndarray, "*N 3"], view: Framing, frame: int, width: float, height: float
+) -> Float[np.ndarray, "*N 4"]:
+    """Returns each point's place in the panel (right, down), its depth in m, and pixels per metre there."""
+    aspect = min(width, 2.2 * height) / height
+    fits_m = max(MARGIN * view.half_height_m / LENS, 1.05 * view.radius_m / (LENS * aspect))
+    from_centre_m = points_m - view.centre_m[frame]
+    right = from_centre_m @ [np.cos(view.yaw), np.sin(view.yaw), 0]
+    ahead = from_centre_m @ [-np.sin(view.yaw), np.cos(view.yaw), 0]
+    up = from_centre_m[..., 2]
+    depth = fits_m + 0.8 * (view.radius_m - 0.5) + np.cos(PITCH) * ahead - np.sin(PITCH) * up
+    scale = height / (2 * LENS) / np.maximum(depth, 0.05)
+    down = height / 2 - (np.sin(PITCH) * ahead + np.cos(PITCH) * up) * scale
+    return np.stack([width / 2 + right * scale, down, depth, scale], axis=-1)
+
+
+def animate_keypoints(axes: Axes, scene: Scene) -> Draw:
+    """Returns what draws the 2D keypoints of a frame, as large as all of them fit over the whole time."""
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    known = [body.pixels[np.isfinite(body.pixels).all(-1)] for body in scene.bodies if body.pixels is not None]
+    pixels = np.concatenate([*known, np.zeros((0, 2))])
+    lowest, highest = (pixels.min(0), pixels.max(0)) if len(pixels) else (np.zeros(2), np.ones(2))
+    scale = 0.86 * min(np.array([width, height]) / np.maximum(highest - lowest, 1))
+    shift = np.array([width, height]) / 2 - scale * (lowest + highest) / 2
+    limbs = _lines(axes, linewidths=2.2)
+
+    def draw(frame: int) -> list[Artist]:
+        segments, colours = [], []
+        for body in scene.bodies:
+            if body.pixels is None or body.in_skeleton is None:
+                continue
+            places = body.pixels[frame] * scale + shift
+            for ends in body.in_skeleton.bones:
+                if np.isfinite(places[list(ends)]).all():
+                    segments.append(places[list(ends)])
+                    colours.append(colours_of(scene, body)[side_of(body.in_skeleton, ends[1])])
+        limbs.set_segments(segments)
+        limbs.set_color(colours)
+        return [limbs]
+
+    return draw
+
+
+def animate_error(axes: Axes, scene: Scene, error_mm: Float[np.ndarray, " F"]) -> Draw:
+    """Returns what draws the error over time, and a line at the frame."""
+    time_s = np.arange(len(error_mm)) / scene.rate_hz
+    axes.fill_between(time_s, error_mm, color="#5b6b86", alpha=0.15, linewidth=0)
+    axes.plot(time_s, error_mm, color="#5b6b86", linewidth=1.1)
+    top = float(np.nanmax(error_mm, initial=1))
+    axes.set(xlim=(0, max(time_s[-1], 1 / scene.rate_hz)), ylim=(0, 1.1 * top), yticks=[0, round(top)])
+    axes.set_ylabel("MPJPE mm", size=8, color=MUTED)
+    axes.tick_params(labelsize=8, colors=MUTED, length=2)
+    axes.spines[:].set_visible(False)
+    now = axes.axvline(0, color=SINGLE[0].left, linewidth=1.5)
+
+    def draw(frame: int) -> list[Artist]:
+        now.set_xdata([time_s[frame]] * 2)
+        return [now]
+
+    return draw
