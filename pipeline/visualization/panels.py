@@ -6,15 +6,17 @@ A part is a function that changes its axes to a frame, so that what does not mov
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from textwrap import wrap
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from pipeline.visualization.framing import Framing
 from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours, side_of
@@ -26,17 +28,29 @@ LENS = 0.5  # half the picture's height at distance 1
 MARGIN = 1.12  # of the picture around the bodies
 LIMB_M, TRUNK_M, FAINT_M, HEAD_M = 0.055, 0.07, 0.025, 0.17
 TEXT, MUTED, PANEL, GRID, SHADOW = "#171b22", "#667085", "#f1f4f8", "#c3cad5", "#dde2ea"
-Box = tuple[float, float, float, float]  # left, bottom, width, height as parts of the figure
 Draw = Callable[[int], list[Artist]]  # changes a part of the picture to a frame; returns what it is made of
 
 
+class Box(NamedTuple):
+    """A part of an image, in pixels from its top left corner."""
+
+    left_px: float
+    top_px: float
+    width_px: float
+    height_px: float
+
+
 def make_figure(width_px: int, height_px: int) -> Figure:
+    """Returns an empty figure to be drawn without a screen."""
     figure = Figure(figsize=(width_px / DPI, height_px / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def place_in(figure: Figure, left_px: int, bottom_px: int, width_px: int, height_px: int) -> Box:
+def place_in(
+    figure: Figure, left_px: int, bottom_px: int, width_px: int, height_px: int
+) -> tuple[float, float, float, float]:
+    """Returns left, bottom, width and height as parts of the figure."""
     whole = figure.get_size_inches() * DPI
     return left_px / whole[0], bottom_px / whole[1], width_px / whole[0], height_px / whole[1]
 
@@ -50,6 +64,7 @@ def add_panel(figure: Figure, left_px: int, bottom_px: int, width_px: int, heigh
 
 
 def colours_of(scene: Scene, body: Body) -> Colours:
+    """Returns the colours of a body among those of its scene."""
     if body.faint:
         return Colours(TRUTH[0], TRUTH[0], TRUTH[0])
     people = [other for other in scene.bodies if not other.faint]
@@ -59,9 +74,9 @@ def colours_of(scene: Scene, body: Body) -> Colours:
 def animate_space(axes: Axes, scene: Scene, view: Framing) -> Draw:
     """Returns what draws a frame in perspective: ground, shadows, and limbs from the farthest to the nearest."""
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
-    ground = _lines(axes, colors=GRID, linewidths=0.8)
-    shadows = _lines(axes, colors=SHADOW, linewidths=5)
-    limbs = _lines(axes)
+    ground = add_lines(axes, colors=GRID, linewidths=0.8)
+    shadows = add_lines(axes, colors=SHADOW, linewidths=5)
+    limbs = add_lines(axes)
     grid_m = _grid_m(max(view.radius_m, view.half_height_m))
 
     def draw(frame: int) -> list[Artist]:
@@ -100,10 +115,22 @@ def animate_space(axes: Axes, scene: Scene, view: Framing) -> Draw:
     return draw
 
 
-def _lines(axes: Axes, **look: Any) -> LineCollection:
+def add_lines(axes: Axes, **look: Any) -> LineCollection:
+    """Adds lines with round ends, none as yet."""
     lines = LineCollection([], capstyle="round", snap=False, **look)  # snapped, a dot can lose its length
     axes.add_collection(lines)
     return lines
+
+
+def add_dots(axes: Axes, diameter_px: float, *, edge: str) -> PathCollection:
+    """Adds dots, none as yet, with an edge that sets them off from what is behind."""
+    area = (diameter_px * 72 / DPI) ** 2  # in square points
+    return axes.scatter([], [], s=area, edgecolors=edge, linewidths=0.9, zorder=3)
+
+
+def wrap_text(text: str, width_px: int, *, letter_px: float = 6.5) -> list[str]:
+    """Returns text in lines of at most so many pixels, given the width of its letters, or that of small ones."""
+    return wrap(text, width=max(12, int(width_px / letter_px)))
 
 
 def _grid_m(reach_m: float) -> Float[np.ndarray, "L 2 3"]:
@@ -129,29 +156,46 @@ def _perspective(
     return np.stack([width / 2 + right * scale, down, depth, scale], axis=-1)
 
 
-def animate_keypoints(axes: Axes, scene: Scene) -> Draw:
-    """Returns what draws the 2D keypoints of a frame, as large as all of them fit over the whole time."""
-    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+def keypoints_box(scene: Scene) -> Box | None:
+    """Returns the part of the image in which the scene's keypoints are over the whole time, None without any."""
     known = [body.pixels[np.isfinite(body.pixels).all(-1)] for body in scene.bodies if body.pixels is not None]
     pixels = np.concatenate([*known, np.zeros((0, 2))])
-    lowest, highest = (pixels.min(0), pixels.max(0)) if len(pixels) else (np.zeros(2), np.ones(2))
-    scale = 0.86 * min(np.array([width, height]) / np.maximum(highest - lowest, 1))
-    shift = np.array([width, height]) / 2 - scale * (lowest + highest) / 2
-    limbs = _lines(axes, linewidths=2.2)
+    if not len(pixels):
+        return None
+    (left, top), (right, bottom) = pixels.min(0), pixels.max(0)
+    margin = 0.08 * max(right - left, bottom - top, 1)
+    return Box(left - margin, top - margin, right - left + 2 * margin, bottom - top + 2 * margin)
+
+
+def animate_keypoints(axes: Axes, scene: Scene, box: Box) -> Draw:
+    """Returns what draws the 2D keypoints of a frame, as large as `box` fits, on the image that they are in."""
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    scale = min(width / box.width_px, height / box.height_px)
+    left, top = (width - box.width_px * scale) / 2 - box.left_px * scale, (height - box.height_px * scale) / 2
+    shift = np.array([left, top - box.top_px * scale])
+    if scene.image_size_px is not None:  # its edges, where they come into view
+        across, down = np.array(scene.image_size_px) * scale
+        axes.add_patch(Rectangle(tuple(shift), across, down, facecolor="white", edgecolor=GRID, linewidth=0.8))
+    limbs, joints = add_lines(axes, linewidths=2.2), add_dots(axes, 5.5, edge=PANEL)
 
     def draw(frame: int) -> list[Artist]:
-        segments, colours = [], []
+        segments, bone_colours, places, joint_colours = [], [], [], []
         for body in scene.bodies:
             if body.pixels is None or body.in_skeleton is None:
                 continue
-            places = body.pixels[frame] * scale + shift
+            body_places, colours = body.pixels[frame] * scale + shift, colours_of(scene, body)
             for ends in body.in_skeleton.bones:
-                if np.isfinite(places[list(ends)]).all():
-                    segments.append(places[list(ends)])
-                    colours.append(colours_of(scene, body)[side_of(body.in_skeleton, ends[1])])
+                if np.isfinite(body_places[list(ends)]).all():
+                    segments.append(body_places[list(ends)])
+                    bone_colours.append(colours[side_of(body.in_skeleton, ends[1])])
+            for joint in np.flatnonzero(np.isfinite(body_places).all(-1)).tolist():
+                places.append(body_places[joint])
+                joint_colours.append(colours[side_of(body.in_skeleton, joint)])
         limbs.set_segments(segments)
-        limbs.set_color(colours)
-        return [limbs]
+        limbs.set_color(bone_colours)
+        joints.set_offsets(np.reshape(places, (-1, 2)))
+        joints.set_facecolor(joint_colours)
+        return [limbs, joints]
 
     return draw
 

@@ -140,3 +140,14 @@ def test_a_film_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path, name):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_caption_is_cut_but_takes_lines_and_the_panels_keep_their_size(tmp_path):
+    long = replace(walking_scene(2), caption="Assumed: a lens of some degrees. " * 12)
+    for name, scene in (("short.png", walking_scene(2)), ("long.png", long)):
+        write_strip(tmp_path / name, scene)
+    short, long = (imread(tmp_path / name)[..., :3] for name in ("short.png", "long.png"))
+    more = len(long) - len(short)
+    assert more > 14 * 4
+    np.testing.assert_array_equal(long[74 + more :], short[74:])
+    assert (long[50 : 60 + more] < 0.9).any((1, 2)).mean() > 0.4  # text in all of it

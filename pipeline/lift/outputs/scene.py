@@ -37,7 +37,7 @@ def build_scene(lifted: Lifted) -> Scene:
     count = "1 person" if len(lifted.people) == 1 else f"{len(lifted.people)} people"
     assumed = f" Assumed: {'; '.join(lifted.assumed)}." if lifted.assumed else ""
     return Scene(
-        title=lifted.source,
+        title=Path(lifted.source).name,
         caption=f"{count}, lifted to 3D at {lifted.rate_hz:g} Hz.{assumed}",
         rate_hz=lifted.rate_hz,
         bodies=tuple(_build_body(lifted, person) for person in lifted.people),
