@@ -10,22 +10,24 @@ from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path as PathOfPoints
 
-from pipeline.visualization.framing import Framing
+from pipeline.visualization.framing import SMALLEST_HALF_M, Framing
 from pipeline.visualization.palette import SINGLE, TRUTH, Colours, body_colours, side_of
 from pipeline.visualization.scene import Body, Scene
 
 DPI = 100
 PITCH = 0.16  # radians of the camera above the horizon
 LENS = 0.5  # half the picture's height at distance 1
-MARGIN = 1.12  # of the picture around the bodies
+FILLED = 0.86  # of the picture by the bodies
 LIMB_M, TRUNK_M, FAINT_M, HEAD_M = 0.055, 0.07, 0.025, 0.17
 TEXT, MUTED, PANEL, GRID, SHADOW = "#171b22", "#667085", "#f1f4f8", "#c3cad5", "#dde2ea"
 Draw = Callable[[int], list[Artist]]  # changes a part of the picture to a frame; returns what it is made of
@@ -74,17 +76,17 @@ def colours_of(scene: Scene, body: Body) -> Colours:
 def animate_space(axes: Axes, scene: Scene, view: Framing) -> Draw:
     """Returns what draws a frame in perspective: ground, shadows, and limbs from the farthest to the nearest."""
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
-    ground = add_lines(axes, colors=GRID, linewidths=0.8)
-    shadows = add_lines(axes, colors=SHADOW, linewidths=5)
-    limbs = add_lines(axes)
+    distance_m = _fit_distance_m(scene, view, width / height)
+    ground, shadows, limbs = _add_strokes(axes, GRID, 0.8), _add_strokes(axes, SHADOW, 5.0), add_lines(axes)
     grid_m = _grid_m(max(view.radius_m, view.half_height_m))
 
     def draw(frame: int) -> list[Artist]:
         def in_panel(points_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 4"]:
-            return _perspective(points_m, view, frame, width, height)
+            size_px = (width, height)
+            return _perspective(points_m, view.centre_m[frame], view.yaw, distance_m, size_px)
 
         lines = in_panel(grid_m + np.round(view.centre_m[frame]) * [1, 1, 0])
-        ground.set_segments(list(lines[(lines[..., 2] > 0.3).all(1), :, :2]))
+        ground.set_path(_strokes(lines[(lines[..., 2] > 0.3).all(1), :, :2]))
         shadow_segments, segments, depths, colours, widths = [], [], [], [], []
         for body in scene.bodies:
             joints_m = body.joints_world_m[frame]
@@ -105,7 +107,7 @@ def animate_space(axes: Axes, scene: Scene, view: Framing) -> Draw:
                 colours.append(body_colour[side])
                 widths.append(max(1.0, thick_m * (a[3] + b[3]) / 2 * 72 / DPI))
         order = np.argsort(depths)[::-1]
-        shadows.set_segments(shadow_segments)
+        shadows.set_path(_strokes(np.reshape(shadow_segments, (-1, 2, 2))))
         # Each limb twice: a light edge sets it off from those behind.
         limbs.set_segments([segments[place] for place in order for _ in range(2)])
         limbs.set_color([colour for place in order for colour in (PANEL, colours[place])])
@@ -120,6 +122,13 @@ def add_lines(axes: Axes, **look: Any) -> LineCollection:
     lines = LineCollection([], capstyle="round", snap=False, **look)  # snapped, a dot can lose its length
     axes.add_collection(lines)
     return lines
+
+
+def _add_strokes(axes: Axes, colour: str, width: float) -> PathPatch:
+    """Adds lines of one colour and width, none as yet; they do not darken where they cross."""
+    strokes = PathPatch(_strokes(np.zeros((0, 2, 2))), fill=False, edgecolor=colour, linewidth=width, capstyle="round")
+    axes.add_patch(strokes)
+    return strokes
 
 
 def add_dots(axes: Axes, diameter_px: float, *, edge: str) -> PathCollection:
@@ -140,20 +149,45 @@ def _grid_m(reach_m: float) -> Float[np.ndarray, "L 2 3"]:
     return np.array(across + [[[y, x, z] for x, y, z in piece] for piece in across])
 
 
+def _strokes(segments: Float[np.ndarray, "N 2 2"]) -> PathOfPoints:
+    """Returns straight lines, apart from each other, as one path."""
+    return PathOfPoints(
+        rearrange(segments, "n end c -> (n end) c"), [PathOfPoints.MOVETO, PathOfPoints.LINETO] * len(segments)
+    )
+
+
 def _perspective(
-    points_m: Float[np.ndarray, "*N 3"], view: Framing, frame: int, width: float, height: float
+    points_m: Float[np.ndarray, "*N 3"],
+    centre_m: Float[np.ndarray, "3"],
+    yaw: float,
+    distance_m: float,
+    size_px: tuple[float, float],
 ) -> Float[np.ndarray, "*N 4"]:
     """Returns each point's place in the panel (right, down), its depth in m, and pixels per metre there."""
-    aspect = min(width, 2.2 * height) / height
-    fits_m = max(MARGIN * view.half_height_m / LENS, 1.05 * view.radius_m / (LENS * aspect))
-    from_centre_m = points_m - view.centre_m[frame]
-    right = from_centre_m @ [np.cos(view.yaw), np.sin(view.yaw), 0]
-    ahead = from_centre_m @ [-np.sin(view.yaw), np.cos(view.yaw), 0]
-    up = from_centre_m[..., 2]
-    depth = fits_m + 0.8 * (view.radius_m - 0.5) + np.cos(PITCH) * ahead - np.sin(PITCH) * up
+    width, height = size_px
+    right, up, depth = _turn(points_m - centre_m, yaw)
+    depth = distance_m + depth
     scale = height / (2 * LENS) / np.maximum(depth, 0.05)
-    down = height / 2 - (np.sin(PITCH) * ahead + np.cos(PITCH) * up) * scale
-    return np.stack([width / 2 + right * scale, down, depth, scale], axis=-1)
+    return np.stack([width / 2 + right * scale, height / 2 - up * scale, depth, scale], axis=-1)
+
+
+def _turn(
+    from_centre_m: Float[np.ndarray, "*N 3"], yaw: float
+) -> tuple[Float[np.ndarray, "*N"], Float[np.ndarray, "*N"], Float[np.ndarray, "*N"]]:
+    """Returns how far points lie to the right, up and away as seen along a view that looks down by PITCH."""
+    ahead = from_centre_m @ [-np.sin(yaw), np.cos(yaw), 0]
+    level, tilt, up = np.cos(PITCH), np.sin(PITCH), from_centre_m[..., 2]
+    return from_centre_m @ [np.cos(yaw), np.sin(yaw), 0], tilt * ahead + level * up, level * ahead - tilt * up
+
+
+def _fit_distance_m(scene: Scene, view: Framing, aspect: float) -> float:
+    """Returns how far from the middle of the picture to look, so that all but the farthest joints are in it."""
+    joints_m = np.concatenate([body.joints_world_m for body in scene.bodies], axis=1)
+    right, up, away = _turn(joints_m - rearrange(view.centre_m, "f c -> f 1 c"), view.yaw)
+    needed_m = np.maximum(np.abs(right) / aspect, np.abs(up)) / (LENS * FILLED) - away
+    known_m = needed_m[np.isfinite(needed_m)]
+    least_m = SMALLEST_HALF_M / (LENS * FILLED)
+    return max(least_m, float(np.percentile(known_m, 99.5))) if len(known_m) else least_m
 
 
 def keypoints_box(scene: Scene) -> Box | None:

@@ -76,12 +76,26 @@ def test_a_person_has_a_head_in_every_frame(film):
         assert np.ptp(top[:, 1]) > 20  # a neck is thinner
 
 
+def test_people_near_and_far_are_wholly_in_the_picture_and_fill_it(tmp_path):
+    scene = walking_scene(6, people=2)
+    near, far, _ = scene.bodies
+    away_m = np.array([0.0, 6.0, 0.0])
+    people = (near, replace(far, joints_world_m=far.joints_world_m + away_m, pixels=None))
+    write_movie(tmp_path / "walk.mp4", replace(scene, bodies=people, error_mm=None))
+    _, pictures = decoded(tmp_path / "walk.mp4")
+    panel = pictures[0][92:668, 22:926].astype(int)
+    coloured = np.argwhere(np.ptp(panel, axis=-1) > 60)
+    assert coloured.min() > 10
+    assert (coloured.max(0) < np.array(panel.shape[:2]) - 10).all()
+    assert (np.ptp(coloured, axis=0) / panel.shape[:2]).max() > 0.6
+
+
 def test_a_metre_across_is_as_long_as_a_metre_up():
     scene = walking_scene(5)
     view = frame_scene(scene)
     across = np.array([np.cos(view.yaw), np.sin(view.yaw), 0])
     ends = view.centre_m[0] + 0.01 * np.stack([0 * across, across, [0, 0, 1]])
-    origin, right, up = _perspective(ends, view, 0, 400.0, 300.0)[:, :2]
+    origin, right, up = _perspective(ends, view.centre_m[0], view.yaw, 3.0, (400.0, 300.0))[:, :2]
     assert np.linalg.norm(right - origin) == pytest.approx(np.linalg.norm(up - origin), rel=0.02)
     assert up[1] < origin[1]
     assert right[0] > origin[0]
