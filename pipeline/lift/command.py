@@ -36,8 +36,11 @@ def lift(
     ] = None,
     lock_feet: Annotated[bool, typer.Option("--lock-feet", help="Feet stay in place while they rest.")] = False,
     outputs: Annotated[
-        str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,c3d,angles,html,mp4,gif,png.")
+        str, typer.Option(help="Of npz,json,csv,bvh,glb,trc,c3d,angles,html,mp4,gif,png,overlay.")
     ] = "npz,json,csv,bvh,glb,html",
+    overlay_on: Annotated[
+        Path | None, typer.Option(help="The video of the keypoints, to draw the overlay on; not for a video.")
+    ] = None,
     detector_model: Annotated[Path, typer.Option(help="For a video: the detector's model file.")] = DETECTOR_MODEL,
     video: Annotated[str | None, typer.Option(help="Which video, where the input has several.")] = None,
     units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares, screen or ndc.")] = None,
@@ -58,6 +61,9 @@ def lift(
     from pipeline.lift.lifter import Lifter
     from pipeline.lift.people import InputOptions, LiftOptions
 
+    wanted = outputs.split(",")
+    if overlay_on is not None and "overlay" not in wanted:
+        wanted.append("overlay")
     size = None if image_size is None else parse_image_size(image_size)
     who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
     lifter = Lifter.load(checkpoint, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
@@ -71,6 +77,7 @@ def lift(
             lifter=lifter,
             input_options=how_to_read,
             lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet, force),
-            outputs=outputs.split(","),
+            outputs=wanted,
+            overlay_on=overlay_on,
         )
     )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.lift.formats import read_recording
+from pipeline.lift.formats import read_recording, recognise_format
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.outputs import DEFAULT_OUTPUTS, check_outputs, write_lifted
-from pipeline.lift.people import InputOptions, Lifted, LiftOptions, Recording
+from pipeline.lift.outputs.overlay import check_video
+from pipeline.lift.people import FilmedOn, InputOptions, Lifted, LiftOptions, Recording
+from pipeline.lift.video.frames import describe_video
 from pipeline.system.errors import UserError, make_printable
 
 
@@ -23,8 +26,12 @@ def lift_file(
     input_options: InputOptions = InputOptions(),
     lift_options: LiftOptions = LiftOptions(),
     outputs: Sequence[str] = DEFAULT_OUTPUTS,
+    overlay_on: Path | None = None,
 ) -> str:
     """Lifts the people in `source`, writes them into the folder `out`, and returns a summary as text.
+
+    The output "overlay" draws them on the frames of `source`, if it is a video, or of `overlay_on`, the video that its
+    keypoints were detected in.
 
     Raises UserError, before anything is written, if the options or the input are wrong, nobody can be lifted, or `out`
     holds files that this tool did not write.
@@ -33,10 +40,25 @@ def lift_file(
     if input_options.camera_file is not None and (lift_options.focal_px, lift_options.fov_deg) != (None, None):
         where = input_options.camera_file
         raise UserError(f"{where}: expected a camera or a focal length or field of view, found both")
+    filmed_on = find_video(source, input_options, overlay_on) if "overlay" in outputs else None
     recording = read_recording(source, input_options)
-    lifted = lifter.lift(recording, lift_options)
+    if filmed_on is not None:
+        check_video(filmed_on, rate_hz=lifter.rate_hz if recording.rate_hz is None else recording.rate_hz)
+    lifted = replace(lifter.lift(recording, lift_options), filmed_on=filmed_on)
     write_lifted(out, lifted, outputs)
     return summarize(lifted, recording, out, min_confidence=lifter.settings.min_confidence)
+
+
+def find_video(source: Path, options: InputOptions, overlay_on: Path | None) -> FilmedOn:
+    """Returns the video to draw people on. Raises UserError if there is none, or two."""
+    is_video = source.is_file() and (options.format or recognise_format(source)) == "video"
+    if is_video and overlay_on is not None:
+        raise UserError(f"--overlay-on: expected it with keypoints alone, found {overlay_on} beside the video {source}")
+    if not is_video and overlay_on is None:
+        raise UserError(f"{source}: expected --overlay-on and the video of its keypoints, for the overlay, found none")
+    video = source if overlay_on is None else overlay_on
+    describe_video(video)
+    return FilmedOn(video, numbered=not is_video)
 
 
 def summarize(lifted: Lifted, recording: Recording, out: Path, *, min_confidence: float) -> str:

@@ -149,11 +149,20 @@ class LiftedPerson:
 
 
 @dataclass(frozen=True)
+class FilmedOn:
+    """The video that people were seen in: its frames are theirs by number, if `numbered`, or else by time."""
+
+    video: Path
+    numbered: bool
+
+
+@dataclass(frozen=True)
 class Lifted:
     """A recording lifted to 3D.
 
     `world_from_camera` turns the camera frame (x right, y down, z forward) to an upright world: Z up, metres, feet at
     Z = 0. `assumed` says in words what was not known but assumed, such as the lens; `card` is the model's.
+    `filmed_on` is the video, where it is at hand.
     """
 
     source: str
@@ -167,6 +176,7 @@ class Lifted:
     people: tuple[LiftedPerson, ...]
     assumed: tuple[str, ...]
     card: dict[str, Any]
+    filmed_on: FilmedOn | None = None
 
     def joints_world_m(self, person: LiftedPerson) -> Float[np.ndarray, "F J_out 3"]:
         """Returns the person's joints in the upright world, in metres, NaN in frames that could not be lifted."""
