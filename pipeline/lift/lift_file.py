@@ -42,7 +42,7 @@ def lift_file(
         raise UserError(f"{where}: expected a camera or a focal length or field of view, found both")
     filmed_on = find_video(source, input_options, overlay_on) if "overlay" in outputs else None
     recording = read_recording(source, input_options)
-    if filmed_on is not None:
+    if overlay_on is not None and filmed_on is not None:
         check_video(filmed_on, rate_hz=lifter.rate_hz if recording.rate_hz is None else recording.rate_hz)
     lifted = replace(lifter.lift(recording, lift_options), filmed_on=filmed_on)
     write_lifted(out, lifted, outputs)
@@ -58,7 +58,7 @@ def find_video(source: Path, options: InputOptions, overlay_on: Path | None) -> 
         raise UserError(f"{source}: expected --overlay-on and the video of its keypoints, for the overlay, found none")
     video = source if overlay_on is None else overlay_on
     describe_video(video)
-    return FilmedOn(video, numbered=not is_video)
+    return FilmedOn(video, numbered=not is_video or options.rate_hz is not None)
 
 
 def summarize(lifted: Lifted, recording: Recording, out: Path, *, min_confidence: float) -> str:

@@ -29,10 +29,10 @@ def write_overlay_film(path: Path, lifted: Lifted) -> None:
 
 
 def check_video(filmed_on: FilmedOn, *, rate_hz: float) -> None:
-    """Raises UserError if the file is no video or, its frames being numbered, clearly of another rate than theirs."""
+    """Raises UserError if the file is no video, or one of clearly another rate than the keypoints'."""
     about = describe_video(filmed_on.video)
     video_hz = about.nominal_rate_hz
-    if filmed_on.numbered and video_hz is not None and abs(video_hz / rate_hz - 1) > RATE_TOLERANCE:
+    if video_hz is not None and abs(video_hz / rate_hz - 1) > RATE_TOLERANCE:
         found = f"one of {video_hz:g} Hz; --rate-hz {video_hz:g} if the keypoints are of each of its frames"
         raise UserError(f"{filmed_on.video}: expected the video of keypoints at {rate_hz:g} Hz, found {found}")
 
