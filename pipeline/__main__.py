@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.lift.command import lift
+from pipeline.lift.command import lift, live
 from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, make_detector_model
 from pipeline.system.errors import UserError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 app.command("lift")(lift)
+app.command("live")(live)
 
 Folder = Annotated[Path, typer.Argument(file_okay=False)]
 Params = Annotated[Path, typer.Option("--params", help="The parameters file.")]

@@ -1,4 +1,4 @@
-"""The command `poselift lift`: its options, and what is refused before anything that takes long is loaded."""
+"""The commands `poselift lift` and `live`: options, and what is refused before anything that takes long is loaded."""
 
 from __future__ import annotations
 
@@ -81,3 +81,39 @@ def lift(
             overlay_on=overlay_on,
         )
     )
+
+
+def live(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[INPUT]", help="A video or keypoint file that stands for a camera.")
+    ] = None,
+    camera: Annotated[int | None, typer.Option(help="The number of the camera, from 0.", min=0)] = None,
+    checkpoint: Annotated[Path, typer.Option(help="The trained model, instead of the shipped one.")] = SHIPPED,
+    rate_hz: Annotated[float | None, typer.Option(help="Frames per second of a keypoint file.")] = None,
+    image_size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels, of a keypoint file.")] = None,
+    detector_model: Annotated[Path, typer.Option(help="The detector's model file.")] = DETECTOR_MODEL,
+    port: Annotated[int, typer.Option(help="Of the page on 127.0.0.1; 0: a free one.", min=0, max=65535)] = 8090,
+) -> None:
+    """One person in front of a camera, lifted as he moves, on a page of this machine; prints latencies at the end."""
+    if (source is None) == (camera is None):
+        found = "neither" if source is None else "both"
+        raise UserError(f"live: expected a file or --camera 0, found {found}")
+    if source is not None and not source.exists():
+        raise UserError(f"{source}: expected a video or a keypoint file, found none")
+    if source is None or source.suffix.lower() in VIDEO_ENDINGS:
+        refuse_missing_detector(source or Path(f"camera {camera}"), detector_model)
+    refuse_missing_checkpoint(checkpoint)
+    from pipeline.lift.lift_file import parse_image_size
+    from pipeline.lift.lifter import Lifter
+    from pipeline.lift.live import capture_camera, detect_live, play_file, show_live
+    from pipeline.lift.people import InputOptions
+
+    size = None if image_size is None else parse_image_size(image_size)
+    lifter = Lifter.load(checkpoint)
+    if source is None:
+        assert camera is not None
+        frames = detect_live(capture_camera(camera), detector_model)
+    else:
+        options = InputOptions(rate_hz=rate_hz, image_size_px=size, detector_model=detector_model)
+        frames = play_file(source, options)
+    print(show_live(frames, lifter, title=f"camera {camera}" if source is None else source.name, port=port))

@@ -576,7 +576,7 @@ function mountViewers() {
   }
 }
 
-Object.assign(window, { mountViewer, mountViewers });
+Object.assign(window, { mountViewer, mountViewers, viewerParts: { loaded, coloursOf, drawSpace, drawPicture } });
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", mountViewers);
 else mountViewers();
 })();

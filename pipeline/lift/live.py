@@ -1,0 +1,307 @@
+"""Lifts one person live: from a camera, or a file that stands for one, to a page on this machine, with latencies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Lock, Thread
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.lift.formats import read_recording, recognise_format
+from pipeline.lift.input import make_track, prepare_track
+from pipeline.lift.lifter import Lifter
+from pipeline.lift.people import InputOptions
+from pipeline.lift.video.frames import VideoFrame, read_frames
+from pipeline.lift.video.mediapipe_detector import detect_people
+from pipeline.poses.skeleton import Skeleton
+from pipeline.system.errors import UserError
+from pipeline.visualization.scene import WORLD_FROM_LEVEL_CAMERA
+from pipeline.visualization.viewer import TEMPLATES, viewer_asset, viewer_parts
+
+log = logging.getLogger(__name__)
+
+ADDRESS = "127.0.0.1"
+GROUND_S = 1.0  # the ground is where the lowest joint was within this time
+SILENCE_S = 1.0  # after which a listener is asked whether it is still there
+NOBODY: tuple[float, float, float] = (np.nan, np.nan, 0.0)
+Publish = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """The keypoints of one person in one frame, NaN if nobody is there, and how long they took to come about.
+
+    `time_s` counts from the first frame; `taken_at` is time.perf_counter() when the frame was there.
+    """
+
+    time_s: float
+    keypoints: Float[np.ndarray, "J 3"]
+    layout: str
+    image_size_px: tuple[int, int]
+    taken_at: float
+    capture_s: float = 0.0
+    detect_s: float = 0.0
+
+
+@dataclass
+class Latencies:
+    """Seconds that each stage took for each frame."""
+
+    seconds: dict[str, list[float]] = field(
+        default_factory=lambda: {stage: [] for stage in ("capture", "detect", "lift", "total")}
+    )
+
+    def add(self, **stages: float) -> None:
+        """Adds a frame."""
+        for stage, value in stages.items():
+            self.seconds[stage].append(value)
+
+    def __str__(self) -> str:
+        count = len(self.seconds["total"])
+        lines = [f"{count} frames; latency in ms: median, 95th percentile"]
+        for stage, values in self.seconds.items():
+            if count:
+                median, high = 1000 * np.percentile(values, [50, 95])
+                lines.append(f"  {stage:<8}{median:8.1f}{high:8.1f}")
+        return "\n".join(lines)
+
+
+def lift_live(frames: Iterable[LiveFrame], lifter: Lifter, publish: Publish, latencies: Latencies) -> None:
+    """Lifts frames as they come and publishes each pose; fills `latencies`, also where it is interrupted.
+
+    Frames may come at any times: between them the keypoints are interpolated to the model's rate, at which the stream
+    runs. The camera is taken as level, and the ground as where the lowest joint was lately.
+    """
+    step_s = 1 / lifter.rate_hz
+    stream, before, tick = None, None, 0
+    lowest_m: deque[float] = deque(maxlen=max(1, round(GROUND_S * lifter.rate_hz)))
+    for frame in frames:
+        began = time.perf_counter()
+        if stream is None:
+            stream = lifter.stream(layout=frame.layout, image_size=frame.image_size_px, latency=0)
+        pose_m = None
+        while tick * step_s <= frame.time_s + 1e-9:
+            pose_m = stream.push(_interpolate(before, frame, tick * step_s))
+            tick += 1
+        before = frame
+        if pose_m is None:  # no tick since the frame before
+            continue
+        lifted = time.perf_counter()
+        world_m = WORLD_FROM_LEVEL_CAMERA.apply(pose_m)
+        if np.isfinite(world_m).all():
+            lowest_m.append(float(world_m[:, 2].min()))
+        world_m = world_m - [0, 0, min(lowest_m, default=0.0)]
+        stages = {"capture": frame.capture_s, "detect": frame.detect_s, "lift": lifted - began}
+        seen = prepare_track(make_track(frame.keypoints[None], layout=frame.layout), lifter.settings).pixels
+        publish({"time_s": round(frame.time_s, 3), "joints": _plain(world_m, 3), "pixels": _plain(seen, 1),
+                 "image": list(frame.image_size_px),
+                 "ms": {stage: round(1000 * value, 1) for stage, value in stages.items()}})  # fmt: skip
+        latencies.add(**stages, total=frame.capture_s + time.perf_counter() - frame.taken_at)
+
+
+def play_file(path: Path, options: InputOptions) -> Iterator[LiveFrame]:
+    """Yields the frames of a video or a keypoint file when a camera would: in real time, without those it is late for.
+
+    Of several people the one seen longest is shown, of a video in each frame the largest. Raises UserError as
+    read_recording does.
+    """
+    if (options.format or recognise_format(path)) == "video":
+        if options.detector_model is None:
+            raise UserError(f"{path}: expected a --detector-model, found none")
+        yield from detect_live(_in_real_time(read_frames(path)), options.detector_model)
+        return
+    recording = read_recording(path, options)
+    if recording.image_size_px is None or recording.rate_hz is None:
+        missing = "--image-size" if recording.image_size_px is None else "--rate-hz"
+        raise UserError(f"{path}: expected {missing}, which the file does not tell, found none")
+    track, started = recording.tracks[0], time.perf_counter()
+    for number in range(len(track)):
+        time_s = number / recording.rate_hz
+        if not _wait_until(started + time_s, patience_s=1 / recording.rate_hz):
+            continue
+        keypoints = np.column_stack([track.pixels[number], track.confidence[number]])
+        yield LiveFrame(time_s, keypoints, track.layout, recording.image_size_px, time.perf_counter())
+
+
+def capture_camera(number: int) -> Iterator[tuple[VideoFrame, float, float]]:
+    """Yields pictures of a camera, when each was there and how long it took. Raises UserError if there is no camera."""
+    import cv2
+
+    camera = cv2.VideoCapture(number)
+    try:
+        if not camera.isOpened():
+            raise UserError(f"--camera: expected the number of a camera, found none that is {number}")
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not those that waited
+        started = None
+        while camera.grab():
+            taken = time.perf_counter()
+            started = taken if started is None else started
+            is_read, picture = camera.retrieve()
+            if not is_read:
+                break
+            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            yield VideoFrame(taken - started, picture), taken, time.perf_counter() - taken
+    finally:
+        camera.release()
+
+
+def detect_live(pictures: Iterable[tuple[VideoFrame, float, float]], model: Path) -> Iterator[LiveFrame]:
+    """Yields the largest person in each picture, as MediaPipe sees him."""
+    about: deque[tuple[float, float, float]] = deque()
+
+    def frames() -> Iterator[VideoFrame]:
+        for frame, taken_at, capture_s in pictures:
+            about.append((taken_at, capture_s, time.perf_counter()))
+            yield frame
+
+    for frame, people in detect_people(frames(), model):
+        taken_at, capture_s, began = about.popleft()
+        height_px, width_px, _ = frame.picture.shape
+        largest = max(people, key=lambda marks: float(np.ptp(marks[:, 1])), default=np.tile(NOBODY, (33, 1)))
+        detect_s = time.perf_counter() - began
+        yield LiveFrame(frame.time_s, largest, "mediapipe33", (width_px, height_px), taken_at, capture_s, detect_s)
+
+
+class LivePage:
+    """A page on this machine that shows what is published: the standard library's server and server-sent events."""
+
+    def __init__(self, skeletons: tuple[Skeleton, Skeleton], *, title: str, port: int) -> None:
+        """Starts the server. `skeletons` are those of keypoints and of poses. Raises UserError if the port is taken."""
+        tree = [{key: getattr(s, key) for key in ("joints", "parents", "left", "right")} for s in skeletons]
+        about = json.dumps({"title": title, "inSkeleton": tree[0], "skeleton": tree[1]})
+        page = TEMPLATES.get_template("live.html")
+        self._html = page.render(title=title, viewer=viewer_parts(), about=about, script=viewer_asset("live.js"))
+        self._listeners: list[Queue[str | None]] = []
+        self._lock = Lock()
+        try:
+            self._server = ThreadingHTTPServer((ADDRESS, port), partial(_Handler, self))
+        except OSError as error:
+            found = f"{port} taken ({error.strerror}); 0 takes a free one"
+            raise UserError(f"--port: expected a free port, found {found}") from error
+        self._server.daemon_threads = True
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://{ADDRESS}:{self._server.server_port}"
+
+    def publish(self, event: dict[str, Any] | None) -> None:
+        """Sends an event to all that listen, None as the last; who is slow misses events."""
+        with self._lock:
+            for listener in self._listeners:
+                try:
+                    listener.put_nowait(None if event is None else json.dumps(event))
+                except Full:
+                    log.debug("a listener is slow")
+
+    def close(self) -> None:
+        """Ends the page."""
+        self.publish(None)
+        self._server.shutdown()
+        self._server.server_close()
+
+    def listen(self) -> Iterator[str]:
+        """Yields events as the browser wants them, until the last."""
+        listener: Queue[str | None] = Queue(maxsize=4)
+        with self._lock:
+            self._listeners.append(listener)
+        try:
+            yield ": hello\n\n"
+            while True:
+                try:
+                    event = listener.get(timeout=SILENCE_S)
+                except Empty:
+                    yield ": still here\n\n"
+                    continue
+                yield "event: end\ndata: {}\n\n" if event is None else f"data: {event}\n\n"
+                if event is None:
+                    return
+        finally:
+            with self._lock:
+                self._listeners.remove(listener)
+
+    @property
+    def html(self) -> str:
+        """The page itself."""
+        return self._html
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, page: LivePage, *arguments: Any) -> None:
+        self._page = page
+        super().__init__(*arguments)  # which handles the request
+
+    def do_GET(self) -> None:
+        """Answers / with the page and /events with what is published, as it is."""
+        if self.path == "/":
+            self._begin("text/html; charset=utf-8")
+            self.wfile.write(self._page.html.encode())
+        elif self.path == "/events":
+            self._begin("text/event-stream")
+            try:
+                for event in self._page.listen():
+                    self.wfile.write(event.encode())
+                    self.wfile.flush()
+            except OSError:
+                log.debug("a listener has left")
+        else:
+            self.send_error(404)
+
+    def _begin(self, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Logs requests where they are asked for; the terminal stays quiet."""
+        log.debug(format, *args)
+
+
+def _interpolate(before: LiveFrame | None, after: LiveFrame, time_s: float) -> Float[np.ndarray, "J 3"]:
+    if before is None or after.time_s <= before.time_s:
+        return after.keypoints
+    share = (time_s - before.time_s) / (after.time_s - before.time_s)
+    return (1 - share) * before.keypoints + share * after.keypoints
+
+
+def _in_real_time(frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, float, float]]:
+    started, asked = time.perf_counter(), time.perf_counter()
+    for frame in frames:
+        read_s = time.perf_counter() - asked
+        if _wait_until(started + frame.time_s, patience_s=0.05):
+            yield frame, time.perf_counter(), read_s
+        asked = time.perf_counter()
+
+
+def _wait_until(instant: float, *, patience_s: float) -> bool:
+    """Waits until time.perf_counter() is at `instant`; returns whether that was not over `patience_s` ago."""
+    left_s = instant - time.perf_counter()
+    if left_s > 0:
+        time.sleep(left_s)
+    return left_s > -patience_s
+
+
+def _plain(values: Float[np.ndarray, "*N"], decimals: int) -> list[Any]:
+    return [None if np.isnan(value) else round(float(value), decimals) for value in values.reshape(-1)]
+
+
+def show_live(frames: Iterable[LiveFrame], lifter: Lifter, *, title: str, port: int) -> str:
+    """Shows frames lifted until they end or Ctrl-C, and returns how long each stage took, as text."""
+    latencies, page = Latencies(), LivePage(lifter.card.skeletons, title=title, port=port)
+    print(f"live at {page.url}, until Ctrl-C", flush=True)
+    try:
+        lift_live(frames, lifter, page.publish, latencies)
+    except KeyboardInterrupt:
+        print()  # after the ^C of the terminal
+    finally:
+        page.close()
+    return str(latencies)
