@@ -46,7 +46,8 @@ function drawChart(element, shown, column) {
   spec.encoding.color.scale = { domain: shown, range: shown.map(colourOf) };
   const axis = {
     labelColor: style("--muted"), titleColor: style("--muted"), gridColor: style("--line"), domain: false, ticks: false,
-    titleFontWeight: 500, labelFontSize: 12, titleFontSize: 12, labelPadding: 6, labelLimit: 130,
+    titleFontWeight: 500, labelFontSize: 12, titleFontSize: 12, labelPadding: 6,
+    labelLimit: Math.max(130, 0.4 * element.clientWidth), // of an action that is called by its group and name
   };
   const config = { background: "transparent", font: "system-ui, sans-serif", axis, view: { stroke: null } };
   const tooltip = { theme: dark.matches ? "dark" : "light" };
