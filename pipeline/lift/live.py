@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from pathlib import Path
-from queue import Empty, Full, Queue
-from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -21,19 +16,14 @@ from jaxtyping import Float
 from pipeline.lift.formats import read_recording, recognise_format
 from pipeline.lift.input import make_track, prepare_track
 from pipeline.lift.lifter import Lifter
+from pipeline.lift.live_page import LivePage
 from pipeline.lift.people import InputOptions
 from pipeline.lift.video.frames import VideoFrame, read_frames
 from pipeline.lift.video.mediapipe_detector import detect_people
-from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.visualization.scene import WORLD_FROM_LEVEL_CAMERA
-from pipeline.visualization.viewer import TEMPLATES, viewer_asset, viewer_parts
 
-log = logging.getLogger(__name__)
-
-ADDRESS = "127.0.0.1"
 GROUND_S = 1.0  # the ground is where the lowest joint was within this time
-SILENCE_S = 1.0  # after which a listener is asked whether it is still there
 NOBODY: tuple[float, float, float] = (np.nan, np.nan, 0.0)
 Publish = Callable[[dict[str, Any]], None]
 
@@ -173,99 +163,6 @@ def detect_live(pictures: Iterable[tuple[VideoFrame, float, float]], model: Path
         yield LiveFrame(frame.time_s, largest, "mediapipe33", (width_px, height_px), taken_at, capture_s, detect_s)
 
 
-class LivePage:
-    """A page on this machine that shows what is published: the standard library's server and server-sent events."""
-
-    def __init__(self, skeletons: tuple[Skeleton, Skeleton], *, title: str, port: int) -> None:
-        """Starts the server. `skeletons` are those of keypoints and of poses. Raises UserError if the port is taken."""
-        tree = [{key: getattr(s, key) for key in ("joints", "parents", "left", "right")} for s in skeletons]
-        about = json.dumps({"title": title, "inSkeleton": tree[0], "skeleton": tree[1]})
-        page = TEMPLATES.get_template("live.html")
-        self._html = page.render(title=title, viewer=viewer_parts(), about=about, script=viewer_asset("live.js"))
-        self._listeners: list[Queue[str | None]] = []
-        self._lock = Lock()
-        try:
-            self._server = ThreadingHTTPServer((ADDRESS, port), partial(_Handler, self))
-        except OSError as error:
-            found = f"{port} taken ({error.strerror}); 0 takes a free one"
-            raise UserError(f"--port: expected a free port, found {found}") from error
-        self._server.daemon_threads = True
-        Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://{ADDRESS}:{self._server.server_port}"
-
-    def publish(self, event: dict[str, Any] | None) -> None:
-        """Sends an event to all that listen, None as the last; who is slow misses events."""
-        with self._lock:
-            for listener in self._listeners:
-                try:
-                    listener.put_nowait(None if event is None else json.dumps(event))
-                except Full:
-                    log.debug("a listener is slow")
-
-    def close(self) -> None:
-        """Ends the page."""
-        self.publish(None)
-        self._server.shutdown()
-        self._server.server_close()
-
-    def listen(self) -> Iterator[str]:
-        """Yields events as the browser wants them, until the last."""
-        listener: Queue[str | None] = Queue(maxsize=4)
-        with self._lock:
-            self._listeners.append(listener)
-        try:
-            yield ": hello\n\n"
-            while True:
-                try:
-                    event = listener.get(timeout=SILENCE_S)
-                except Empty:
-                    yield ": still here\n\n"
-                    continue
-                yield "event: end\ndata: {}\n\n" if event is None else f"data: {event}\n\n"
-                if event is None:
-                    return
-        finally:
-            with self._lock:
-                self._listeners.remove(listener)
-
-    @property
-    def html(self) -> str:
-        """The page itself."""
-        return self._html
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, page: LivePage, *arguments: Any) -> None:
-        self._page = page
-        super().__init__(*arguments)  # which handles the request
-
-    def do_GET(self) -> None:
-        """Answers / with the page and /events with what is published, as it is."""
-        if self.path == "/":
-            self._begin("text/html; charset=utf-8")
-            self.wfile.write(self._page.html.encode())
-        elif self.path == "/events":
-            self._begin("text/event-stream")
-            try:
-                for event in self._page.listen():
-                    self.wfile.write(event.encode())
-                    self.wfile.flush()
-            except OSError:
-                log.debug("a listener has left")
-        else:
-            self.send_error(404)
-
-    def _begin(self, content_type: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Logs requests where they are asked for; the terminal stays quiet."""
-        log.debug(format, *args)
-
-
 def _interpolate(before: LiveFrame | None, after: LiveFrame, time_s: float) -> Float[np.ndarray, "J 3"]:
     if before is None or after.time_s <= before.time_s:
         return after.keypoints
@@ -295,11 +192,18 @@ def _plain(values: Float[np.ndarray, "*N"], decimals: int) -> list[Any]:
 
 
 def show_live(frames: Iterable[LiveFrame], lifter: Lifter, *, title: str, port: int) -> str:
-    """Shows frames lifted until they end or Ctrl-C, and returns how long each stage took, as text."""
+    """Shows frames lifted until they end or Ctrl-C, and returns how long each stage took, as text.
+
+    Raises UserError if there are no frames, before a page is shown, or its port is taken.
+    """
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise UserError(f"{title}: expected frames, found none")
     latencies, page = Latencies(), LivePage(lifter.card.skeletons, title=title, port=port)
     print(f"live at {page.url}, until Ctrl-C", flush=True)
     try:
-        lift_live(frames, lifter, page.publish, latencies)
+        lift_live(chain([first], frames), lifter, page.publish, latencies)
     except KeyboardInterrupt:
         print()  # after the ^C of the terminal
     finally:

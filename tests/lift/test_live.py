@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.lift.command import live
 from pipeline.lift.lifter import Lifter
-from pipeline.lift.live import Latencies, LiveFrame, LivePage, lift_live, play_file
+from pipeline.lift.live import Latencies, LiveFrame, lift_live, play_file
+from pipeline.lift.live_page import LivePage
 from pipeline.lift.people import InputOptions
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
