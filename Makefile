@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup video lock data results small board docs stories mishaps test fixtures torture fuzz processors pythons mutants blender check
+.PHONY: help setup video lock data results small board docs stories mishaps test fixtures torture fuzz processors pythons mutants blender wheel check
 help:
 	@echo "make results   set up, fetch the data, run the pipeline, print the table"
 	@echo "make video     what \`poselift lift\` needs for videos: a detector and its model, 100 MB of packages"
@@ -19,6 +19,7 @@ help:
 	@echo "make pythons   run the tests on other Pythons; PYTHONS='python3.10 python3.13'; needs gigabytes of packages"
 	@echo "make mutants   change the formulas, one at a time, and see whether the tests notice; an hour"
 	@echo "make blender   open what lifting writes in Blender itself; Python 3.11, a gigabyte of packages"
+	@echo "make wheel     build the wheel, check it, use it in an empty environment; gigabytes of packages"
 	@echo "make check     lint, types and the order of imports"
 
 setup: .venv/installed
@@ -127,6 +128,13 @@ blender: data
 	.work/blender/bin/python -m pip install --quiet --disable-pip-version-check bpy==5.0.1
 	dvc pull --quiet data/checkpoints/cmu-det-f27-rayformer/run0
 	python -m tests.trials.blender .work/blender/bin/python
+
+wheel: .venv/wheel-installed
+	python -m tests.trials.wheel
+
+.venv/wheel-installed: .venv/installed requirements/wheel.txt
+	$(PIP) install -r requirements/wheel.txt -c requirements/base.txt
+	touch .venv/wheel-installed
 
 check: setup
 	ruff check .

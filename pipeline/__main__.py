@@ -8,17 +8,18 @@ import logging
 import os
 import re
 import sys
-from pathlib import Path
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import typer
 
+from pipeline.config.rows import SHIPPED
 from pipeline.lift.command import lift, live
 from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, make_detector_model
 from pipeline.system.errors import UserError
 
 app = typer.Typer(
-    help="Lift 2D human keypoints to 3D poses: a reproducible experiment pipeline.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,6 +27,23 @@ app = typer.Typer(
 
 app.command("lift")(lift)
 app.command("live")(live)
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        print(version("poselift"))
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Lift 2D human keypoints to 3D poses: a reproducible experiment pipeline."""
+
 
 Folder = Annotated[Path, typer.Argument(file_okay=False)]
 Params = Annotated[Path, typer.Option("--params", help="The parameters file.")]
@@ -224,6 +242,18 @@ def checkpoints(as_json: Annotated[bool, typer.Option("--json", help="With whole
 
     entries = checkpoint_entries(Path())
     print(entries_as_json(entries) if as_json else "\n".join(checkpoint_lines(entries)))
+
+
+@app.command("fetch")
+def fetch(
+    repository: Annotated[str, typer.Argument(help="Of the project: an address that git clones, or a clone's folder.")],
+    path: Annotated[str, typer.Argument(help="The checkpoint's folder, in the repository and here.")] = str(SHIPPED),
+    revision: Annotated[str | None, typer.Option(help="A branch or tag, instead of the newest commit.")] = None,
+) -> None:
+    """Bring a checkpoint, the shipped one unless another is named, to where there is no clone of the repository."""
+    from pipeline.checkpoints.fetch import fetch
+
+    print(fetch(repository, PurePosixPath(path), revision=revision))
 
 
 @app.command("dashboard")

@@ -55,6 +55,10 @@ def lift(
     if file_format == "video" or (file_format is None and source.suffix.lower() in VIDEO_ENDINGS):
         missing = [] if (checkpoint / CARD).is_file() else [f"the checkpoint {checkpoint}"]
         refuse_missing_detector(source, detector_model, other=missing)
+    if checkpoint == SHIPPED and not SHIPPED.exists() and not Path("dvc.lock").exists():
+        raise UserError(
+            f"{SHIPPED}: expected the model, found none; poselift fetch REPOSITORY brings it, or --checkpoint"
+        )
     refuse_missing_checkpoint(checkpoint)
     from pipeline.lift.body.height import parse_heights
     from pipeline.lift.lift_file import lift_file, parse_image_size

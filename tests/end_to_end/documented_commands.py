@@ -23,6 +23,7 @@ NOT_RUN = {
     "make mutants": "an hour",
     "make pythons": "gigabytes of packages",
     "make blender": "a gigabyte of packages",
+    "make wheel": "gigabytes of packages",
     "make fixtures": "minutes; the commands of docs/datasets are run on the same made-up files",
     "python -m experiments bench": "ten minutes and more; tests/experiments/test_bench.py runs its parts",
     "dvc exp run -S model=rayformer_large -S frames=243 -S device=cuda": "needs a GPU",
@@ -32,6 +33,8 @@ NOT_RUN = {
     "pip install": "would change what the tests run in; setup and .ci/run install from the same files",
     "make video": "installs MediaPipe, which is optional, and downloads 36 MB more",
     "poselift lift clip.mp4": "needs MediaPipe",
+    "pip wheel": "test_wheel.py builds the wheel",
+    "poselift fetch": "test_wheel.py runs it, outside of a repository",
     "#!/bin/bash": "needs SLURM",
 }
 

@@ -77,6 +77,11 @@ def test_the_stages_of_dvc_yaml_are_commands_of_the_same_name():
         ("train nowhere out --params nowhere.yaml", "nowhere.yaml: expected a "),
         ("evaluate_5runs nowhere nowhere", "nowhere/evaluation.json: expected a "),
         ("evaluate_5runs nowhere nowhere --params nowhere.yaml", "nowhere.yaml: expected a "),
+        (
+            "lift keypoints.npz --out lifted",
+            "data/lifter/run0: expected the model, found none; poselift fetch REPOSITORY",
+        ),
+        ("fetch nowhere", "nowhere: expected a repository that git can clone, found fatal: repository 'nowhere' does"),
         ("report", "json: expected the metrics of a row, found FileNotFoundError"),
         ("report --dvc-yaml nowhere.yaml", "nowhere.yaml: expected a YAML file, found no such file"),
     ],
