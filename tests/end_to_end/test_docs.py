@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -36,6 +35,7 @@ from tests.end_to_end.documented_commands import (
 from tests.end_to_end.documented_repository import clone_for_story, variables, write_repository
 from tests.end_to_end.test_push import Quiet
 from tests.end_to_end.warm_programs import warm_programs
+from tests.fixtures.storage_server import storage_server
 
 OURS = typer.main.get_command(app)
 EXPERIMENTS = typer.main.get_command(experiments.__main__.app)
@@ -187,25 +187,6 @@ def web_server(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
-
-
-@contextmanager
-def storage_server() -> Iterator[str | None]:
-    """Address of a server that speaks S3, with a bucket; None where what it needs is not installed."""
-    try:
-        server, boto3, _ = map(importlib.import_module, ("moto.server", "boto3", "dvc_s3"))
-    except ImportError:
-        yield None
-        return
-    storage = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    storage.start()
-    try:
-        address = "http://{}:{}".format(*storage.get_host_and_port())
-        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
-        boto3.client("s3", endpoint_url=address, **keys).create_bucket(Bucket="bucket")
-        yield address
-    finally:
-        storage.stop()
 
 
 @pytest.mark.stories
