@@ -49,8 +49,6 @@ def lift(
     force: Annotated[bool, typer.Option("--force", help="Lift what does not look like a person, too.")] = False,
 ) -> None:
     """Somebody's 2D keypoints, or a video -> people in 3D, as files for other programs and a page to look at."""
-    if not source.exists():
-        raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
     checkpoint = checkpoint or SHIPPED
     if file_format == "video" or (file_format is None and source.suffix.lower() in VIDEO_ENDINGS):
         missing = [] if (checkpoint / CARD).is_file() else [f"the checkpoint {checkpoint}"]
@@ -60,6 +58,8 @@ def lift(
             f"{SHIPPED}: expected the model, found none; poselift fetch REPOSITORY brings it, or --checkpoint"
         )
     refuse_missing_checkpoint(checkpoint)
+    if not source.exists():
+        raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
     from pipeline.lift.body.height import parse_heights
     from pipeline.lift.lift_file import lift_file, parse_image_size
     from pipeline.lift.lifter import Lifter

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -22,6 +24,8 @@ from pipeline.lift.video.frames import VideoFrame, read_frames
 from pipeline.lift.video.mediapipe_detector import detect_people
 from pipeline.system.errors import UserError
 from pipeline.visualization.scene import WORLD_FROM_LEVEL_CAMERA
+
+log = logging.getLogger(__name__)
 
 GROUND_S = 1.0  # the ground is where the lowest joint was within this time
 NOBODY: tuple[float, float, float] = (np.nan, np.nan, 0.0)
@@ -201,11 +205,10 @@ def show_live(frames: Iterable[LiveFrame], lifter: Lifter, *, title: str, port: 
     if first is None:
         raise UserError(f"{title}: expected frames, found none")
     latencies, page = Latencies(), LivePage(lifter.card.skeletons, title=title, port=port)
-    print(f"live at {page.url}, until Ctrl-C", flush=True)
+    log.info("live at %s, until Ctrl-C", page.url)
     try:
-        lift_live(chain([first], frames), lifter, page.publish, latencies)
-    except KeyboardInterrupt:
-        print()  # after the ^C of the terminal
+        with suppress(KeyboardInterrupt):
+            lift_live(chain([first], frames), lifter, page.publish, latencies)
     finally:
         page.close()
     return str(latencies)

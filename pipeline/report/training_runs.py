@@ -206,9 +206,12 @@ def _read_reported_runs(path: Path) -> Iterator[TrainingRun]:
 
 
 def _read_curve(path: Path, run: str | None = None) -> tuple[EpochRecord, ...]:
-    """Returns the epochs in a file of one run, or those of the one called `run` in a file of several."""
+    """Returns the epochs in a file of one run, or those of the one called `run` in a file of several.
+
+    What a file of an older version does not have is None.
+    """
     lines = [line for line in read_csv_lines(path, "a learning curve")[1] if run is None or line["run"] == run]
-    return tuple({column: _finite(line[column] or None) for column in EPOCH_METRICS} for line in lines)
+    return tuple({column: _finite(line.get(column) or None) for column in EPOCH_METRICS} for line in lines)
 
 
 def _finite(value: Any) -> float | None:

@@ -32,7 +32,7 @@ LINES = {
     "evaluate nowhere .": "nowhere: expected a checkpoint, found none",
     "show cmu-gt-f9-linear": "expected prepared data, found none: poselift prepare_data cmu-gt-f9-linear",
     "export-onnx nowhere model.onnx": "nowhere: expected a checkpoint, found none",
-    "lift keypoints.json --out out": "expected a checkpoint, found none; fetch it with: dvc pull",
+    "lift keypoints.json --out out": "expected the model, found none; poselift fetch REPOSITORY brings it",
     "lift keypoints.json --out out --checkpoint trained": "keypoints.json: expected a keypoint file, a folder of them",
 }
 

@@ -376,7 +376,7 @@ WEIGHTS = "checkpoints/run3/weights.safetensors"
         ),
         (
             lambda row: (row / "checkpoints/run0/history.csv").write_text("epoch,loss\n1,2\n"),
-            r"run0/history\.csv: expected the columns epoch, train_mpjpe_mm, .*, found epoch, loss$",
+            r"run0/history\.csv: expected the columns epoch, train_loss_m, .*, found epoch, loss$",
         ),
     ],
 )
