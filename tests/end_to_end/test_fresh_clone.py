@@ -52,5 +52,5 @@ def test_the_board_shows_the_shipped_result(clone):
     for path in (clone / "reports" / "metrics").glob("*.json"):
         mean_mm = json.loads(path.read_text(encoding="utf-8"))["mpjpe_mm"]["mean"]
         assert path.stem in page
-        assert f"{mean_mm:.1f}" in page
+        assert f"{mean_mm:.2f} ± " in page
     assert not re.search(r'(?:src|href)="https?:', page)
