@@ -126,7 +126,7 @@ BLENDER_PYTHON = python3.11
 blender: data
 	test -d .work/blender || $(BLENDER_PYTHON) -m venv .work/blender
 	.work/blender/bin/python -m pip install --quiet --disable-pip-version-check bpy==5.0.1
-	dvc pull --quiet data/checkpoints/cmu-det-f27-rayformer/run0
+	dvc pull --quiet data/lifter/run0
 	python -m tests.trials.blender .work/blender/bin/python
 
 wheel: .venv/wheel-installed
