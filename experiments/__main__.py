@@ -129,7 +129,9 @@ def bench(
     precision: Annotated[str, typer.Option(help="float32, tf32 or bf16")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
     turns: Annotated[int, typer.Option(help="How often what is compared is measured.", min=1)] = 3,
-    only: Annotated[str | None, typer.Option(help="models, lift_speed or lift_accuracy, not all three")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="lift_accuracy, lift_speed, models, scaling, or epochs, which is for a GPU")
+    ] = None,
 ) -> None:
     """Measures what training, evaluation and lifting cost on this machine, and how well lifting does."""
     from experiments.speed.bench import bench

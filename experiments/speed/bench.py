@@ -1,7 +1,7 @@
 """What training, evaluating and lifting cost on this machine, and how well lifting does: measured and written down.
 
-`networks` measures the models beside `literal_poseformer`, in the same process and in turns; `lift_speed` and
-`lift_accuracy` measure the shipped model as `poselift lift` uses it.
+`networks` measures the models beside `literal_poseformer`, in the same process and in turns, `scaling` how their cost
+grows, `epochs` a GPU; `lift_speed` and `lift_accuracy` measure the shipped model as `poselift lift` uses it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
+from experiments.speed.epochs import measure_epochs
 from experiments.speed.lift_accuracy import measure_lift_accuracy
 from experiments.speed.lift_speed import measure_lift_speed
 from experiments.speed.machine import describe_machine, file_name
 from experiments.speed.networks import IN_CACHE, LITERAL, measure_evaluation, measure_steps
+from experiments.speed.scaling import describe_defaults, measure_scaling
 from pipeline.config.params import Params
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
@@ -25,33 +27,44 @@ from pipeline.visualization.tables import markdown_table
 
 log = logging.getLogger(__name__)
 
-PARTS = ("lift_accuracy", "lift_speed", "models")
+PARTS = ("lift_accuracy", "lift_speed", "models", "scaling", "epochs")
+EVERYWHERE = PARTS[:-1]  # the last is for a GPU: on a CPU it would take hours
 MODELS = ("mixste", "stcformer", "rayformer", "rayformer_large")  # beside poseformer
 PUBLISHED_BATCH = {27: 512, 81: 256}  # windows; at 81 frames half of the published 512, for a machine's memory
 STEP_TURNS = 12  # for models whose step takes a fraction of a second
 
 
 def bench(out: Path, params: Params, *, turns: int, only: str | None = None) -> Iterator[Path]:
-    """Measures all parts, or one of them, and yields each file of the folder `out` when it is written.
+    """Measures one of the parts, or all but the epochs, and yields each file of the folder `out` when it is written.
 
     Raises UserError if there is no such part, or the row of the shipped checkpoint is not prepared.
     """
     if only not in (None, *PARTS):
         raise UserError(f"only: expected one of {', '.join(PARTS)}, found '{only}'")
-    if only in (None, "lift_accuracy"):
+    parts = EVERYWHERE if only is None else (only,)
+    if "lift_accuracy" in parts:
         yield _write(out / "lift_accuracy.json", measure_lift_accuracy())
-    if only in (None, "lift_speed"):
+    if "lift_speed" in parts:
         yield _write(out / "lift.json", measure_lift_speed())
-    if only in (None, "models"):
+    if "models" in parts:
         found = measure_models(params, turns=turns)
-        path = _write(out / f"{file_name(found['machine'])}.json", found)
-        write_text(path.with_suffix(".md"), page(found))
-        yield path.with_suffix(".md")
+        yield _write_with_page(out / f"{file_name(found['machine'])}.json", found, page(found))
+    if "scaling" in parts:
+        found = measure_scaling(params, turns=STEP_TURNS)
+        yield _write_with_page(out / f"{file_name(found['machine'])}-scaling.json", found, scaling_page(found))
+    if "epochs" in parts:
+        found = measure_epochs(params, turns=turns)
+        yield _write_with_page(out / f"{file_name(found['machine'])}-epochs.json", found, epochs_page(found))
 
 
 def _write(path: Path, found: dict[str, Any]) -> Path:
     write_json(path, found)
     return path
+
+
+def _write_with_page(path: Path, found: dict[str, Any], text: str) -> Path:
+    write_text(_write(path, found).with_suffix(".md"), text)
+    return path.with_suffix(".md")
 
 
 def measure_models(params: Params, *, turns: int) -> dict[str, Any]:
@@ -72,15 +85,9 @@ def measure_models(params: Params, *, turns: int) -> dict[str, Any]:
 
 def page(found: Mapping[str, Any]) -> str:
     """Returns Markdown of what was measured of the models."""
-    machine = found["machine"]
-    name = machine["card"] or machine["processor"]
     compiled = ", compiled" if found["compiled"] else ""
     parts = [
-        f"# {name}",
-        f"Written by `python -m experiments bench` on {machine['date']}. {machine['cores']} cores, "
-        f"{machine['memory_gb']} GB; torch {machine['torch']}, {machine['threads']} threads, {found['precision']}"
-        f"{compiled}; load {machine['load']} at the start. Times are the fastest of several turns, in which what is "
-        "compared was measured one after the other.",
+        *_heading(found["machine"], f"{found['precision']}{compiled}"),
         "## Training",
         _records_table(found["training"]),
         "The peak is that of a product of large matrices, measured in the same turns. Floor: what the operations of "
@@ -90,6 +97,44 @@ def page(found: Mapping[str, Any]) -> str:
         "Every frame of a clip, plain and mirrored. The published way is all windows of a clip at once.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def scaling_page(found: Mapping[str, Any]) -> str:
+    """Returns Markdown of how the cost of a step grows."""
+    parts = _heading(found["machine"], "float32")
+    for axis, records in found["axes"].items():
+        parts += [f"## {axis.replace('_', ' ').capitalize()}", _records_table(records)]
+    parts += [
+        f"A step of the default model without augmentation. Ratio: to the default, {describe_defaults()}.",
+        "## Runs side by side",
+        _records_table(found["side_by_side"]),
+        "A thread each; the frames that all of them predict in training. Ratio: to one run alone.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def epochs_page(found: Mapping[str, Any]) -> str:
+    """Returns Markdown of what an epoch takes on a GPU."""
+    parts = [
+        *_heading(found["machine"], "precision as stated"),
+        "## An epoch as large as Human3.6M's",
+        _records_table(found["epochs"]),
+        "Its recipe, random frames that are on the device already. A few steps were measured and multiplied.",
+        "## Evaluation",
+        _records_table(found["evaluation"]),
+        "Every frame of a clip, plain and mirrored, in float32.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(machine: Mapping[str, Any], precision: str) -> list[str]:
+    return [
+        f"# {machine['card'] or machine['processor']}",
+        f"Written by `python -m experiments bench` on {machine['date']}. {machine['cores']} cores, "
+        f"{machine['memory_gb']} GB; torch {machine['torch']}, {machine['threads']} threads, {precision}; load "
+        f"{machine['load']} at the start. Times are the fastest of several turns, in which what is compared was "
+        "measured one after the other.",
+    ]
 
 
 def _records_table(records: list[dict[str, Any]]) -> str:

@@ -45,14 +45,16 @@ def new_model(name: str, params: Params, *, frames: int) -> TrainedModel:
 
 
 def set_up_training(
-    name: str, params: Params, data: Data, *, frames: int, batch_windows: int | None = None
+    name: str, params: Params, data: Data, *, frames: int, batch_windows: int | None = None, dataset: str | None = None
 ) -> tuple[Setup, State]:
-    """Returns a training with the model's recipe, for PoseFormer that of Human3.6M; the batch may be another.
+    """Returns a training with the model's recipe of a dataset; the batch may be another.
+
+    Without a dataset it is that of Human3.6M for PoseFormer, and that of the motion capture for the others.
 
     On a CPU our PoseFormer takes a batch in parts that stay in the cache, the literal one takes it whole.
     """
     known = "poseformer" if name == LITERAL else name
-    row = Row("h36m" if known == "poseformer" else "mocap", "gt", frames, known)
+    row = Row(dataset or ("h36m" if known == "poseformer" else "mocap"), "gt", frames, known)
     recipe = recipe_for(row, params, where="params.yaml")
     batch = batch_windows or recipe.batch_windows
     fields = {key: getattr(recipe, key) for key in Training.model_fields}
@@ -70,9 +72,9 @@ def set_up_training(
     return set_up(model, data, config, seed=0)
 
 
-def random_data(device: torch.device) -> Data:
-    """Returns as many random frames as the embedded motion capture has, and nothing to validate on."""
-    table = random_table(TABLE_FRAMES, device)
+def random_data(device: torch.device, *, frames: int | None = None) -> Data:
+    """Returns random frames, as many as the embedded motion capture has unless told, and nothing to validate on."""
+    table = random_table(frames or TABLE_FRAMES, device)
     return Data(
         train=table,
         clip_names=[str(number) for number in range(len(table.clip_first))],
