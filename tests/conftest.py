@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import Browser
 
 from pipeline.mocap.cameras import Take
 from pipeline.prepare_data.motion_capture import read_takes
+from tests.fixtures.browser import launched
 from tests.fixtures.tiny_archive import TAKES, write_tiny_archive
 
 RAW = Path(__file__).parents[1] / "data" / "raw"
@@ -38,6 +41,13 @@ def tiny_raw(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
     write_tiny_archive(raw, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for all tests of a module: to launch one takes longer than most of them."""
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture

@@ -78,9 +78,9 @@ def test_without_the_cameras_place_people_stand_upright_and_the_caption_says_so(
     np.testing.assert_allclose(truth_m - truth_m[:, :1], (joints_m - joints_m[:, :1]) @ level, atol=1e-5)
 
 
-def test_a_page_of_the_clip_opens(folders):
+def test_a_page_of_the_clip_opens(folders, browser):
     path = show_clip(folders, Selection(action="running"))
-    with opened(path) as page:
+    with opened(browser, path) as page:
         assert "running" in page.locator("h2").inner_text()
         assert page.locator(".poselift-viewer .pl-curve").is_visible()
 

@@ -24,8 +24,8 @@ from tests.fixtures.four_stages import SEEDS, four_stages
 from tests.fixtures.tiny_archive import TAKES
 from tests.fixtures.walker import change_json
 
-ROWS = ("mocap-gt-f9-linear", "mocap-det-f9-rayformer")
-LEVEL = {"mocap-gt-f9-linear": None, "mocap-det-f9-rayformer": 1.3}
+ROWS = ("mocap-gt-f9-linear", "mocap-det-f9-linear")
+LEVEL = {"mocap-gt-f9-linear": None, "mocap-det-f9-linear": 1.3}
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def json_of(project: Path, kind: str) -> dict[str, Any]:
     return content
 
 
-def test_a_curve_is_the_same_in_wandbs_file_in_dvcs_table_and_on_the_page(project, page):
+def test_a_curve_is_the_same_in_wandbs_file_in_dvcs_table_and_on_the_page(project, page, browser):
     tracked, tables = {}, {}
     for path in wandb_files(project):
         (run,) = of_kind(path, "run")
@@ -79,7 +79,7 @@ def test_a_curve_is_the_same_in_wandbs_file_in_dvcs_table_and_on_the_page(projec
     with (project / "reports" / "learning_curves" / f"{ROW}.csv").open(newline="", encoding="utf-8") as file:
         for line in csv.DictReader(file):
             tables.setdefault(int(line["run"]), {})[int(line["epoch"])] = float(line["val_mpjpe_mm"])
-    with opened(page) as shown:
+    with opened(browser, page) as shown:
         spec = json.loads(shown.locator("#training .chart").get_attribute("data-spec") or "")
     drawn: dict[int, dict[int, float]] = {}
     for value in spec["data"]["values"]:
@@ -88,12 +88,12 @@ def test_a_curve_is_the_same_in_wandbs_file_in_dvcs_table_and_on_the_page(projec
     assert tracked == tables == drawn
 
 
-def test_a_score_is_the_same_in_the_metrics_in_wandb_and_on_the_page(project, page):
+def test_a_score_is_the_same_in_the_metrics_in_wandb_and_on_the_page(project, page, browser):
     metrics = json_of(project, "metrics")
     (evaluation,) = [path for path in wandb_files(project) if of_kind(path, "run")[0].job_type == "evaluate_5runs"]
     assert read_summary(evaluation)["test/mpjpe_mm"] == metrics["mpjpe_mm"]["mean"]
     assert json_of(project, "headline")["mpjpe_mm"] == metrics["mpjpe_mm"]["mean"]
-    with opened(page) as shown:
+    with opened(browser, page) as shown:
         cells = shown.locator("#results .block td").all_inner_texts()
         specs = [
             json.loads(text)
@@ -105,7 +105,7 @@ def test_a_score_is_the_same_in_the_metrics_in_wandb_and_on_the_page(project, pa
     ]
 
 
-def test_wandb_gets_the_distribution_of_each_joint_and_every_clip_as_a_page(project, tmp_path):
+def test_wandb_gets_the_distribution_of_each_joint_and_every_clip_as_a_page(project, tmp_path, browser):
     track_evaluation_pictures(ROW, reports=project / "reports", folder=tmp_path)
     (path,) = wandb_files(tmp_path)
     runs = list(json_of(project, "distributions")["runs"].values())
@@ -117,12 +117,12 @@ def test_wandb_gets_the_distribution_of_each_joint_and_every_clip_as_a_page(proj
         assert history[f"test/joint_error_mm/{joint}/values"] == pooled.tolist()
     pages = list(path.parent.glob("files/media/html/clips/*.html"))
     assert len(pages) == len(json_of(project, "scenes")["clips"])
-    with opened(pages[0]) as shown:
+    with opened(browser, pages[0]) as shown:
         assert shown.locator(".poselift-viewer canvas").count() >= 1
 
 
-def test_the_file_draws_its_charts_and_clips_within_its_width_and_asks_for_nothing(page):
-    with opened(page, viewport=PHONE) as shown:
+def test_the_file_draws_its_charts_and_clips_within_its_width_and_asks_for_nothing(page, browser):
+    with opened(browser, page, viewport=PHONE) as shown:
         shown.wait_for_function("document.querySelectorAll('.chart svg').length === 5")
         assert shown.locator(".poselift-viewer canvas").count() >= 1
         assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -130,8 +130,8 @@ def test_the_file_draws_its_charts_and_clips_within_its_width_and_asks_for_nothi
         assert "DVC shows no experiments" in shown.locator("#experiments").inner_text()
 
 
-def test_the_chart_follows_the_choice_of_what_is_drawn(page):
-    with opened(page) as shown:
+def test_the_chart_follows_the_choice_of_what_is_drawn(page, browser):
+    with opened(browser, page) as shown:
         shown.wait_for_selector("#training .chart svg")
         before = shown.locator("#training .chart svg").text_content()
         shown.locator("select[data-column]").select_option("lr")
@@ -140,13 +140,13 @@ def test_the_chart_follows_the_choice_of_what_is_drawn(page):
         )
 
 
-def test_a_row_has_the_same_colour_wherever_it_is_shown(page):
-    with opened(page) as shown:
+def test_a_row_has_the_same_colour_wherever_it_is_shown(page, browser):
+    with opened(browser, page) as shown:
         first, other, again = shown.evaluate("['a row', 'another', 'a row'].map(colourOf)")
     assert first == again != other
 
 
-def test_a_live_board_follows_a_run_to_its_end(project):
+def test_a_live_board_follows_a_run_to_its_end(project, browser):
     key = "feedfacefeedface"
     train_file = next(path for path in wandb_files(project) if of_kind(path, "run")[0].job_type == "train")
     config = read_config(train_file) | {"seed": 7}
@@ -155,7 +155,7 @@ def test_a_live_board_follows_a_run_to_its_end(project):
     with board_server(project, 0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        with opened(f"http://127.0.0.1:{server.server_port}/") as shown:
+        with opened(browser, f"http://127.0.0.1:{server.server_port}/") as shown:
             assert shown.locator(".tile.running b").inner_text() == "0"
             with (
                 FileLock(project / ".work" / f"{key}.lock"),
@@ -194,10 +194,10 @@ def test_an_experiment_is_shown_beside_the_commit_that_it_started_from(repositor
     assert find_differences(workspace.params, halved.params) == {}
 
 
-def test_two_chosen_experiments_show_what_differs(repository, tmp_path):
+def test_two_chosen_experiments_show_what_differs(repository, tmp_path, browser):
     out = tmp_path / "board.html"
     write_board(repository, out)
-    with opened(out) as shown:
+    with opened(browser, out) as shown:
         lines = shown.locator(".compare tr").all_inner_texts()
         assert [line.split("\t") for line in lines] == [
             ["", "main", "halved", ""],

@@ -27,8 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("scheme", "viewport"), [("light", None), ("dark", PHONE)])
-def test_the_page_draws_every_chart_and_clip_within_its_width(scheme, viewport, folder):
-    with opened(folder / "reports" / "index.html", scheme=scheme, viewport=viewport) as page:
+def test_the_page_draws_every_chart_and_clip_within_its_width(scheme, viewport, folder, browser):
+    with opened(browser, folder / "reports" / "index.html", scheme=scheme, viewport=viewport) as page:
         page.wait_for_function("document.querySelectorAll('.chart svg').length === 5")
         assert page.locator(".poselift-viewer canvas").count() >= len(ROWS)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -69,10 +69,10 @@ def test_a_damaged_file_of_a_row_is_refused_by_name(name, message, tmp_path):
         reported(tmp_path)
 
 
-def test_plots_of_dvc_open_without_a_network(tmp_path):
+def test_plots_of_dvc_open_without_a_network(tmp_path, browser):
     made = tmp_path / "plots"
     subprocess.run(["dvc", "plots", "show", "-q", "-o", str(made)], cwd=REPOSITORY, check=True, env=_environment())
-    with opened(made / "index.html") as page:
+    with opened(browser, made / "index.html") as page:
         page.wait_for_selector(".vega-embed canvas, .vega-embed svg")
 
 

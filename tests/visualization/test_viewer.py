@@ -60,8 +60,8 @@ def numbers(packed):
     return np.frombuffer(b64decode(packed["data"]), f"<{packed['type']}") / packed["steps"]
 
 
-def test_a_single_scene_plays_by_itself_and_stops_at_a_key(tmp_path):
-    with opened(page_of(tmp_path, walking_scene())) as page:
+def test_a_single_scene_plays_by_itself_and_stops_at_a_key(tmp_path, browser):
+    with opened(browser, page_of(tmp_path, walking_scene())) as page:
         page.wait_for_function(f"Number(document.querySelector('{VIEWER}').dataset.frame) > 2")
         page.keyboard.press("Space")
         stopped, picture = frame(page), drawn(page, SPACE)
@@ -75,8 +75,8 @@ def test_a_single_scene_plays_by_itself_and_stops_at_a_key(tmp_path):
         )  # from the start
 
 
-def test_keys_and_scrubber_go_to_frames_and_change_what_is_drawn(tmp_path):
-    with opened(page_of(tmp_path, walking_scene(), walking_scene(title="another"))) as page:
+def test_keys_and_scrubber_go_to_frames_and_change_what_is_drawn(tmp_path, browser):
+    with opened(browser, page_of(tmp_path, walking_scene(), walking_scene(title="another"))) as page:
         page.locator(VIEWER).first.focus()
         pictures = {}
         for key, expected in [("End", 39), ("ArrowLeft", 38), ("Shift+ArrowLeft", 8), ("Home", 0), ("ArrowRight", 1)]:
@@ -91,8 +91,8 @@ def test_keys_and_scrubber_go_to_frames_and_change_what_is_drawn(tmp_path):
         assert page.locator(VIEWER).nth(1).get_attribute("data-frame") == "0"  # the other scene is not touched
 
 
-def test_drag_turns_wheel_zooms_and_r_resets(tmp_path):
-    with opened(page_of(tmp_path, walking_scene(), walking_scene())) as page:
+def test_drag_turns_wheel_zooms_and_r_resets(tmp_path, browser):
+    with opened(browser, page_of(tmp_path, walking_scene(), walking_scene())) as page:
         box = page.locator(SPACE).first.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         frame(page)
@@ -114,9 +114,9 @@ def test_drag_turns_wheel_zooms_and_r_resets(tmp_path):
         assert drawn(page, SPACE) == first
 
 
-def test_left_is_left_and_up_is_up_as_in_the_video(tmp_path):
+def test_left_is_left_and_up_is_up_as_in_the_video(tmp_path, browser):
     scene = walking_scene()
-    with opened(page_of(tmp_path, scene, scene)) as page:
+    with opened(browser, page_of(tmp_path, scene, scene)) as page:
         frame(page)
         in_space, in_picture = ([find(page, canvas, side) for side in (LEFT, RIGHT)] for canvas in (SPACE, PICTURE))
         assert all(count > 50 for count, *_ in in_space + in_picture)
@@ -129,8 +129,8 @@ def test_left_is_left_and_up_is_up_as_in_the_video(tmp_path):
         assert shadow[2] > in_space[0][2]  # the ground is below
 
 
-def test_a_frame_without_the_person_draws_the_truth_alone(tmp_path):
-    with opened(page_of(tmp_path, walking_scene(gap=slice(10, 20)), walking_scene())) as page:
+def test_a_frame_without_the_person_draws_the_truth_alone(tmp_path, browser):
+    with opened(browser, page_of(tmp_path, walking_scene(gap=slice(10, 20)), walking_scene())) as page:
         page.get_by_role("slider", name="frame").first.fill("15")
         frame(page)
         assert find(page, SPACE, LEFT)[0] == 0
@@ -141,8 +141,8 @@ def test_a_frame_without_the_person_draws_the_truth_alone(tmp_path):
         assert find(page, SPACE, LEFT)[0] > 50
 
 
-def test_people_have_colours_of_their_own_and_can_be_hidden(tmp_path):
-    with opened(page_of(tmp_path, walking_scene(people=3), walking_scene())) as page:
+def test_people_have_colours_of_their_own_and_can_be_hidden(tmp_path, browser):
+    with opened(browser, page_of(tmp_path, walking_scene(people=3), walking_scene())) as page:
         frame(page)
         assert find(page, SPACE, ORANGE)[0] > 20
         page.get_by_role("button", name="person 2").click()
@@ -152,8 +152,8 @@ def test_people_have_colours_of_their_own_and_can_be_hidden(tmp_path):
 
 
 @pytest.mark.parametrize(("scheme", "viewport"), [("light", None), ("dark", None), ("dark", PHONE)])
-def test_both_themes_fit_a_desk_and_a_phone(tmp_path, scheme, viewport):
-    with opened(page_of(tmp_path, walking_scene(people=2)), scheme=scheme, viewport=viewport) as page:
+def test_both_themes_fit_a_desk_and_a_phone(tmp_path, scheme, viewport, browser):
+    with opened(browser, page_of(tmp_path, walking_scene(people=2)), scheme=scheme, viewport=viewport) as page:
         frame(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         background = page.locator(VIEWER).evaluate("element => getComputedStyle(element).backgroundColor")
@@ -167,8 +167,8 @@ def test_both_themes_fit_a_desk_and_a_phone(tmp_path, scheme, viewport):
         assert all(names)
 
 
-def test_who_wants_less_motion_is_not_played_at(tmp_path):
-    with opened(page_of(tmp_path, walking_scene())) as page:
+def test_who_wants_less_motion_is_not_played_at(tmp_path, browser):
+    with opened(browser, page_of(tmp_path, walking_scene())) as page:
         page.emulate_media(reduced_motion="reduce")
         page.reload()
         page.wait_for_timeout(200)
@@ -176,7 +176,7 @@ def test_who_wants_less_motion_is_not_played_at(tmp_path):
         assert find(page, SPACE, LEFT)[0] > 50
 
 
-def test_another_page_mounts_viewers_where_it_likes(tmp_path):
+def test_another_page_mounts_viewers_where_it_likes(tmp_path, browser):
     parts = viewer_parts()
     path = tmp_path / "page.html"
     path.write_text(
@@ -185,7 +185,7 @@ def test_another_page_mounts_viewers_where_it_likes(tmp_path):
         f"<script>mountViewer(document.getElementById('own'), {scene_json(walking_scene(6, title='own'))})</script>",
         encoding="utf-8",
     )
-    with opened(path) as page:
+    with opened(browser, path) as page:
         assert page.locator(VIEWER).count() == 2
         assert page.locator("h2").all_inner_texts() == ["a walker", "own"]
         assert page.locator(VIEWER).nth(1).get_attribute("data-frame") == "0"
