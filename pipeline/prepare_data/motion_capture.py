@@ -2,7 +2,7 @@
 
 takes.csv has a line for each take (a person's recording): its name, the file that it is in, who it is of, the action,
 the split, and the rate. skeleton.json says what the files hold and of which of their joints Human3.6M's 17 are made.
-A file is an .npz archive with an array of joints for each take under its name, or a .bvh file of one take.
+A file is an .npz archive with an array of joints for each take under its name, or a .bvh or .amc file of one take.
 docs/add_a_dataset.md tells how to make such a folder.
 """
 
@@ -23,6 +23,7 @@ from pipeline.mocap.takes import Take
 from pipeline.poses.clips import SPLITS
 from pipeline.poses.frames import resample
 from pipeline.poses.skeleton import H36M_17
+from pipeline.prepare_data.amc import read_amc
 from pipeline.prepare_data.bvh import read_bvh
 from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.archives import read_object_npz
@@ -30,6 +31,7 @@ from pipeline.system.errors import UserError
 from pipeline.system.files import read_csv_lines, read_json
 
 COLUMNS = ("name", "file", "subject", "action", "split", "rate_hz")
+READERS = {".bvh": read_bvh, ".amc": read_amc}  # of files of one take
 UNUSED = "unused"  # the split of takes that are left out
 KEYPOINTS = ("gt", "det")
 LEG_AND_TRUNK = ((4, 5), (5, 6), (0, 7), (7, 8))  # bones which together are about two thirds of a person's height
@@ -43,7 +45,7 @@ def _the_same_names() -> dict[str, tuple[str, ...]]:
 class SkeletonFile(Values):
     """The content of skeleton.json.
 
-    `names` are the joints of the arrays in .npz files, in their order; .bvh files have names of their own. `joints`
+    `names` are the joints of the arrays in .npz files, in their order; the others have names of their own. `joints`
     says for each of Human3.6M's 17 joints which joint of the files it is, or of which the middle; without it the files
     have the 17 by their names.
     """
@@ -100,8 +102,8 @@ def read_takes(folder: Path) -> Iterator[Take]:
         path = folder / line.file
         if line.split == UNUSED:
             continue
-        if path.suffix == ".bvh":
-            joints = read_bvh(path)
+        if path.suffix in READERS:
+            joints = READERS[path.suffix](path)
         else:
             if line.file != open_file:
                 open_file, arrays = line.file, read_object_npz(path)
@@ -136,8 +138,9 @@ def _read_lines(path: Path) -> list[_Line]:
     lines = []
     for number, row in enumerate(rows, start=2):
         where = f"{path}: line {number}"
-        if row["file"] != Path(row["file"]).name or not row["file"].endswith((".npz", ".bvh")):
-            raise UserError(f"{where}: file: expected an .npz or .bvh file beside the table, found '{row['file']}'")
+        if row["file"] != Path(row["file"]).name or not row["file"].endswith((".npz", *READERS)):
+            expected = f"an .npz, {' or '.join(READERS)} file"
+            raise UserError(f"{where}: file: expected {expected} beside the table, found '{row['file']}'")
         if row["split"] not in (*SPLITS, UNUSED):
             raise UserError(f"{where}: split: expected {', '.join(SPLITS)} or {UNUSED}, found '{row['split']}'")
         for column in ("name", "subject", "action"):

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.mocap.takes import Take
 from pipeline.poses.skeleton import H36M_17
+from pipeline.prepare_data.amc import read_amc
 from pipeline.prepare_data.motion_capture import read_takes
 from pipeline.system.errors import UserError
 from tests.fixtures.walker import walker_joints_world_m
@@ -138,6 +139,139 @@ def test_a_bvh_file_gives_the_joints_of_its_own_rotations(tmp_path: Path) -> Non
     hanging, sideways = take.joints_world_m[:, 10] - hip_m  # 17 bones
     np.testing.assert_allclose(hanging, [0, 0, -3.4], atol=1e-5)
     np.testing.assert_allclose(sideways, [3.4, 0, 0], atol=1e-5)
+
+
+ASF = """# made up
+:version 1.10
+:units
+  mass 1.0
+  length 0.5
+  angle deg
+:root
+   order TX TY TZ RX RY RZ
+   axis XYZ
+   position 0 0 0
+   orientation 0 0 0
+:bonedata
+  begin
+     id 1
+     name trunk
+     direction 0 3 0
+     length 4
+     axis 0 0 90  XYZ
+    dof rx
+    limits (-20.0 45.0)
+  end
+  begin
+     id 2
+     name arm
+     direction 1 0 0
+     length 2
+     axis 0 0 0  XYZ
+    dof rx rz
+    limits (-160.0 20.0)
+           (-70.0 60.0)
+  end
+  begin
+     id 3
+     name nail
+     direction 0 0 1
+     length 1
+     axis 0 0 0  XYZ
+  end
+:hierarchy
+  begin
+    root trunk
+    trunk arm
+    arm nail
+  end
+"""
+AMC = """#!OML:ASF
+:FULLY-SPECIFIED
+:DEGREES
+1
+root 1 2 3 0 0 0
+trunk 0
+arm 0 0
+2
+root 0 0 0 90 0 90
+trunk 0
+arm 0 0
+3
+root 0 0 0 0 0 0
+trunk 90
+arm 0 90
+4
+root 0 0 0 0 0 0
+trunk 0
+arm 90 90
+"""
+
+
+def write_amc(folder: Path, *, asf: str = ASF, amc: str = AMC) -> Path:
+    (folder / "01.asf").write_text(asf, encoding="utf-8")
+    (folder / "01_02.amc").write_text(amc, encoding="utf-8")
+    return folder / "01_02.amc"
+
+
+def test_an_amc_file_gives_the_ends_of_bones_that_turn_about_their_own_axes(tmp_path: Path) -> None:
+    """Lengths come out doubled, as the unit is 0.5. The trunk's x axis is the world's y, as its `axis` says."""
+    joints = read_amc(write_amc(tmp_path))
+    assert list(joints) == ["root", "trunk", "arm", "nail"]
+    rest, turned, twisted, bent = (np.stack([joint[frame] for joint in joints.values()]) for frame in range(4))
+    np.testing.assert_allclose(rest, [[2, 4, 6], [2, 12, 6], [6, 12, 6], [6, 12, 8]], atol=1e-9)
+    # About x first, then about z: what pointed up points to z and stays, what pointed along x points up.
+    np.testing.assert_allclose(turned, [[0, 0, 0], [0, 0, 8], [0, 4, 8], [2, 4, 8]], atol=1e-9)
+    # The trunk turns about itself and takes the arm along, which its own turn about z has pointed up before.
+    np.testing.assert_allclose(twisted, [[0, 0, 0], [0, 8, 0], [0, 12, 0], [2, 12, 0]], atol=1e-9)
+    np.testing.assert_allclose(bent, [[0, 0, 0], [0, 8, 0], [0, 12, 0], [2, 12, 0]], atol=1e-9)
+
+
+def test_an_amc_file_in_radians_and_other_units_is_the_same_motion(tmp_path: Path) -> None:
+    def in_radians(line: str) -> str:
+        name, *numbers = line.split()
+        moves = 3 if name == "root" else 0
+        angles = [str(np.deg2rad(float(number))) for number in numbers[moves:]]
+        return " ".join([name, *numbers[:moves], *angles])
+
+    expected = read_amc(write_amc(tmp_path))
+    skeleton = ASF.replace("angle deg", "angle rad").replace("axis 0 0 90", f"axis 0 0 {np.pi / 2}")
+    lines = [in_radians(line) if " " in line else line for line in AMC.splitlines()]
+    found = read_amc(write_amc(tmp_path, asf=skeleton, amc="\n".join(lines)))
+    for name, joint in expected.items():
+        np.testing.assert_allclose(found[name], joint, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"amc": "1\nroot 1 2 3 0 0 0\ntrunk 0\n"}, "found ValueError: 0 and not 2 numbers for arm in frame 1"),
+        ({"amc": AMC.replace("arm 90 90", "arm 90")}, "found ValueError: 1 and not 2 numbers for arm in frame 4"),
+        ({"amc": ":DEGREES"}, "found ValueError: no frames"),
+        ({"asf": ASF.replace("dof rx rz", "dof rx l")}, "found ValueError: arm moves otherwise than by rx, ry, rz"),
+        (
+            {"asf": "walk"},
+            r"01_02\.amc: expected an AMC file of the skeleton 01\.asf, found ValueError: no :root in 01\.asf",
+        ),
+    ],
+)
+def test_an_amc_file_that_does_not_fit_its_skeleton_is_refused(tmp_path, change, complaint):
+    with pytest.raises(UserError, match=complaint):
+        read_amc(write_amc(tmp_path, **change))
+
+
+def test_an_amc_file_is_a_take_and_needs_its_skeleton(tmp_path: Path) -> None:
+    joints = {name: ["root"] for name in H36M_17.joints}
+    joints |= {"LKnee": ["trunk"], "LHip": ["root"], "LFoot": ["arm"], "Spine": ["nail"], "Thorax": ["trunk"]}
+    folder = write_folder(tmp_path / "amc", skeleton={"unit_mm": 50, "up": "y", "joints": joints}, file="01_02.amc")
+    write_amc(folder)
+    (take,) = read_takes(folder)
+    np.testing.assert_allclose(take.joints_world_m[0, 0], [0.1, -0.3, 0.2], atol=1e-6)
+    (folder / "01.asf").unlink()
+    with pytest.raises(
+        UserError, match=r"01_02\.amc: expected its skeleton beside it, 01_02\.asf or 01\.asf, found none"
+    ):
+        list(read_takes(folder))
 
 
 def change_table(folder: Path, **changes: str) -> None:

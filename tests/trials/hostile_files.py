@@ -522,7 +522,7 @@ def takes_table(**changes: str) -> bytes:
     return f"{header}\n{','.join(values.values())}\n".encode()
 
 
-BESIDE = "expected an .npz or .bvh file beside the table"
+BESIDE = "expected an .npz, .bvh or .amc file beside the table"
 hostile("takes: a file elsewhere", "takes.csv", BESIDE, lambda: takes_table(file="../../../../etc/passwd"))
 hostile("takes: an absolute path", "takes.csv", BESIDE, lambda: takes_table(file="/etc/passwd"))
 hostile("takes: a folder", "takes.csv", "expected", lambda: takes_table(file=".."))
