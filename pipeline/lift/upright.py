@@ -14,9 +14,10 @@ from pipeline.poses.skeleton import Skeleton
 
 LEVEL_CAMERA = np.array([0.0, -1.0, 0.0])  # up in the camera frame, if the camera is level
 # Standard deviations of the three kinds of evidence, angles in radians.
-CAMERA_TILT = np.radians(15)  # of cameras that people hold, from level
+CAMERA_TILT = np.radians(20)  # of cameras that people hold, from level
 BODY_TILT = np.radians(3)  # of the line from feet to chest, as its mean over a long time, from vertical
-SWAY = np.radians(10)  # of that line from one second to the next
+SWAY = np.radians(5)  # of that line from one second to the next, of somebody who stands straight
+BENT_SWAY = 0.5  # and so much of the angle by which hips and knees are bent
 CONTACT_M = 0.2  # of a resting foot from the fitted floor: heights are off less than distances, but still this much
 RESTING_M_S = 0.5  # a foot that moves slower rests
 LOWER_M = 0.08  # a resting foot is at most this much higher than the other
@@ -34,37 +35,55 @@ def fit_upright(
     `people_m` are joints in the camera frame in metres, NaN in frames without the person; the camera stands still. The
     direction is the one most likely given, as independent normal errors: that the camera is about level; that the line
     from the feet to the chest is vertical on average, in frames in which it is within 60 degrees of a level camera's
-    up; and that resting feet lie in a horizontal plane, another one for each person. Without upright people and feet
-    at rest that is a level camera. The feet are the skeleton's foot joints, the ankles.
+    up, and the more surely the straighter hips and knees are; and that resting feet lie in a horizontal plane, another
+    one for each person. Without upright people and feet at rest that is a level camera. The feet are the skeleton's
+    foot joints, the ankles. The evidence says how far up may be off: the standard deviation of its angle.
     """
-    normals, information = [], np.eye(3) / CAMERA_TILT**2
+    information = np.eye(3) / CAMERA_TILT**2
     target = LEVEL_CAMERA / CAMERA_TILT**2
-    for joints_m in people_m:
-        line = _find_body_lines(joints_m, skeleton)
-        normals.append(line[line @ LEVEL_CAMERA > UPRIGHT])
-    standing = np.concatenate(normals) if normals else np.zeros((0, 3))
-    if len(standing):
-        variance = BODY_TILT**2 + SWAY**2 / max(1.0, len(standing) / rate_hz)
+    found = [_find_body_lines(joints_m, skeleton) for joints_m in people_m]
+    lines = np.concatenate([lines for lines, _ in found]) if found else np.zeros((0, 3))
+    trust = 1 / np.concatenate([sways for _, sways in found]) ** 2 if found else np.zeros(0)
+    upright = lines @ LEVEL_CAMERA > UPRIGHT
+    lines, trust = lines[upright], trust[upright]
+    seconds = len(lines) / rate_hz
+    if len(lines):
+        variance = BODY_TILT**2 + 1 / (trust.mean() * max(1.0, seconds))
         information = information + np.eye(3) / variance
-        target = target + _normalize(standing.mean(0)) / variance
+        target = target + _normalize(trust @ lines) / variance
     up = _normalize(np.linalg.solve(information, target))
     contacts = [_find_contacts(joints_m, skeleton, up, rate_hz=rate_hz) for joints_m in people_m]
     contacts = [points for points in contacts if len(points) >= FEWEST_CONTACTS]
-    up = _fit_planes(contacts, up, information, target)
+    up, information = _fit_planes(contacts, up, information, target)
     transform = _build_world(up, _find_floor(people_m, contacts, skeleton, up))
-    if not len(standing):
+    if not len(lines):
         return transform, "nobody stands upright: the camera is taken to be level"
-    seconds = len(standing) / rate_hz
-    return transform, f"fitted to {seconds:.1f} s of people upright and {sum(map(len, contacts))} resting feet"
+    off_deg = np.degrees(
+        np.sqrt(np.trace(np.linalg.inv(transform.rotation[:2] @ information @ transform.rotation[:2].T)))
+    )
+    evidence = f"{seconds:.1f} s of people upright and {sum(map(len, contacts))} resting feet"
+    return transform, f"fitted to {evidence}, to about {off_deg:.0f} degrees"
 
 
-def _find_body_lines(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Float[np.ndarray, "G 3"]:
-    """Returns unit vectors from between the feet to the chest, of the frames that have them."""
+def _find_body_lines(
+    joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton
+) -> tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, " G"]]:
+    """Returns unit vectors from between the feet to the chest, of the frames that have them, and how far they may sway.
+
+    The sway is in radians. The bend is the root mean square of the four angles at hips and knees.
+    """
     chest = next(name for name in ("Thorax", "Neck", "Nose") if name in skeleton.joints)
-    line = joints_m[:, skeleton.joints.index(chest)] - joints_m[:, _feet(skeleton)].mean(1)
-    line = line[np.isfinite(line).all(1)]
-    length = np.linalg.norm(line, axis=1)
-    return line[length > 0] / length[length > 0, None]
+    names = [chest, *(side + name for side in "LR" for name in ("Hip", "Knee", "Foot"))]
+    points_m = joints_m[:, [skeleton.joints.index(name) for name in names]]
+    points_m = points_m[np.isfinite(points_m).all((1, 2))]
+    chest_m, legs_m = points_m[:, 0], points_m[:, 1:].reshape(-1, 2, 3, 3)
+    line = chest_m - legs_m[:, :, 2].mean(1)
+    trunk = chest_m - legs_m[:, :, 0].mean(1)
+    thighs, shins = legs_m[:, :, 0] - legs_m[:, :, 1], legs_m[:, :, 1] - legs_m[:, :, 2]
+    whole = (np.linalg.norm(line, axis=-1) > 0) & (np.linalg.norm(trunk, axis=-1) > 0)
+    bends = np.concatenate([_angle(thighs, trunk[:, None]), _angle(thighs, shins)], axis=1)
+    sway = np.hypot(SWAY, BENT_SWAY * np.sqrt((bends**2).mean(1)))
+    return line[whole] / np.linalg.norm(line[whole], axis=-1, keepdims=True), sway[whole]
 
 
 def _find_contacts(
@@ -104,9 +123,13 @@ def _fit_planes(
     up: Float[np.ndarray, "3"],
     information: Float[np.ndarray, "3 3"],
     target: Float[np.ndarray, "3"],
-) -> Float[np.ndarray, "3"]:
-    """Returns the up that best fits what is known and the contacts' planes; contacts far off count less (Cauchy)."""
+) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
+    """Returns the up that best fits what is known and the contacts' planes, and the information on it.
+
+    Contacts far off count less (Cauchy).
+    """
     weights = [np.ones(len(points)) for points in contacts]
+    scatter = np.zeros((3, 3))
     for _ in range(FIT_STEPS if contacts else 0):
         scatter = np.zeros((3, 3))
         centred = [points - np.average(points, axis=0, weights=w) for points, w in zip(contacts, weights, strict=True)]
@@ -114,7 +137,7 @@ def _fit_planes(
             scatter += einsum(weight, points, points, "c, c i, c j -> i j")
         up = _normalize(np.linalg.solve(information + scatter / CONTACT_M**2, target))
         weights = [1 / (1 + (points @ up / CONTACT_M) ** 2) for points in centred]
-    return up
+    return up, information + scatter / CONTACT_M**2
 
 
 def _find_floor(
@@ -141,6 +164,11 @@ def _build_world(up: Float[np.ndarray, "3"], floor_m: float) -> RigidTransform:
 
 def _feet(skeleton: Skeleton) -> list[int]:
     return [skeleton.joints.index(name) for name in ("LFoot", "RFoot")]
+
+
+def _angle(one: Float[np.ndarray, "F K 3"], other: Float[np.ndarray, "F #K 3"]) -> Float[np.ndarray, "F K"]:
+    """Returns the angles between vectors in radians; 0 where one has no length."""
+    return np.arctan2(np.linalg.norm(np.cross(one, other), axis=-1), (one * other).sum(-1))
 
 
 def _normalize(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from pipeline.lift.upright import fit_upright
 from pipeline.poses.frames import resample
@@ -71,6 +72,38 @@ def test_one_frame_of_one_person_moves_up_only_a_little(walk_m):
     camera = camera_from_world_looking_at(walk_m[0, 0] + [5.0, 0.0, 0.7], walk_m[0, 0])
     found, _ = fit_upright([camera.apply(walk_m)[:1]], H36M_17, rate_hz=RATE_HZ)
     assert tilt_deg(found, camera) < 10
+
+
+@pytest.fixture(scope="module")
+def bowing_m(walk_m):
+    """Four seconds of somebody who stands, and for three of them bends forward by 75 degrees at the hips."""
+    standing_m = walk_m[0].copy()
+    for child, parent in enumerate(H36M_17.parents):
+        if H36M_17.joints[child] in ("RKnee", "LKnee", "RFoot", "LFoot", "Spine", "Thorax"):
+            length_m = np.linalg.norm(walk_m[0, child] - walk_m[0, parent])
+            down = H36M_17.joints[child].endswith(("Knee", "Foot"))
+            standing_m[child] = standing_m[parent] + [0.0, 0.0, -length_m if down else length_m]
+    still_m = np.repeat(standing_m[None], 120, axis=0)
+    across = standing_m[H36M_17.joints.index("LHip")] - standing_m[H36M_17.joints.index("RHip")]
+    bow = Rotation.from_rotvec(np.radians(75) * across / np.linalg.norm(across))
+    above, hip_m = slice(H36M_17.joints.index("Spine"), None), standing_m[0]
+    still_m[30:, above] = hip_m + bow.apply(standing_m[above] - hip_m)
+    return still_m
+
+
+def test_who_bends_most_of_the_time_tells_up_by_when_he_stands(bowing_m):
+    camera = camera_from_world_looking_at(bowing_m[0, 0] + [4.0, 3.0, 1.5], bowing_m[0, 0])
+    found, _ = fit_upright([camera.apply(bowing_m)], H36M_17, rate_hz=RATE_HZ)
+    assert tilt_deg(found, camera) < 6  # by the mean line from his feet to his chest it would be 19
+
+
+def test_up_is_surer_of_somebody_who_stands_than_of_who_bends(bowing_m):
+    camera = camera_from_world_looking_at(bowing_m[0, 0] + [4.0, 3.0, 1.5], bowing_m[0, 0])
+    off_deg = []
+    for frames in (slice(0, 30), slice(30, 60)):
+        _, evidence = fit_upright([camera.apply(bowing_m[frames])], H36M_17, rate_hz=RATE_HZ)
+        off_deg.append(int(evidence.split()[-2]))
+    assert off_deg[0] < 12 < off_deg[1]
 
 
 def test_without_anyone_upright_the_camera_is_level():
