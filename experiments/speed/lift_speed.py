@@ -26,7 +26,7 @@ from pipeline.mocap.cameras import read_clips
 from pipeline.poses.clips import Clip
 from pipeline.system.files import read_json
 
-PREPARED = Path("data/prepared") / SHIPPED.parent.name
+PREPARED = SHIPPED.parent / "prepared"
 SIZE_PX = (1000, 1000)
 MINUTES = (1, 5, 10, 20)
 LATENCIES = (0, 13)  # frames: the least, and half a window, with which the model sees all that it sees of a recording

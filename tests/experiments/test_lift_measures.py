@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
 from experiments.speed import lift_accuracy, lift_speed
 from experiments.untrained import untrained_model
 from pipeline.lift.input import InputSettings
-from pipeline.lift.lifter import Lifter
+from pipeline.lift.lifter import SHIPPED, Lifter
 from pipeline.poses.skeleton import H36M_17
 from tests.fixtures.walker import write_prepared
 
@@ -40,3 +43,9 @@ def test_the_same_keypoints_are_lifted_alike_in_the_layout_of_the_model_and_at_i
 def test_lifting_and_streaming_are_timed(lifter):
     assert lift_speed.lift_minutes(1)["frames"] == 1800
     assert lift_speed.stream_frames(4)["median_ms"] > 0
+
+
+def test_the_takes_that_lifting_is_measured_on_are_those_prepared_for_the_shipped_model():
+    stages = yaml.safe_load(Path("experiments/lifter/dvc.yaml").read_text())["stages"]
+    assert stages["prepare_lifter"]["outs"] == [str(lift_speed.PREPARED)]
+    assert stages["train_lifter"]["outs"] == [str(SHIPPED)]
