@@ -24,7 +24,7 @@ from pipeline.lift.input import build_camera
 from pipeline.lift.layouts import DERIVED, MEDIAPIPE_33
 from pipeline.lift.lifter import DEPTH_SIGMA_S, Lifter
 from pipeline.lift.people import Recording, Track
-from pipeline.lift.root_path import fit_root_path, smooth_depth
+from pipeline.lift.scene.root_path import fit_root_path, smooth_depth
 from pipeline.poses.frames import find_runs
 from pipeline.poses.geometry import Camera, RigidTransform, project, rays_from_pixels
 from pipeline.poses.metrics import average_over_frames, clip_scores, joint_errors_mm, mpjpe_mm

@@ -14,18 +14,18 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.speed.lift_speed import read_test_clips
+from pipeline.lift.body.smoothing import FILTERS
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.lifter import DEPTH_SIGMA_S, SHIPPED, Lifter
 from pipeline.lift.people import Lifted, LiftOptions, Recording, Track
-from pipeline.lift.root_path import fit_root_path
-from pipeline.lift.smoothing import FILTERS
+from pipeline.lift.scene.root_path import fit_root_path
 from pipeline.poses.clips import Clip
 from pipeline.poses.frames import resample
 from pipeline.poses.geometry import project, rays_from_pixels
 from pipeline.poses.skeleton import H36M_17
 
 SHORTEST_CLIP = 41  # frames
-EVERY, FIRST = 5, 1  # the constants of pipeline.lift.upright were chosen on every fifth clip from clip 0
+EVERY, FIRST = 5, 1  # the constants of pipeline.lift.scene.upright were chosen on every fifth clip from clip 0
 RATES_HZ = (15.0, 25.0, 60.0)
 LATENCIES = (0, 1, 3, 6, 13)
 STREAMED_FRAMES = 150

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pipeline.lift.body.sides import exchange_sides, find_swapped_joints
 from pipeline.lift.layouts import LAYOUTS, convert_to_h36m17
 from pipeline.lift.people import LiftOptions, Recording, Track
 from pipeline.lift.reading.tracks import find_seen_joints
-from pipeline.lift.sides import exchange_sides, find_swapped_joints
 from pipeline.poses.frames import find_runs, interpolate_gaps
 from pipeline.poses.geometry import Camera, rays_from_pixels, screen_from_pixels
 from pipeline.poses.skeleton import Skeleton

@@ -14,6 +14,7 @@ from pipeline.config.rows import SHIPPED, refuse_missing_checkpoint
 from pipeline.lift.body.bones import hold_bones
 from pipeline.lift.body.feet import lock_feet
 from pipeline.lift.body.height import match_heights, scale_people
+from pipeline.lift.body.smoothing import FILTERS, smooth_motion
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.input import (
     InputSettings,
@@ -28,11 +29,10 @@ from pipeline.lift.input import (
 )
 from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
 from pipeline.lift.plausibility import check_plausible, explain_nobody
-from pipeline.lift.root_path import fit_root_path, smooth_depth
-from pipeline.lift.smoothing import FILTERS, smooth_motion
+from pipeline.lift.scene.root_path import fit_root_path, smooth_depth
+from pipeline.lift.scene.upright import LEVEL_CAMERA, fit_upright
+from pipeline.lift.scene.view import aim_view, turn_pixels
 from pipeline.lift.stream import Stream, StreamFormat
-from pipeline.lift.upright import LEVEL_CAMERA, fit_upright
-from pipeline.lift.view import aim_view, turn_pixels
 from pipeline.poses.checkpoint import Card
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera, RigidTransform, rays_from_pixels

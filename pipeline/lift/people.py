@@ -45,9 +45,9 @@ class LiftOptions:
     """Whom to lift (everybody if `persons` is None), through which lens, and how to smooth the result over time.
 
     The lens is given by `focal_px` or by `fov_deg`, the angle over the longer side of the image; it goes before the
-    recording's camera. `smooth` is a name of pipeline.lift.smoothing.FILTERS; None does not smooth. People are scaled
-    to the heights stated in `body_height_m`, see pipeline/lift/body/height.py; others stay as the model predicts them.
-    With `lock_feet` feet stay in place while they rest, see pipeline/lift/body/feet.py. `force` lifts what
+    recording's camera. `smooth` is a name of pipeline.lift.body.smoothing.FILTERS; None does not smooth. People are
+    scaled to the heights stated in `body_height_m`, see pipeline/lift/body/height.py; others stay as the model predicts
+    them. With `lock_feet` feet stay in place while they rest, see pipeline/lift/body/feet.py. `force` lifts what
     pipeline.lift.plausibility doubts.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.lift.root_path import fit_root_path, smooth_depth
+from pipeline.lift.scene.root_path import fit_root_path, smooth_depth
 from tests.fixtures.walker import camera_at, walker_joints_world_m
 
 CAMERA = camera_at(0.4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 
-from pipeline.lift.sides import exchange_sides, find_swapped_joints
+from pipeline.lift.body.sides import exchange_sides, find_swapped_joints
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import COCO_17, H36M_17
 from tests.fixtures.lifting import WALKER_CAMERA

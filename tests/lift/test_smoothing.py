@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.lift.smoothing import FILTERS, smooth_motion
+from pipeline.lift.body.smoothing import FILTERS, smooth_motion
 
 RATE_HZ = 30.0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pipeline.lift.upright import fit_upright
+from pipeline.lift.scene.upright import fit_upright
 from pipeline.poses.frames import resample
 from pipeline.poses.geometry import RigidTransform, camera_from_world_looking_at
 from pipeline.poses.skeleton import H36M_17

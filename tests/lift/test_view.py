@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pipeline.lift.view import aim_view, turn_pixels
+from pipeline.lift.scene.view import aim_view, turn_pixels
 from pipeline.poses.geometry import Camera, project, rays_from_pixels
 from tests.fixtures.walker import walker_joints_world_m
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, uniform_filter1d
 
 from pipeline.lift.people import LiftedPerson
-from pipeline.lift.upright import find_rests
+from pipeline.lift.scene.upright import find_rests
 from pipeline.poses.frames import find_runs
 from pipeline.poses.geometry import RigidTransform
 from pipeline.poses.skeleton import Skeleton
