@@ -25,7 +25,7 @@ from pipeline.poses.geometry import project, rays_from_pixels
 from pipeline.poses.skeleton import H36M_17
 
 SHORTEST_CLIP = 41  # frames
-EVERY, FIRST = 5, 1  # the constants of pipeline.lift.scene.upright were chosen on every fifth clip from clip 0
+EVERY, FIRST = 5, 1
 RATES_HZ = (15.0, 25.0, 60.0)
 LATENCIES = (0, 1, 3, 6, 13)
 STREAMED_FRAMES = 150
