@@ -9,8 +9,12 @@ import typer
 
 from pipeline.config.rows import CARD, SHIPPED, refuse_missing_checkpoint
 from pipeline.lift.reading.files import VIDEO_ENDINGS
-from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, make_detector_model, refuse_missing_detector
+from pipeline.lift.video.detectors import refuse_missing_detector
+from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, make_detector_model
 from pipeline.system.errors import UserError
+
+Detector = Annotated[str, typer.Option(help="For a video: mediapipe, rtmlib or ultralytics.")]
+DetectorModel = Annotated[Path | None, typer.Option(help="The detector's model, where not its own.")]
 
 
 def lift(
@@ -41,7 +45,8 @@ def lift(
     overlay_on: Annotated[
         Path | None, typer.Option(help="The video of the keypoints, to draw the overlay on; not for a video.")
     ] = None,
-    detector_model: Annotated[Path, typer.Option(help="For a video: the detector's model file.")] = DETECTOR_MODEL,
+    detector: Detector = "mediapipe",
+    detector_model: DetectorModel = None,
     video: Annotated[str | None, typer.Option(help="Which video, where the input has several.")] = None,
     units: Annotated[str | None, typer.Option(help="Of x and y: pixels, shares, screen or ndc.")] = None,
     y_up: Annotated[bool, typer.Option("--y-up", help="y counts from the bottom edge of the image.")] = False,
@@ -52,7 +57,7 @@ def lift(
     checkpoint = checkpoint or SHIPPED
     if file_format == "video" or (file_format is None and source.suffix.lower() in VIDEO_ENDINGS):
         missing = [] if (checkpoint / CARD).is_file() else [f"the checkpoint {checkpoint}"]
-        refuse_missing_detector(source, detector_model, other=missing)
+        refuse_missing_detector(source, detector, detector_model, other=missing)
     if checkpoint == SHIPPED and not SHIPPED.exists() and not Path("dvc.lock").exists():
         raise UserError(
             f"{SHIPPED}: expected the model, found none; poselift fetch REPOSITORY brings it, or --checkpoint"
@@ -72,7 +77,7 @@ def lift(
     who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
     lifter = Lifter.load(checkpoint, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     how_to_read = InputOptions(
-        file_format, layout, rate_hz, size, camera, detector_model, video, units, y_up, highest_score
+        file_format, layout, rate_hz, size, camera, detector, detector_model, video, units, y_up, highest_score
     )
     print(
         lift_file(
@@ -95,7 +100,8 @@ def live(
     checkpoint: Annotated[Path, typer.Option(help="The trained model, instead of the shipped one.")] = SHIPPED,
     rate_hz: Annotated[float | None, typer.Option(help="Frames per second of a keypoint file.")] = None,
     image_size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels, of a keypoint file.")] = None,
-    detector_model: Annotated[Path, typer.Option(help="The detector's model file.")] = DETECTOR_MODEL,
+    detector: Detector = "mediapipe",
+    detector_model: DetectorModel = None,
     port: Annotated[int, typer.Option(help="Of the page on 127.0.0.1; 0: a free one.", min=0, max=65535)] = 8090,
 ) -> None:
     """One person in front of a camera, lifted as he moves, on a page of this machine; prints latencies at the end."""
@@ -105,7 +111,7 @@ def live(
     if source is not None and not source.exists():
         raise UserError(f"{source}: expected a video or a keypoint file, found none")
     if source is None or source.suffix.lower() in VIDEO_ENDINGS:
-        refuse_missing_detector(source or Path(f"camera {camera}"), detector_model)
+        model = refuse_missing_detector(source or Path(f"camera {camera}"), detector, detector_model)
     refuse_missing_checkpoint(checkpoint)
     from pipeline.lift.lift_file import parse_image_size
     from pipeline.lift.lifter import Lifter
@@ -116,9 +122,9 @@ def live(
     lifter = Lifter.load(checkpoint)
     if source is None:
         assert camera is not None
-        frames = detect_live(capture_camera(camera), detector_model)
+        frames = detect_live(capture_camera(camera), detector, model)
     else:
-        options = InputOptions(rate_hz=rate_hz, image_size_px=size, detector_model=detector_model)
+        options = InputOptions(rate_hz=rate_hz, image_size_px=size, detector=detector, detector_model=detector_model)
         frames = play_file(source, options)
     print(show_live(frames, lifter, title=f"camera {camera}" if source is None else source.name, port=port))
 

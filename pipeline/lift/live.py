@@ -19,9 +19,10 @@ from pipeline.lift.formats import read_recording, recognise_format
 from pipeline.lift.input import make_track, prepare_track
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.live_page import LivePage
-from pipeline.lift.people import InputOptions
+from pipeline.lift.people import Detection, Detections, InputOptions
+from pipeline.lift.reading.keypoints import settle_keypoints
+from pipeline.lift.video.detectors import DETECTORS, detect_people, refuse_missing_detector
 from pipeline.lift.video.frames import VideoFrame, read_frames
-from pipeline.lift.video.mediapipe_detector import detect_people
 from pipeline.system.errors import UserError
 from pipeline.visualization.scene import WORLD_FROM_LEVEL_CAMERA
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 GROUND_S = 1.0  # the ground is where the lowest joint was within this time
 NOBODY: tuple[float, float, float] = (np.nan, np.nan, 0.0)
+Seen = tuple[float, Float[np.ndarray, "J 3"]]  # when keypoints were seen, and they
 Publish = Callable[[dict[str, Any]], None]
 
 
@@ -83,12 +85,14 @@ def lift_live(frames: Iterable[LiveFrame], lifter: Lifter, publish: Publish, lat
     for frame in frames:
         began = time.perf_counter()
         if stream is None:
-            stream = lifter.stream(layout=frame.layout, image_size=frame.image_size_px, latency=0)
+            layout = lifter.settings.skeleton.name
+            stream = lifter.stream(layout=layout, image_size=frame.image_size_px, latency=0)
+        keypoints = _see(frame, lifter)
         pose_m = None
         while tick * step_s <= frame.time_s + 1e-9:
-            pose_m = stream.push(_interpolate(before, frame, tick * step_s))
+            pose_m = stream.push(_interpolate(before, (frame.time_s, keypoints), tick * step_s))
             tick += 1
-        before = frame
+        before = frame.time_s, keypoints
         if pose_m is None:  # no tick since the frame before
             continue
         lifted = time.perf_counter()
@@ -97,8 +101,7 @@ def lift_live(frames: Iterable[LiveFrame], lifter: Lifter, publish: Publish, lat
             lowest_m.append(float(world_m[:, 2].min()))
         world_m = world_m - [0, 0, min(lowest_m, default=0.0)]
         stages = {"capture": frame.capture_s, "detect": frame.detect_s, "lift": lifted - began}
-        seen = prepare_track(make_track(frame.keypoints[None], layout=frame.layout), lifter.settings).pixels
-        publish({"time_s": round(frame.time_s, 3), "joints": _plain(world_m, 3), "pixels": _plain(seen, 1),
+        publish({"time_s": round(frame.time_s, 3), "joints": _plain(world_m, 3), "pixels": _plain(keypoints[:, :2], 1),
                  "image": list(frame.image_size_px),
                  "ms": {stage: round(1000 * value, 1) for stage, value in stages.items()}})  # fmt: skip
         latencies.add(**stages, total=frame.capture_s + time.perf_counter() - frame.taken_at)
@@ -111,9 +114,8 @@ def play_file(path: Path, options: InputOptions) -> Iterator[LiveFrame]:
     read_recording does.
     """
     if (options.format or recognise_format(path)) == "video":
-        if options.detector_model is None:
-            raise UserError(f"{path}: expected a --detector-model, found none")
-        yield from detect_live(_in_real_time(read_frames(path)), options.detector_model)
+        model = refuse_missing_detector(path, options.detector, options.detector_model)
+        yield from detect_live(_in_real_time(read_frames(path)), options.detector, model)
         return
     recording = read_recording(path, options)
     if recording.image_size_px is None or recording.rate_hz is None:
@@ -150,8 +152,8 @@ def capture_camera(number: int) -> Iterator[tuple[VideoFrame, float, float]]:
         camera.release()
 
 
-def detect_live(pictures: Iterable[tuple[VideoFrame, float, float]], model: Path) -> Iterator[LiveFrame]:
-    """Yields the largest person in each picture, as MediaPipe sees him."""
+def detect_live(pictures: Iterable[tuple[VideoFrame, float, float]], detector: str, model: Path) -> Iterator[LiveFrame]:
+    """Yields the largest person in each picture, as the detector sees him."""
     about: deque[tuple[float, float, float]] = deque()
 
     def frames() -> Iterator[VideoFrame]:
@@ -159,19 +161,29 @@ def detect_live(pictures: Iterable[tuple[VideoFrame, float, float]], model: Path
             about.append((taken_at, capture_s, time.perf_counter()))
             yield frame
 
-    for frame, people in detect_people(frames(), model):
+    for frame, people in detect_people(frames(), detector, model):
         taken_at, capture_s, began = about.popleft()
         height_px, width_px, _ = frame.picture.shape
-        largest = max(people, key=lambda marks: float(np.ptp(marks[:, 1])), default=np.tile(NOBODY, (33, 1)))
+        largest = max(people, key=lambda joints: float(np.ptp(joints[:, 1])), default=np.tile(NOBODY, (17, 1)))
+        found = Detections(DETECTORS[detector].layout if people else "h36m17", {0: [Detection(largest, None)]})
+        settled, _ = settle_keypoints(found, InputOptions(), model)
+        (person,) = settled.frames[0]
         detect_s = time.perf_counter() - began
-        yield LiveFrame(frame.time_s, largest, "mediapipe33", (width_px, height_px), taken_at, capture_s, detect_s)
+        size_px = width_px, height_px
+        yield LiveFrame(frame.time_s, person.keypoints, str(settled.layout), size_px, taken_at, capture_s, detect_s)
 
 
-def _interpolate(before: LiveFrame | None, after: LiveFrame, time_s: float) -> Float[np.ndarray, "J 3"]:
-    if before is None or after.time_s <= before.time_s:
-        return after.keypoints
-    share = (time_s - before.time_s) / (after.time_s - before.time_s)
-    return (1 - share) * before.keypoints + share * after.keypoints
+def _see(frame: LiveFrame, lifter: Lifter) -> Float[np.ndarray, "J 3"]:
+    """Returns the keypoints in the model's layout."""
+    track = prepare_track(make_track(frame.keypoints[None], layout=frame.layout), lifter.settings)
+    return np.column_stack([track.pixels[0], track.confidence[0]])
+
+
+def _interpolate(before: Seen | None, after: Seen, time_s: float) -> Float[np.ndarray, "J 3"]:
+    if before is None or after[0] <= before[0]:
+        return after[1]
+    share = (time_s - before[0]) / (after[0] - before[0])
+    return (1 - share) * before[1] + share * after[1]
 
 
 def _in_real_time(frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, float, float]]:

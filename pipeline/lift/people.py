@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL
 from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.skeleton import Skeleton
 
@@ -23,9 +22,10 @@ class InputOptions:
     """What the user states about an input, which goes before what the file says; None is not stated.
 
     `format` is a name of pipeline.lift.formats.FORMATS, `layout` one of pipeline.lift.layouts.LAYOUTS, `units` one of
-    pipeline.lift.reading.keypoints.UNITS. `detector_model` is the .task file of the detector for videos.
-    `video` chooses one of several videos in the input. With `y_up` y counts from the bottom edge of the image.
-    `highest_score` is the score that means certainty, where confidence does not run from 0 to 1.
+    pipeline.lift.reading.keypoints.UNITS. `detector` finds the people of a video, one of
+    pipeline.lift.video.detectors.DETECTORS, with the model `detector_model`, None its own. `video` chooses one of
+    several videos in the input. With `y_up` y counts from the bottom edge of the image. `highest_score` is the score
+    that means certainty, where confidence does not run from 0 to 1.
     """
 
     format: str | None = None
@@ -33,7 +33,8 @@ class InputOptions:
     rate_hz: float | None = None
     image_size_px: tuple[int, int] | None = None  # width, height
     camera_file: Path | None = None
-    detector_model: Path = DETECTOR_MODEL
+    detector: str = "mediapipe"
+    detector_model: Path | None = None
     video: str | None = None
     units: str | None = None
     y_up: bool = False
@@ -74,8 +75,8 @@ class Detections:
 
     `layout` is that of the joints where the file or its format says it, as `layout_from` tells in words, and `joints`
     their names where the file has them; else the number of joints must tell. x and y are in `units`, see
-    pipeline.lift.reading.keypoints. `times_s` are when the frames, numbered from 0, were taken, if not at a constant
-    rate. `notes` are what the user should know of the reading, such as files left out.
+    pipeline.lift.reading.keypoints, as `units_from` tells in words. `times_s` are when the frames, numbered from 0,
+    were taken, if not at a constant rate. `notes` are what the user should know of the reading, such as files left out.
     """
 
     layout: str | None
@@ -85,6 +86,7 @@ class Detections:
     camera: Camera | None = None
     joints: tuple[str, ...] | None = None
     units: str = "pixels"
+    units_from: str = "as in all such files; --units to change"
     notes: tuple[str, ...] = ()
     layout_from: str = "named in the file"
     times_s: Float[np.ndarray, " F"] | None = None

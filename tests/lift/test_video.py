@@ -30,7 +30,7 @@ def moving_at(times_s):
     return track_of(np.concatenate([at(times_s), np.ones((len(times_s), 17, 1))], axis=-1)), at
 
 
-def square_detector(frames, model):
+def square_detector(frames, detector, model):
     """Stands for a detector: one person, whose first landmark is in the middle of the bright square."""
     for frame in frames:
         rows, columns = np.nonzero(frame.picture.astype(int).mean(-1) > 130)
@@ -41,7 +41,7 @@ def square_detector(frames, model):
 @pytest.fixture
 def without_mediapipe(monkeypatch):
     monkeypatch.setattr(video, "detect_people", square_detector)
-    monkeypatch.setattr(video, "refuse_missing_detector", lambda *_: None)
+    monkeypatch.setattr(video, "refuse_missing_detector", lambda *_: Path("model"))
 
 
 def test_all_that_is_missing_is_said_at_once_before_torch_is_loaded(tmp_path):

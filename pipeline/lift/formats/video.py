@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -10,9 +11,8 @@ import numpy as np
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.frame_numbers import refuse_video
 from pipeline.lift.reading.times import Times, find_rate
+from pipeline.lift.video.detectors import detect_people, find_detector, find_joints_outside, refuse_missing_detector
 from pipeline.lift.video.frames import VideoAbout, describe_video, read_frames
-from pipeline.lift.video.mediapipe_detector import detect_people
-from pipeline.lift.video.mediapipe_model import refuse_missing_detector
 from pipeline.lift.video.progress import show_progress
 from pipeline.poses.geometry import Camera
 from pipeline.system.errors import UserError
@@ -23,26 +23,27 @@ CAPTURE_RATE_TAGS = ("com.android.capture.fps", "com.apple.quicktime.capture-fra
 
 
 def read_video(path: Path, options: InputOptions) -> Detections:
-    """Returns the people of a video, frame by frame, in the layout mediapipe33.
+    """Returns the people of a video, frame by frame, as the detector `options.detector` sees them.
 
-    Time stamps tell when frames were taken, unless `options.rate_hz` states a rate. Raises UserError if the optional
-    package or `options.detector_model` is missing, the video cannot be read, or an option is stated that a video
-    answers itself.
+    Time stamps tell when frames were taken, unless `options.rate_hz` states a rate. Raises UserError if the detector or
+    its model is missing, the video cannot be read, or an option is stated that a video answers itself.
     """
     refuse_video(options.video, where=str(path))
+    layout = find_detector(options.detector).layout
     for name, is_stated in (
-        ("--image-size", options.image_size_px is not None), ("--layout", options.layout is not None),
+        ("--image-size", options.image_size_px is not None), ("--layout", None not in (options.layout, layout)),
         ("--units", options.units is not None), ("--y-up", options.y_up),
         ("--highest-score", options.highest_score is not None),
     ):  # fmt: skip
         if is_stated:
             raise UserError(f"{path}: {name}: expected none with a video, which tells it, found one")
-    refuse_missing_detector(path, options.detector_model)
+    model = refuse_missing_detector(path, options.detector, options.detector_model)
     about = describe_video(path)
-    frames, stamps_s, size_px = {}, [], (0, 0)
+    frames: dict[int, list[Detection]] = {}
+    stamps_s, size_px = [], (0, 0)
     with closing(read_frames(path)) as pictures:
         shown = show_progress(pictures, path.name, about.duration_s)
-        for number, (frame, people) in enumerate(detect_people(shown, options.detector_model)):
+        for number, (frame, people) in enumerate(detect_people(shown, options.detector, model)):
             frames[number] = [Detection(keypoints, None) for keypoints in people]
             stamps_s.append(frame.time_s)
             size_px = frame.picture.shape[1], frame.picture.shape[0]
@@ -55,14 +56,24 @@ def read_video(path: Path, options: InputOptions) -> Detections:
     rate_hz, is_even, times_note = _settle_rate(times_s, about, options.rate_hz)
     camera, lens_note = _find_lens(about, size_px)
     return Detections(
-        "mediapipe33",
+        layout,
         frames,
         size_px,
         rate_hz,
         camera,
-        notes=(*times_note, *lens_note),
+        notes=(*times_note, *lens_note, *_tell_edge(frames, size_px)),
         layout_from="the detector's",
+        units_from="as the detector gives them",
         times_s=None if is_even else times_s,
+    )
+
+
+def _tell_edge(frames: Mapping[int, Sequence[Detection]], size_px: tuple[int, int]) -> tuple[str, ...]:
+    """Returns in words how much of people the detector guessed beyond the picture, if it did."""
+    people = [find_joints_outside(person.keypoints, size_px) for found in frames.values() for person in found]
+    share = float(np.mean(people)) if people else 0.0
+    return (f"beyond the edge of the picture: {share:.1%} of the joints, guessed by the detector; not used",) * (
+        share > 0
     )
 
 

@@ -57,7 +57,7 @@ def settle_keypoints(detections: Detections, options: InputOptions, path: Path) 
     detections, scores = _scale_scores(detections, options.highest_score, path)
     size = size_px or (1, 1)
     detections = _change(detections, lambda keypoints: _to_pixels(keypoints, units, size, y_up=options.y_up))
-    stated = "stated" if options.units else "as in all such files; --units to change"
+    stated = "stated" if options.units else detections.units_from
     reading = [f"layout: {layout}, {why}", f"units: {UNITS[units]}, {stated}"]
     reading += ["y: counted from the bottom edge of the image, stated"] if options.y_up else []
     return replace(detections, layout=layout, image_size_px=size_px), (*reading, *scores, *detections.notes)

@@ -24,10 +24,10 @@ Marks = Float[np.ndarray, "33 3"]
 
 
 def detect_people(frames: Iterable[VideoFrame], model: Path) -> Iterator[tuple[VideoFrame, list[Marks]]]:
-    """Yields each frame with the people in it, at most MOST_PEOPLE: pixels x and y and visibility of 33 landmarks.
+    """Yields each frame with the people in it, at most MOST_PEOPLE: x and y in pixels, and visibility, of 33 landmarks.
 
-    What the landmarker guesses outside of the picture has visibility 0: nobody saw it. What its libraries write to
-    stderr is kept for the error. Raises UserError if `model` is no pose landmarker, or it fails.
+    What its libraries write to stderr is kept for the error. Raises UserError if `model` is no pose landmarker, or it
+    fails.
     """
     with tempfile.TemporaryFile() as messages:
         try:
@@ -88,6 +88,4 @@ def _make_landmarker(model: Path, *, people: int, is_video: bool) -> Any:
 
 def _keypoints_px(person: Any, size_px: tuple[int, int]) -> Marks:
     """Returns pixels and visibility of the landmarker's marks, which are shares of the picture."""
-    marks = np.array([[mark.x, mark.y, mark.visibility] for mark in person])
-    marks[((marks[:, :2] < 0) | (marks[:, :2] > 1)).any(1), 2] = 0
-    return marks * [*size_px, 1]
+    return np.array([[mark.x, mark.y, mark.visibility] for mark in person]) * [*size_px, 1]

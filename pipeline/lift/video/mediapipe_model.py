@@ -25,19 +25,6 @@ DETECTOR = "mediapipe/modules/pose_detection/pose_detection.tflite"
 LANDMARKS = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 
 
-def missing_for_videos(model: Path) -> list[str]:
-    """Returns in words what is missing of the detector for videos, without loading any of it."""
-    missing = [] if find_spec("mediapipe") else ["the package mediapipe"]
-    return missing if model.is_file() else [*missing, f"the detector's model {model}"]
-
-
-def refuse_missing_detector(path: Path, model: Path, *, other: Sequence[str] = ()) -> None:
-    """Raises UserError that names all that is missing to lift the video `path`: of the detector, and `other`."""
-    if missing := [*missing_for_videos(model), *other]:
-        how = "make video, or: pip install --editable '.[video]' && poselift detector-model"
-        raise UserError(f"{path}: expected a detector for videos, found missing: {' and '.join(missing)}; {how}")
-
-
 def make_detector_model(path: Path) -> None:
     """Writes the landmarker, 9.4 MB, to `path`. It has the same bytes wherever it is made.
 
