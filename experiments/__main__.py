@@ -130,7 +130,7 @@ def bench(
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
     turns: Annotated[int, typer.Option(help="How often what is compared is measured.", min=1)] = 3,
     only: Annotated[
-        str | None, typer.Option(help="lift_accuracy, lift_speed, models, scaling, or epochs, which is for a GPU")
+        str | None, typer.Option(help="lift_accuracy, lift_speed, models, scaling, epochs or video")
     ] = None,
 ) -> None:
     """Measures what training, evaluation and lifting cost on this machine, and how well lifting does."""

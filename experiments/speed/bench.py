@@ -19,6 +19,7 @@ from experiments.speed.lift_speed import measure_lift_speed
 from experiments.speed.machine import describe_machine, file_name
 from experiments.speed.networks import IN_CACHE, LITERAL, measure_evaluation, measure_steps
 from experiments.speed.scaling import describe_defaults, measure_scaling
+from experiments.speed.video_speed import measure_video_speed
 from pipeline.config.params import Params
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
@@ -27,17 +28,19 @@ from pipeline.visualization.tables import markdown_table
 
 log = logging.getLogger(__name__)
 
-PARTS = ("lift_accuracy", "lift_speed", "models", "scaling", "epochs")
-EVERYWHERE = PARTS[:-1]  # the last is for a GPU: on a CPU it would take hours
+EVERYWHERE = ("lift_accuracy", "lift_speed", "models", "scaling")
+# The last two only where they are asked for: on a CPU epochs would take hours, and video needs the detector for videos.
+PARTS = (*EVERYWHERE, "epochs", "video")
 MODELS = ("mixste", "stcformer", "rayformer", "rayformer_large")  # beside poseformer
 PUBLISHED_BATCH = {27: 512, 81: 256}  # windows; at 81 frames half of the published 512, for a machine's memory
 STEP_TURNS = 12  # for models whose step takes a fraction of a second
 
 
 def bench(out: Path, params: Params, *, turns: int, only: str | None = None) -> Iterator[Path]:
-    """Measures one of the parts, or all but the epochs, and yields each file of the folder `out` when it is written.
+    """Measures one of PARTS, or those of EVERYWHERE, and yields each file of the folder `out` when it is written.
 
-    Raises UserError if there is no such part, or the row of the shipped checkpoint is not prepared.
+    Raises UserError if there is no such part, the row of the shipped checkpoint is not prepared, or the detector for
+    videos is missing.
     """
     if only not in (None, *PARTS):
         raise UserError(f"only: expected one of {', '.join(PARTS)}, found '{only}'")
@@ -46,6 +49,8 @@ def bench(out: Path, params: Params, *, turns: int, only: str | None = None) -> 
         yield _write(out / "lift_accuracy.json", measure_lift_accuracy())
     if "lift_speed" in parts:
         yield _write(out / "lift.json", measure_lift_speed())
+    if "video" in parts:
+        yield _write(out / "video.json", measure_video_speed())
     if "models" in parts:
         found = measure_models(params, turns=turns)
         yield _write_with_page(out / f"{file_name(found['machine'])}.json", found, page(found))

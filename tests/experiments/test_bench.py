@@ -119,7 +119,8 @@ def test_a_random_table_has_exactly_so_many_frames_in_clips_of_a_thousand(frames
 
 def test_a_part_that_is_not_measured_is_refused(params, tmp_path):
     with pytest.raises(
-        UserError, match="only: expected one of lift_accuracy, lift_speed, models, scaling, epochs, found 'tracking'"
+        UserError,
+        match="only: expected one of lift_accuracy, lift_speed, models, scaling, epochs, video, found 'tracking'",
     ):
         list(bench(tmp_path, params, turns=1, only="tracking"))
 
