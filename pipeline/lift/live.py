@@ -29,6 +29,7 @@ from pipeline.visualization.scene import WORLD_FROM_LEVEL_CAMERA
 log = logging.getLogger(__name__)
 
 GROUND_S = 1.0  # the ground is where the lowest joint was within this time
+LONGEST_WAIT_S = 0.5  # for a frame of a file that stands for a camera, however late all of them are
 NOBODY: tuple[float, float, float] = (np.nan, np.nan, 0.0)
 Seen = tuple[float, Float[np.ndarray, "J 3"]]  # when keypoints were seen, and they
 Publish = Callable[[dict[str, Any]], None]
@@ -187,11 +188,18 @@ def _interpolate(before: Seen | None, after: Seen, time_s: float) -> Float[np.nd
 
 
 def _in_real_time(frames: Iterable[VideoFrame]) -> Iterator[tuple[VideoFrame, float, float]]:
-    started, asked = time.perf_counter(), time.perf_counter()
+    """Yields pictures as a camera that has begun with the first: when each was there, and how long it took.
+
+    Those that are late are left out, but for one each LONGEST_WAIT_S, where reading itself is too slow.
+    """
+    started = wanted = None
+    asked = time.perf_counter()
     for frame in frames:
-        read_s = time.perf_counter() - asked
-        if _wait_until(started + frame.time_s, patience_s=0.05):
-            yield frame, time.perf_counter(), read_s
+        read = time.perf_counter()
+        started, wanted = started or read, wanted or read
+        if _wait_until(started + frame.time_s, patience_s=0.05) or read - wanted > LONGEST_WAIT_S:
+            yield frame, time.perf_counter(), read - asked
+            wanted = time.perf_counter()
         asked = time.perf_counter()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from threading import Thread
 
@@ -11,9 +12,10 @@ import pytest
 
 from pipeline.lift.command import live
 from pipeline.lift.lifter import Lifter
-from pipeline.lift.live import Latencies, LiveFrame, lift_live, play_file
+from pipeline.lift.live import Latencies, LiveFrame, _in_real_time, lift_live, play_file
 from pipeline.lift.live_page import LivePage
 from pipeline.lift.people import InputOptions
+from pipeline.lift.video.frames import VideoFrame
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
 from tests.fixtures.lifting import SIZE, walker_keypoints, write_small_checkpoint
@@ -101,6 +103,20 @@ def test_a_keypoint_file_stands_for_a_camera(tmp_path, lifter):
     np.savez(tmp_path / "walk.npz", keypoints=keypoints, layout="h36m17", image_size=[1000, 1000])
     with pytest.raises(UserError, match=r"walk\.npz: expected --rate-hz, which the file does not tell, found none"):
         next(play_file(tmp_path / "walk.npz", InputOptions()))
+
+
+def test_a_video_that_is_read_slower_than_it_was_taken_is_shown_all_the_same(monkeypatch):
+    monkeypatch.setattr("pipeline.lift.live.LONGEST_WAIT_S", 0.1)
+
+    def slow():
+        for number in range(60):
+            time.sleep(0.01)  # ten times as long as between frames
+            yield VideoFrame(number / 1000, np.zeros((2, 2, 3), np.uint8))
+
+    shown = [round(1000 * frame.time_s) for frame, _, _ in _in_real_time(slow())]
+    assert shown[0] == 0
+    assert len(shown) > 3
+    assert shown == sorted(set(shown))
 
 
 def test_latencies_are_told_as_median_and_95th_percentile():
