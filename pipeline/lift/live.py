@@ -89,11 +89,12 @@ def lift_live(frames: Iterable[LiveFrame], lifter: Lifter, publish: Publish, lat
             layout = lifter.settings.skeleton.name
             stream = lifter.stream(layout=layout, image_size=frame.image_size_px, latency=0)
         keypoints = _see(frame, lifter)
-        pose_m = None
-        while tick * step_s <= frame.time_s + 1e-9:
-            pose_m = stream.push(_interpolate(before, (frame.time_s, keypoints), tick * step_s))
-            tick += 1
-        before = frame.time_s, keypoints
+        now = frame.time_s, keypoints
+        last = int((frame.time_s + 1e-9) / step_s)
+        for number in range(tick, last):  # of frames that are late nobody is shown the poses
+            stream.add(_interpolate(before, now, number * step_s))
+        pose_m = stream.push(_interpolate(before, now, last * step_s)) if last >= tick else None
+        before, tick = now, last + 1
         if pose_m is None:  # no tick since the frame before
             continue
         lifted = time.perf_counter()

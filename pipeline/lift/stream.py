@@ -56,13 +56,17 @@ class Stream:
         `keypoints` are pixels, and confidence where there is one, in the stream's layout; NaN is not seen. Raises
         UserError if they are not of that layout's shape.
         """
+        self.add(keypoints)
+        return self._lift(self.latency, finished=False) if self._pushed > self.latency else None
+
+    def add(self, keypoints: Float[np.ndarray, "J C"]) -> None:
+        """Takes a frame as `push` does, for those after it, without the cost of a pose."""
         track = prepare_track(make_track(keypoints[None], layout=self._format.layout), self._settings)
         pixels = self._hold_unseen(track.pixels)
         usable = find_usable_frames(pixels)[0]
         screen = encode_keypoints(pixels, track.confidence, self._format.camera, self._settings)
         self._screens.append(screen[0] if usable else None)
         self._pushed += 1
-        return self._lift(self.latency, finished=False) if self._pushed > self.latency else None
 
     def finish(self) -> list[Float[np.ndarray, "J_out 3"]]:
         """Returns the poses still due after the last frame, in order; the stream can then begin anew."""

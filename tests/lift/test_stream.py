@@ -53,6 +53,14 @@ def test_a_causal_stream_gives_a_pose_at_once_that_no_later_frame_changes(lifter
     assert np.abs(stream_all(lifter, other)[12:] - poses_m[12:]).max() > 1e-3
 
 
+def test_frames_whose_poses_nobody_wants_count_for_those_after_them(lifter):
+    keypoints = walker_keypoints(20)
+    stream = lifter.stream(layout="h36m17", image_size=SIZE)
+    for frame in keypoints[:-1]:
+        stream.add(frame)
+    np.testing.assert_array_equal(stream.push(keypoints[-1]), stream_all(lifter, keypoints)[-1])
+
+
 def test_a_pose_comes_as_many_frames_late_as_stated(lifter):
     stream = lifter.stream(layout="h36m17", image_size=SIZE, latency=3)
     given = [stream.push(frame) is not None for frame in walker_keypoints(6)]
