@@ -143,6 +143,20 @@ def bench(
         print(path)
 
 
+@app.command("growth")
+def growth(
+    out: Annotated[Path, typer.Option(help="Folder for growth.json and growth.md.")] = Path("reports/benchmarks"),
+) -> None:
+    """Measures how stages, DVC and lifting grow with 1, 10 and 100 times the data, and with 2, 10 and 50 rows."""
+    from experiments.speed.growth import measure_growth, page
+    from pipeline.system.files import write_json, write_text
+
+    found = measure_growth()
+    write_json(out / "growth.json", found)
+    write_text(out / "growth.md", page(found))
+    print(out / "growth.md")
+
+
 @app.command("sweep")
 def sweep(
     file: Annotated[

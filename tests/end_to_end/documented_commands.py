@@ -26,6 +26,7 @@ NOT_RUN = {
     "make wheel": "gigabytes of packages",
     "make fixtures": "minutes; the commands of docs/datasets are run on the same made-up files",
     "python -m experiments bench": "ten minutes and more; tests/experiments/test_bench.py runs its parts",
+    "python -m experiments growth": "many minutes; tests/experiments/test_growth.py runs its parts",
     "dvc exp run -S model=rayformer_large -S frames=243 -S device=cuda": "needs a GPU",
     "wandb sweep": "needs an account; test_wandb_online.py runs it, and its agent, with a stand-in of the server",
     "wandb agent": "needs an account",
