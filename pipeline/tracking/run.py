@@ -247,7 +247,7 @@ def start_run(
     root = Path(os.environ.get("DVC_ROOT", folder)).resolve()
     experiment = os.environ.get("DVC_EXP_NAME")
     all_tags = list(dict.fromkeys([*tags, *row.split("-"), *filter(None, [experiment])]))
-    run_id = _trial_of_a_sweep(job_type) or run_id
+    run_id = _trial_of_a_sweep(job_type, config.get("seed")) or run_id
     identity: dict[str, Any] = {"id": run_id, "name": name, "group": row, "job_type": job_type}
     # From the folder that the stage runs in: an experiment's temporary copy of the repository has data of its own.
     manifest = Path("data") / "prepared" / row / "manifest.json"
@@ -274,12 +274,12 @@ def start_run(
         run.close(exit_code=exit_code)
 
 
-def _trial_of_a_sweep(job_type: str) -> str | None:
-    """Returns, in a sweep, the id of its trial for the evaluation's run: the sweep is over its scores.
+def _trial_of_a_sweep(job_type: str, seed: int | None) -> str | None:
+    """Returns, in a sweep of W&B, the id of its trial for the training run of seed 0: trials are judged by validation.
 
-    For a process of another stage the sweep is forgotten, so that its runs are not taken for the trial.
+    For every other run the sweep is forgotten, so that it is not taken for the trial.
     """
-    if job_type != "evaluate_5runs":
+    if (job_type, seed) != ("train", 0):
         for variable in ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID"):
             os.environ.pop(variable, None)
         return None

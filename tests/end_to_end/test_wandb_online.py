@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.api import DVCFileSystem
 from matplotlib.figure import Figure
 
-from pipeline.report.experiments import find_differences, read_experiments
 from pipeline.tracking.dashboard import TITLE, curve_panels, save_dashboard
 from pipeline.tracking.run import start_run
 from tests.experiments.test_sweeps import SWEEPS, TARGET, read_sweep
-from tests.fixtures.small_repository import write_repository
+from tests.fixtures.small_project import ROW, write_project
 from tests.fixtures.tracked_runs import clean_environment, wandb_files
 from tests.fixtures.wandb_stand_in import API_KEY, ENTITY, StandIn, stand_in
 from tests.tracking.test_tracking import EPOCHS, RUN, warnings_in
+from tests.trials.two_machines import run
 
 WANDB = str(Path(sys.executable).with_name("wandb"))
 
@@ -156,11 +157,13 @@ def test_the_dashboard_is_saved_as_a_workspace_and_a_report(server, tmp_path):
 
 
 @pytest.mark.stories
-def test_an_agent_of_a_sweep_runs_its_trials_as_experiments(server, tmp_path, monkeypatch):
-    root = write_repository(tmp_path / "repository")
+def test_an_agent_of_a_sweep_trains_an_experiment_that_is_judged_by_its_validation_error(server, tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    write_project(root, epochs=1, windows_per_epoch=64, batch_windows=32, validation_step=16)
     sweep = read_sweep(SWEEPS[0])
-    sweep["command"] = [part.replace(TARGET, "evaluate_5runs") for part in sweep["command"]]
+    sweep["command"] = [part.replace(TARGET, f"train@{ROW}-0") for part in sweep["command"]]
     (root / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    run(root, "git add --all", "git commit --quiet --message project")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     started = subprocess.run([WANDB, "sweep", "sweep.yaml"], cwd=root, capture_output=True, text=True, check=True)
     assert f"wandb agent {ENTITY}/poselift/sweep1" in started.stderr
@@ -173,6 +176,10 @@ def test_an_agent_of_a_sweep_runs_its_trials_as_experiments(server, tmp_path, mo
     server.trials.append(trial)
     agent = ["agent", "--count", "1", f"{ENTITY}/poselift/sweep1"]
     subprocess.run([WANDB, *agent], cwd=root, capture_output=True, check=True)
-    _, commit, experiment = read_experiments(root)[0]
-    assert find_differences(commit.params, experiment.params) == {"datasets.mocap.lr": (2.0, 0.5)}
-    assert list(experiment.metrics.values()) == [10.5]
+    assert {variables["name"] for operation, variables in server.asked if operation == "UpsertBucket"} == {"trial1"}
+    (name,) = run(root, "dvc exp list --name-only").split()
+    card = json.loads(DVCFileSystem(root, rev=name).read_text(f"data/checkpoints/{ROW}/run0/card.json"))
+    summary = seen(server)["summary"]
+    assert summary[sweep["metric"]["name"]] == card["validation_mpjpe_mm"]
+    assert not [key for key in summary if key.startswith("test/")]
+    assert yaml.safe_load(DVCFileSystem(root, rev=name).read_text("params.yaml"))["datasets"]["mocap"]["lr"] == 0.5

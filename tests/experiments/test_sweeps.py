@@ -1,19 +1,20 @@
-"""Sweeps are over parameters that there are; W&B scores a trial by the evaluation, Optuna finds a known minimum."""
+"""Sweeps are over parameters that there are and judged by validation takes alone; Optuna finds a known minimum."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import wandb
 import yaml
 
 from experiments.sweeps.search import Outcome, search
-from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.report.experiments import flatten
 from pipeline.system.errors import UserError
 from pipeline.tracking.run import start_run
@@ -22,12 +23,12 @@ from tests.fixtures.tracked_runs import clean_environment, of_kind, wandb_files
 REPOSITORY = Path(__file__).parents[2]
 SEARCH = REPOSITORY / "experiments" / "sweeps" / "search.yaml"
 SWEEPS = sorted(path for path in SEARCH.parent.glob("*.yaml") if path != SEARCH)  # of W&B
-TARGET = "evaluate_5runs@mocap-gt-f27-rayformer"
+TARGET = "train@mocap-gt-f27-rayformer-0"
 
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path) -> Iterator[None]:
-    with clean_environment(tmp_path / "home", WANDB_MODE="offline", WANDB_SWEEP_ID="sweep1", WANDB_RUN_ID="trial1"):
+    with clean_environment(tmp_path / "home", WANDB_MODE="offline"):
         yield
 
 
@@ -102,26 +103,30 @@ def test_a_search_whose_every_trial_fails_has_no_best():
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_a_sweep_is_over_parameters_that_there_are_for_a_score_that_is_logged(path):
+def test_a_sweep_of_wandb_trains_a_row_that_there_is_and_minimises_its_validation_error(path):
     sweep = read_sweep(path)
     params = flatten(yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")))
     for name, own in sweep["parameters"].items():
         assert params[name] not in own["values"], "a trial of the values as they are runs nothing and has no score"
-    assert sweep["metric"]["name"] in {f"test/{metric}" for metric in METRIC_TITLES}
+    assert sweep["metric"] == {"name": "val/mpjpe_mm_of_weights", "goal": "minimize"}
     rows = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["prepare_data"]["matrix"][
         "row"
     ]
-    assert TARGET.partition("@")[2] in rows
-    assert TARGET in sweep["command"][2]
+    assert TARGET.removeprefix("train@").removesuffix("-0") in rows
+    assert sweep["command"][2].endswith(f" {TARGET}")  # and so nothing is evaluated
 
 
-def test_in_a_sweep_the_evaluation_is_the_trial_and_the_trainings_are_runs_of_their_own(tmp_path):
+def test_in_a_sweep_the_training_of_seed_0_is_the_trial_and_all_others_are_runs_of_their_own(tmp_path):
     wandb.teardown()  # a session that another test left open would keep its own environment
-    for job_type in ("evaluate_5runs", "train"):  # a training forgets the sweep
-        with start_run(row="mocap-gt-f27", name=job_type, job_type=job_type, run_id="own", config={}, folder=tmp_path):
+    sweep = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "trial1"}
+    runs = [("train", {"seed": 0}), ("train", {"seed": 1}), ("evaluate_5runs", {"seeds": [0, 1]})]
+    for number, (job_type, config) in enumerate(runs):
+        with (
+            patch.dict(os.environ, sweep),
+            start_run(
+                row="mocap-gt-f27", name="run", job_type=job_type, run_id=f"own{number}", config=config, folder=tmp_path
+            ),
+        ):
             pass
-    found = {}
-    for path in wandb_files(tmp_path):
-        (run,) = of_kind(path, "run")
-        found[run.job_type] = (run.run_id, run.sweep_id)
-    assert found == {"train": ("own", ""), "evaluate_5runs": ("trial1", "sweep1")}
+    found = {(run.run_id, run.sweep_id) for path in wandb_files(tmp_path) for run in of_kind(path, "run")}
+    assert found == {("trial1", "sweep1"), ("own1", ""), ("own2", "")}
