@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from matplotlib.figure import Figure
 from pipeline.tracking.dashboard import TITLE, curve_panels, save_dashboard
 from pipeline.tracking.run import start_run
 from tests.experiments.test_sweeps import SWEEPS, TARGET, read_sweep
-from tests.fixtures.small_project import ROW, write_project
-from tests.fixtures.tracked_runs import clean_environment, wandb_files
+from tests.fixtures.small_project import REPOSITORY, ROW, write_project
+from tests.fixtures.tracked_runs import clean_environment, of_kind, wandb_files
 from tests.fixtures.wandb_stand_in import API_KEY, ENTITY, StandIn, stand_in
 from tests.tracking.test_tracking import EPOCHS, RUN, warnings_in
 from tests.trials.two_machines import run
@@ -105,13 +107,82 @@ def test_a_run_uploaded_later_looks_as_one_that_was_online(server, tmp_path, mon
     train(tmp_path / "offline")
     assert not server.streams
     monkeypatch.delenv("WANDB_MODE")
-    (file,) = wandb_files(tmp_path / "offline")
-    uploaded = subprocess.run([WANDB, "sync", str(file.parent)], capture_output=True, text=True, check=False)
-    assert uploaded.returncode == 0, uploaded.stderr
+    upload(tmp_path / "offline")
     assert seen(server) == online
 
 
-def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation(server, tmp_path):
+def upload(folder: Path) -> None:
+    """Uploads the one run that was tracked offline in a folder."""
+    (file,) = wandb_files(folder)
+    uploaded = subprocess.run([WANDB, "sync", str(file.parent)], capture_output=True, text=True, check=False)
+    assert uploaded.returncode == 0, uploaded.stderr
+
+
+def test_a_run_that_was_begun_offline_and_uploaded_goes_on_online_as_the_same_run(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with start_run(**RUN, config={}, folder=tmp_path) as run:
+        run.log(EPOCHS[0])
+    upload(tmp_path)
+    monkeypatch.delenv("WANDB_MODE")
+    with start_run(**RUN, config={}, folder=tmp_path) as run:
+        for values in EPOCHS:
+            run.log(values)
+    found = seen(server)  # of one run
+    assert [row["epoch"] for row in found["history"]] == [0, 0, 1, 2]
+    assert found["summary"]["val/mpjpe_mm"] == {"min": 45.125, "last": 47.5}
+
+
+def fail(folder: Path) -> None:
+    """A training that raises after an epoch."""
+    with start_run(**RUN, config={}, folder=folder) as run:
+        run.log(EPOCHS[0])
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_training_that_fails_is_failed_on_the_server_at_once_or_when_it_is_uploaded(
+    mode, server, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(ZeroDivisionError):
+        fail(tmp_path)
+    if mode == "offline":
+        upload(tmp_path)
+    assert server.exit_codes == {RUN["run_id"]: 1}
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_training_that_is_killed_ends_without_a_word_and_has_failed_when_it_is_uploaded(mode, server, tmp_path):
+    """W&B's server calls a run crashed whose signs of life end without an exit code."""
+    program = f"""
+import time
+from pathlib import Path
+from pipeline.tracking.run import start_run
+with start_run(**{RUN!r}, config={{}}, folder=Path({str(tmp_path)!r})) as run:
+    run.log({EPOCHS[0]!r})
+    time.sleep(600)
+"""
+    variables = os.environ | {"PYTHONPATH": str(REPOSITORY), "WANDB_MODE": mode}
+    training = subprocess.Popen([sys.executable, "-c", program], env=variables)
+    while not (
+        server.streams[RUN["run_id"]].get("wandb-history.jsonl")
+        if mode == "online"
+        else any(of_kind(path, "history") for path in wandb_files(tmp_path))
+    ):
+        assert training.poll() is None
+        time.sleep(0.05)
+    of_wandb = re.findall(r"\d+", subprocess.check_output(["pgrep", "--parent", str(training.pid)], text=True))
+    training.kill()
+    training.wait()
+    while any(Path(f"/proc/{number}").exists() for number in of_wandb):
+        time.sleep(0.05)
+    if mode == "offline":
+        upload(tmp_path)
+    assert server.exit_codes == ({} if mode == "online" else {RUN["run_id"]: 1})
+    assert server.streams[RUN["run_id"]]["wandb-history.jsonl"]
+
+
+def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation_and_its_table(server, tmp_path):
     manifest = tmp_path / "data" / "prepared" / RUN["row"] / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}", encoding="utf-8")
@@ -119,6 +190,9 @@ def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation(serve
     evaluation = {**RUN, "run_id": "evaluated", "job_type": "evaluate_5runs"}
     with start_run(**evaluation, config={}, folder=tmp_path) as run:
         run.used("mocap-gt-f27-run0", "checkpoint", tmp_path / "training" / "run0", {"epoch": 2})
+        run.table("test/per_action", ["action", "mpjpe_mm"], [["walk", 40.0]])
+    (table,) = [wanted for wanted in server.artifacts.values() if wanted["artifactTypeName"] == "run_table"]
+    assert table["runName"] == "evaluated"
     names = {identity: wanted["artifactCollectionName"] for identity, wanted in server.artifacts.items()}
     used = [variables["input"] for operation, variables in server.asked if operation == "UseArtifact"]
     assert [(one["runName"], names[one["artifactID"]]) for one in used] == [
@@ -126,7 +200,7 @@ def test_lineage_leads_from_the_data_over_the_checkpoint_to_its_evaluation(serve
         ("evaluated", "mocap-gt-f27-data"),
         ("evaluated", "mocap-gt-f27-run0"),
     ]
-    assert len(names) == 2  # what is used is what was logged: the same digest
+    assert len(names) == 2 + 1  # what is used is what was logged, the same digest; and the table
 
 
 def test_a_server_that_does_not_record_a_use_costs_one_warning(server, tmp_path, monkeypatch, caplog):
