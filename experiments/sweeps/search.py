@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import optuna
+from celery.platforms import set_pdeathsig
 from dvc.api import DVCFileSystem
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler, TPESampler
@@ -91,7 +93,10 @@ def run_trial(
     options = [*selected, f"seeds=[{','.join(map(str, seeds))}]", *settings, *drawn]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", *(f"--set-param={option}" for option in options)]
     command += [f"train@{row}-{seed}" for seed in seeds]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    ends_with_search = partial(set_pdeathsig, "SIGKILL")  # where the system can; the training ends with its DVC
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, preexec_fn=ends_with_search
+    )
     name = re.search(r"^Ran experiment\(s\): (\S+)$", done.stdout, flags=re.MULTILINE)
     if done.returncode != 0 or name is None:
         log.warning("the trial failed:\n%s", "\n".join(done.stdout.splitlines()[-15:]))
