@@ -22,7 +22,7 @@ help:
 	@echo "make wheel     build the wheel, check it, use it in an empty environment; gigabytes of packages"
 	@echo "make check     lint, types and the order of imports"
 
-setup: .venv/installed
+setup: .venv/installed .venv/dvc-patched
 
 # torch comes first and without a hash, so that a machine may have a build of its own (for CPUs alone, say); the last
 # line but two brings the CUDA packages that other builds ask for.
@@ -37,6 +37,13 @@ HASHED = --no-deps --require-hashes
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	$(PIP) check
 	touch .venv/installed
+
+# Queued experiments that share a stage must not fail one another, see docs/many_machines.md.
+DVC_PATCH = $(CURDIR)/requirements/dvc.patch
+.venv/dvc-patched: .venv/installed requirements/dvc.patch
+	cd -P "$$(.venv/bin/python -c 'import dvc; print(dvc.__path__[0])')/.." && \
+		{ git apply --reverse --check $(DVC_PATCH) 2> /dev/null || git apply $(DVC_PATCH); }
+	touch .venv/dvc-patched
 
 # The detector for videos. Its model is assembled from an older release of the package, see the module that does it.
 DETECTOR_MODEL = data/detectors/pose_landmarker_full.task

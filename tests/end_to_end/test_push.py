@@ -94,6 +94,20 @@ def test_the_pushed_run_cache_gives_back_runs_that_no_commit_names(root, tmp_pat
 
 
 @pytest.mark.stories
+def test_a_run_that_another_process_is_writing_into_the_run_cache_is_left_to_it(root):
+    """As workers of a queue meet it that share a stage. `make setup` patches DVC, which takes it for a damaged one."""
+    written = [key / ".being-written.tmp" for key in (root / ".dvc" / "cache" / "runs").glob("*/*")]
+    for path in written:
+        path.touch()
+    (root / "dvc.lock").unlink()
+    shutil.rmtree(root / "data" / "checkpoints")
+    (root / "stages.py").chmod(0)  # as it must not be run, only hashed
+    run(root, "dvc repro --quiet train")
+    assert len(written) == 2
+    assert all(path.exists() for path in written)
+
+
+@pytest.mark.stories
 def test_an_s3_server_gives_a_fresh_clone_all_of_it(root, tmp_path):
     server = pytest.importorskip("moto.server", reason="expected moto; pip install -r requirements/s3.txt")
     boto3 = pytest.importorskip("boto3")
