@@ -7,6 +7,7 @@ include_patterns = [
     "README.md",
     "experiments/generalisation/README.md",
     "experiments/comparisons/README.md",
+    "experiments/compute/README.md",
     "experiments/real_video/README.md",
     "reports/benchmarks/*.md",
     "reports/results.md",

@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 
 COMPARISONS, GENERALISATION = Path("experiments/comparisons"), Path("experiments/generalisation")
-REAL_VIDEO = Path("experiments/real_video")
+COMPUTE, REAL_VIDEO = Path("experiments/compute"), Path("experiments/real_video")
 PARAMS, RAW = Path("params.yaml"), Path("data/raw")
 
 
@@ -49,6 +49,53 @@ def comparisons_report() -> None:
     from experiments.comparisons.report import comparisons_report
 
     comparisons_report(COMPARISONS)
+
+
+@app.command("step_cost")
+def step_cost() -> None:
+    """Measures what a training step of each row of experiments/compute costs."""
+    from experiments.comparisons.compare import Paths
+    from experiments.compute.measure import step_cost
+
+    step_cost(Paths(COMPUTE / "curves.yaml", PARAMS, RAW, work=Path(".work")), out=COMPUTE / "cost.json")
+
+
+@app.command("choose_rate")
+def choose_rate(row: Annotated[str, typer.Argument(help="A row of experiments/compute/curves.yaml.")]) -> None:
+    """Trains a row with three rates and writes which does best on validation takes."""
+    from experiments.comparisons.compare import Paths
+    from experiments.compute.measure import choose_rate
+    from experiments.compute.settings import read_step_costs
+
+    cost = read_step_costs(COMPUTE / "cost.json", [row])[row]
+    paths = Paths(COMPUTE / "curves.yaml", PARAMS, RAW, work=Path(".work"))
+    choose_rate(row, cost, paths, out=COMPUTE / "rates" / f"{row}.json")
+
+
+@app.command("curve")
+def curve(
+    row: Annotated[str, typer.Argument(help="A row of experiments/compute/curves.yaml.")],
+    minutes: Annotated[int, typer.Argument(help="A budget of that file.")],
+) -> None:
+    """Trains a row's runs for so many CPU minutes and scores them."""
+    from experiments.comparisons.compare import Paths
+    from experiments.compute.measure import curve
+    from experiments.compute.settings import read_rate, read_step_costs
+
+    cost, factor = (
+        read_step_costs(COMPUTE / "cost.json", [row])[row],
+        read_rate(COMPUTE / "rates" / f"{row}.json").factor,
+    )
+    paths = Paths(COMPUTE / "curves.yaml", PARAMS, RAW, work=Path(".work"))
+    curve(row, minutes, cost, paths, factor=factor, out=COMPUTE / "results" / f"{row}-{minutes}.json")
+
+
+@app.command("curves_report")
+def curves_report() -> None:
+    """Writes the page of error against compute and its figure."""
+    from experiments.compute.report import curves_report
+
+    curves_report(COMPUTE)
 
 
 @app.command("generalise")

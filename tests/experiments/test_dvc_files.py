@@ -11,6 +11,7 @@ from dvc.stage import PipelineStage
 
 from experiments.__main__ import app
 from experiments.comparisons.rows import read_comparisons
+from experiments.compute.settings import read_curves
 from pipeline.__main__ import app as pipeline_app
 
 REPOSITORY = Path(__file__).parents[2]
@@ -58,6 +59,13 @@ def test_there_is_a_stage_for_each_declared_row_that_leaves_its_metrics_alone(st
             f"experiments/comparisons/results/{row}.json",
             False,
         )
+
+
+def test_the_curves_have_the_declared_rows_and_budgets():
+    declared = read_curves(REPOSITORY / "experiments/compute/curves.yaml")
+    matrix = yaml.safe_load((REPOSITORY / "experiments/compute/dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert matrix["curve"]["matrix"] == {"row": [*declared.rows], "minutes": [*declared.budgets]}
+    assert matrix["choose_rate"]["matrix"] == {"row": [*declared.rows]}
 
 
 def test_a_row_depends_on_the_code_and_parameters_that_a_row_of_the_table_depends_on(stages):

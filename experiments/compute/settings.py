@@ -1,0 +1,108 @@
+"""curves.yaml -> the rows and budgets of the curves, and the parameters of a run that uses a budget up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveFloat, PositiveInt
+
+from pipeline.config.params import Values, load_params, merged, recipe_for, validated
+from pipeline.config.rows import parse_row
+from pipeline.system.errors import UserError
+from pipeline.system.files import read_json, read_yaml, write_json
+
+
+class ChooseRate(Values):
+    """How a row's rate is chosen: the budget and the seed, and the factors of the recipe's rates that are tried."""
+
+    minutes: PositiveInt
+    seed: int
+    factors: tuple[PositiveFloat, ...]
+
+
+class CurveRow(Values):
+    """A row in words, and its changes to the recipe and to the model's hyperparameters."""
+
+    words: str
+    recipe: dict[str, Any]
+    model: dict[str, Any]
+
+
+class Curves(Values):
+    """The whole of curves.yaml. `common` are changes to params.yaml that hold for all rows."""
+
+    budgets: dict[PositiveInt, tuple[int, ...]]
+    choose_rate: ChooseRate
+    epoch_windows: PositiveInt
+    common: dict[str, Any]
+    rows: dict[str, CurveRow]
+
+
+class ChosenRate(Values):
+    """The best factor of a row's rates, and the validation error that each of them led to."""
+
+    factor: PositiveFloat
+    validation_mpjpe_mm: dict[str, float]
+
+
+class StepCost(Values):
+    """What a row costs: its parameters, the multiplications of a window, CPU seconds and windows of a training step."""
+
+    parameters: int
+    multiplications_per_window: int
+    cpu_s_per_step: PositiveFloat
+    windows_per_step: PositiveInt
+
+    def steps(self, minutes: int) -> int:
+        """Returns how many steps fit into a budget, at least one."""
+        return max(1, round(60 * minutes / self.cpu_s_per_step))
+
+
+def read_curves(path: Path) -> Curves:
+    """Returns the content of curves.yaml. Raises UserError that names the first wrong key."""
+    return validated(Curves, read_yaml(path), where=str(path))
+
+
+def write_row_params(
+    row: str, curves: Curves, path: Path, *, extends: Path, recipe: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the parameters of a row to `path`: those of `extends`, what differs for the row, and `recipe`."""
+    entry, model = curves.rows[row], parse_row(row).model
+    changes = {"datasets": {"mocap": {"for_model": {model: entry.recipe}}}, "models": {model: entry.model}}
+    content = merged(
+        merged(curves.common, changes), {"datasets": {"mocap": {"for_model": {model: dict(recipe or {})}}}}
+    )
+    write_json(path, {"extends": str(extends.resolve()), **content})
+
+
+def recipe_for_budget(
+    row: str, curves: Curves, cost: StepCost, *, minutes: int, factor: float, params_path: Path
+) -> dict[str, Any]:
+    """Returns the changes to a row's recipe (of `params_path`) that use up a budget with rates times `factor`.
+
+    The steps are cut into epochs of equal length, about `epoch_windows` each; the schedule ends with them.
+    """
+    training = recipe_for(parse_row(row), load_params(params_path), where=str(params_path))
+    steps = cost.steps(minutes)
+    epochs = max(1, round(steps * cost.windows_per_step / curves.epoch_windows))
+    return {
+        "epochs": epochs,
+        "windows_per_epoch": max(1, round(steps / epochs)) * cost.windows_per_step,
+        "lr": factor * training.lr,
+        "muon_lr": factor * training.muon_lr,
+    }
+
+
+def read_step_costs(path: Path, rows: Iterable[str]) -> dict[str, StepCost]:
+    """Returns what each of the rows costs. Raises UserError if the file or a row is missing."""
+    costs = read_json(path, "what a step of each row costs")
+    if missing := [row for row in rows if row not in costs]:
+        raise UserError(f"{path}: expected the cost of {missing[0]}, found none; run step_cost")
+    return {row: validated(StepCost, costs[row], where=f"{path}: {row}") for row in rows}
+
+
+def read_rate(path: Path) -> ChosenRate:
+    """Returns what choose_rate found for a row. Raises UserError if it is missing or damaged."""
+    return validated(ChosenRate, read_json(path, "the rate of a row"), where=str(path))
