@@ -20,8 +20,8 @@ from tests.fixtures.tiny_archive import write_tiny_archive
 REPOSITORY = Path(__file__).parents[2]
 COPIED = (
     "pipeline", "models", "experiments", "docs/examples", "Makefile", "dvc.yaml", ".dvcignore", ".gitignore",
-    ".dvc/config", ".dvc/.gitignore", "requirements/base.txt", "requirements/base.lock", "pyproject.toml",
-    "reports/published.csv", "reports/rows.yaml",
+    ".dvc/config", ".dvc/.gitignore", "requirements/base.txt", "requirements/base.lock", "requirements/dvc.patch",
+    "pyproject.toml", "reports/published.csv", "reports/rows.yaml",
 )  # fmt: skip
 SHORT = {"epochs": 1, "windows_per_epoch": 32, "batch_windows": 32, "validation_step": 16, "frame_step": 16}
 POSEFORMER = {"embed_dim_ratio": 8, "depth": 1}  # in_joints, width of a joint and so on are the row's
@@ -88,7 +88,8 @@ def write_environment(folder: Path, programs: Path) -> None:
     """What `make setup` would write."""
     (folder / ".venv").mkdir()
     (folder / ".venv" / "bin").symlink_to(programs, target_is_directory=True)
-    (folder / ".venv" / "installed").touch()
+    for done in ("installed", "dvc-patched"):
+        (folder / ".venv" / done).touch()
 
 
 def run(folder: Path, programs: Path, *commands: str) -> None:
