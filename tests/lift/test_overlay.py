@@ -44,6 +44,7 @@ def video_of(times_s, size=SIZE):
 
 def chosen(times_s, lifted, *, numbered, size=SIZE):
     pictures = choose_pictures(video_of(times_s, size), lifted, FilmedOn(Path("clip.mp4"), numbered))
+    # Not strict: zip asks for one picture more than there are frames, and so the count at the end is checked.
     return [int(picture[0, 0, 0]) for picture, _ in zip(pictures, range(lifted.frames), strict=False)]
 
 
