@@ -222,7 +222,7 @@ def export(
     raw: Annotated[Path, typer.Option(help="Folder of the raw datasets.")] = Path("data/raw"),
 ) -> None:
     """Raw files -> the archives that other people's code reads, such as data_3d_h36m.npz and data_2d_h36m_gt.npz."""
-    from pipeline.prepare_data import human36m_files, humaneva_files, mpi_inf_3dhp_files
+    from pipeline.prepare_data.licensed import human36m_files, humaneva_files, mpi_inf_3dhp_files
 
     writers = {
         "h36m": human36m_files.write_archives,

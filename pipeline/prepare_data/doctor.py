@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.prepare_data import human36m, humaneva, mpi_inf_3dhp
-from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
+from pipeline.prepare_data.licensed import human36m, humaneva, mpi_inf_3dhp
+from pipeline.prepare_data.licensed.raw_files import Need, RawDataset, RawFiles
 from pipeline.system.errors import UserError
 
 DATASETS: dict[str, RawDataset] = {

@@ -34,7 +34,8 @@ from pipeline.config.rows import Row, parse_row
 from pipeline.mocap.cameras import film, read_clips
 from pipeline.mocap.takes import TAKES, Take, read_take_split, write_take_split
 from pipeline.poses.clips import SPLITS, Clip, write_split
-from pipeline.prepare_data import human36m, humaneva, motion_capture, mpi_inf_3dhp
+from pipeline.prepare_data import motion_capture
+from pipeline.prepare_data.licensed import human36m, humaneva, mpi_inf_3dhp
 from pipeline.prepare_data.prepared import Dropped, Prepared
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, sha256_of, write_json

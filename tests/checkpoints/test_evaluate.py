@@ -20,7 +20,7 @@ from pipeline.config.params import Evaluation, EvaluationConfig
 from pipeline.poses.checkpoint import Card, load_checkpoint, write_checkpoint
 from pipeline.poses.clips import Clip, write_split
 from pipeline.poses.geometry import screen_from_pixels
-from pipeline.prepare_data.human36m_files import cameras_of
+from pipeline.prepare_data.licensed.human36m_files import cameras_of
 from pipeline.system.errors import UserError
 from pipeline.system.files import sha256_of, write_json
 from tests.fixtures.poseformer_bin import SMALL, random_poseformer, save, upstream_content

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.poses.clips import Clip, check_clip, read_split, write_split
 from pipeline.poses.geometry import Camera
-from pipeline.prepare_data.human36m_files import cameras_of
+from pipeline.prepare_data.licensed.human36m_files import cameras_of
 from pipeline.system.errors import UserError
 
 

@@ -21,7 +21,7 @@ from pipeline.poses.geometry import (
     rotation_from_quaternion,
     screen_from_pixels,
 )
-from pipeline.prepare_data.human36m_files import LABELLED, cameras_of
+from pipeline.prepare_data.licensed.human36m_files import LABELLED, cameras_of
 from pipeline.system.errors import UserError
 from tests.fixtures.golden_human36m import GOLDEN, POINT_A, POINT_B
 

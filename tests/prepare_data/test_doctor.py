@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.prepare_data import human36m
 from pipeline.prepare_data.doctor import examine
-from pipeline.prepare_data.human36m_files import ACTIONS, CORRUPT, LABELLED
+from pipeline.prepare_data.licensed import human36m
+from pipeline.prepare_data.licensed.human36m_files import ACTIONS, CORRUPT, LABELLED
 from pipeline.system.errors import UserError
 from tests.fixtures import human36m as fixtures
 

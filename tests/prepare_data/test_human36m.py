@@ -15,9 +15,9 @@ import scipy.io
 from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import screen_from_pixels
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16
-from pipeline.prepare_data import human36m
-from pipeline.prepare_data import human36m_files as files
-from pipeline.prepare_data.human36m_files import (
+from pipeline.prepare_data.licensed import human36m, layout_of
+from pipeline.prepare_data.licensed import human36m_files as files
+from pipeline.prepare_data.licensed.human36m_files import (
     LAYOUTS,
     cameras_of,
     read_keypoints,
@@ -25,7 +25,6 @@ from pipeline.prepare_data.human36m_files import (
     take_name,
     write_archives,
 )
-from pipeline.prepare_data.licensed import layout_of
 from pipeline.prepare_data.prepared import Dropped
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError

@@ -13,10 +13,9 @@ import scipy.io
 
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import COCO_17, HUMANEVA_15
-from pipeline.prepare_data import humaneva
-from pipeline.prepare_data import humaneva_files as files
 from pipeline.prepare_data.doctor import examine
-from pipeline.prepare_data.licensed import PLACEMENTS
+from pipeline.prepare_data.licensed import PLACEMENTS, humaneva
+from pipeline.prepare_data.licensed import humaneva_files as files
 from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError

@@ -20,9 +20,9 @@ from pipeline.poses.metrics import clip_scores
 from pipeline.poses.scores import score_actions
 from pipeline.poses.skeleton import MPI_INF_3DHP_17
 from pipeline.poses.windows import every_nth, frame_table
-from pipeline.prepare_data import mpi_inf_3dhp
-from pipeline.prepare_data import mpi_inf_3dhp_files as files
 from pipeline.prepare_data.doctor import examine
+from pipeline.prepare_data.licensed import mpi_inf_3dhp
+from pipeline.prepare_data.licensed import mpi_inf_3dhp_files as files
 from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError

@@ -31,7 +31,8 @@ from pipeline.lift.people import InputOptions
 from pipeline.poses.checkpoint import CARD, WEIGHTS, load_checkpoint, read_card
 from pipeline.poses.clips import read_split, write_split
 from pipeline.poses.skeleton import COCO_17
-from pipeline.prepare_data import human36m_files, humaneva_files, licensed, mpi_inf_3dhp_files
+from pipeline.prepare_data import licensed
+from pipeline.prepare_data.licensed import human36m_files, humaneva_files, mpi_inf_3dhp_files
 from pipeline.prepare_data.motion_capture import read_takes
 from pipeline.report import training_runs
 from pipeline.report.stage import read_record

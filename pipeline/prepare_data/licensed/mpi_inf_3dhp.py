@@ -15,9 +15,9 @@ import numpy as np
 from pipeline.poses.clips import Clip
 from pipeline.poses.skeleton import MPI_INF_3DHP_17
 from pipeline.prepare_data import licensed
-from pipeline.prepare_data import mpi_inf_3dhp_files as files
+from pipeline.prepare_data.licensed import mpi_inf_3dhp_files as files
+from pipeline.prepare_data.licensed.raw_arrays import check_in_image
 from pipeline.prepare_data.prepared import Prepared
-from pipeline.prepare_data.raw_arrays import check_in_image
 from pipeline.system.errors import UserError
 
 TARGETS = {

@@ -18,7 +18,7 @@ from jaxtyping import Float32
 from pipeline.poses.frames import split_runs
 from pipeline.poses.skeleton import COCO_17, H36M_17, HUMANEVA_15, Skeleton
 from pipeline.prepare_data import licensed
-from pipeline.prepare_data.raw_arrays import numbers, numbers_or_nan, read_mat
+from pipeline.prepare_data.licensed.raw_arrays import numbers, numbers_or_nan, read_mat
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder

@@ -19,9 +19,9 @@ from jaxtyping import Float32
 from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import Camera, RigidTransform, rotation_from_quaternion
 from pipeline.poses.skeleton import Skeleton
+from pipeline.prepare_data.licensed.raw_arrays import check_in_image
+from pipeline.prepare_data.licensed.raw_files import Need, RawDataset, RawFiles
 from pipeline.prepare_data.prepared import Dropped, Prepared
-from pipeline.prepare_data.raw_arrays import check_in_image
-from pipeline.prepare_data.raw_files import Need, RawDataset, RawFiles
 from pipeline.system.errors import UserError
 
 # Dataset -> subject -> camera -> its orientation as unit quaternion (w, x, y, z) and its position in mm in the world.

@@ -17,8 +17,8 @@ from jaxtyping import Float32
 from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import project
 from pipeline.poses.skeleton import H36M_17
-from pipeline.prepare_data import human36m_files as files
 from pipeline.prepare_data import licensed
+from pipeline.prepare_data.licensed import human36m_files as files
 from pipeline.prepare_data.prepared import Dropped, Prepared
 from pipeline.system.errors import UserError
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32
 from pipeline.poses.frames import split_runs
 from pipeline.poses.geometry import Camera
 from pipeline.prepare_data import licensed
-from pipeline.prepare_data.raw_arrays import numbers, read_hdf5_mat, read_mat
+from pipeline.prepare_data.licensed.raw_arrays import numbers, read_hdf5_mat, read_mat
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError, reason
 from pipeline.system.files import new_folder

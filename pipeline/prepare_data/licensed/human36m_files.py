@@ -22,7 +22,7 @@ from pipeline.mocap.lenses import LENSES
 from pipeline.poses.geometry import Camera, project
 from pipeline.poses.skeleton import COCO_17, H36M_17, MPII_16, Skeleton
 from pipeline.prepare_data import licensed
-from pipeline.prepare_data.raw_arrays import numbers, read_cdf, read_hdf5_mat, read_mat
+from pipeline.prepare_data.licensed.raw_arrays import numbers, read_cdf, read_hdf5_mat, read_mat
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder

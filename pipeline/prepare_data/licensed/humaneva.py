@@ -17,7 +17,7 @@ from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import Camera
 from pipeline.poses.skeleton import HUMANEVA_15
 from pipeline.prepare_data import licensed
-from pipeline.prepare_data.humaneva_files import (
+from pipeline.prepare_data.licensed.humaneva_files import (
     ACTIONS,
     CAMERAS,
     NOT_RELEASED,
