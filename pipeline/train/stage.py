@@ -36,17 +36,8 @@ from pipeline.tracking.run import Run, name_epoch_metrics, start_run
 from pipeline.train import distributed
 from pipeline.train.batches import Data, batches_from, draw_epoch, read_data
 from pipeline.train.job import Job, deliver, plan_job, read_training_config
-from pipeline.train.loop import (
-    Moment,
-    Setup,
-    State,
-    predict_validation_clip,
-    restore_state,
-    saved_state,
-    set_up,
-    train_epochs,
-    validate,
-)
+from pipeline.train.loop import Moment, Setup, State, restore_state, saved_state, set_up, train_epochs
+from pipeline.train.validation import predict_validation_clip, validate
 
 log = logging.getLogger(__name__)
 
