@@ -182,7 +182,8 @@ def bench(
 ) -> None:
     """Measures what training, evaluation and lifting cost on this machine, and how well lifting does."""
     from experiments.speed.bench import bench
-    from pipeline.config.params import Params, load_params, validated
+    from pipeline.config.params import Params, load_params
+    from pipeline.config.values import validated
 
     options = {"device": device, "precision": precision, "compile": "default" if compiled else "none"}
     chosen = validated(Params, load_params(params).model_dump() | options, where="options")

@@ -121,8 +121,10 @@ def evaluate_5runs(
     reports: Path = Path("reports"),
 ) -> None:
     """Trained runs and the test split -> metrics."""
-    from pipeline.config.params import EvaluationConfig, read_params, read_yaml, validated
+    from pipeline.config.params import EvaluationConfig, read_params
     from pipeline.config.rows import refuse_missing_checkpoint
+    from pipeline.config.values import validated
+    from pipeline.system.files import read_yaml
 
     seeds, config = read_params(params).seeds, prepared / "evaluation.json"
     row = validated(EvaluationConfig, read_yaml(config), where=str(config)).row

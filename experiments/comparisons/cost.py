@@ -19,8 +19,9 @@ import torch
 from experiments.comparisons.compare import Paths, prepare_row
 from experiments.comparisons.rows import read_comparisons
 from experiments.untrained import untrained_model
-from pipeline.config.params import TrainingConfig, read_yaml, validated
-from pipeline.system.files import write_json
+from pipeline.config.params import TrainingConfig
+from pipeline.config.values import validated
+from pipeline.system.files import read_yaml, write_json
 from pipeline.train.batches import Data, read_data
 from pipeline.train.loop import set_up, train_epochs
 

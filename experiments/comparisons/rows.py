@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import model_validator
 
-from pipeline.config.params import Values, merged, validated
+from pipeline.config.params import merged
 from pipeline.config.rows import parse_row
+from pipeline.config.values import Values, validated
 from pipeline.system.files import read_yaml, write_json
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from pipeline.config.params import Values, load_params, merged, recipe_for, validated
+from pipeline.config.params import load_params, merged, recipe_for
 from pipeline.config.rows import parse_row
+from pipeline.config.values import Values, validated
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_json, read_yaml, write_json
 

@@ -25,7 +25,8 @@ from experiments.generalisation.conditions import (
 )
 from experiments.generalisation.factors import FACTORS, Setting
 from experiments.generalisation.records import FactorScores, RowScores, SettingScores
-from pipeline.config.params import EvaluationConfig, read_yaml, validated
+from pipeline.config.params import EvaluationConfig
+from pipeline.config.values import validated
 from pipeline.evaluate_5runs.scores import score_models
 from pipeline.mocap.takes import Take
 from pipeline.poses.frames import resample
@@ -34,7 +35,7 @@ from pipeline.poses.row_metrics import RowMetrics
 from pipeline.prepare_data.motion_capture import read_takes
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
-from pipeline.system.files import write_json
+from pipeline.system.files import read_yaml, write_json
 
 log = logging.getLogger(__name__)
 

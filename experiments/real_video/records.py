@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config.params import Values
+from pipeline.config.values import Values
 
 
 class Errors(Values):

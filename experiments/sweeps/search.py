@@ -20,10 +20,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import RandomSampler, TPESampler
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.config.params import read_yaml, validated
 from pipeline.config.rows import CARD, parse_row
+from pipeline.config.values import validated
 from pipeline.poses.checkpoint import Card
 from pipeline.system.errors import UserError
+from pipeline.system.files import read_yaml
 from pipeline.visualization.tables import markdown_table
 
 log = logging.getLogger(__name__)

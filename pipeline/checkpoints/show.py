@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from pipeline.config.params import EvaluationConfig, read_yaml, validated
+from pipeline.config.params import EvaluationConfig
 from pipeline.config.rows import refuse_missing_data
+from pipeline.config.values import validated
 from pipeline.mocap.cameras import read_clips
 from pipeline.poses.checkpoint import Card, check_metres
 from pipeline.poses.clips import SPLITS, Clip
@@ -25,7 +26,7 @@ from pipeline.poses.predict import TrainedModel, load_trained_model
 from pipeline.poses.windows import frame_table
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
-from pipeline.system.files import write_text
+from pipeline.system.files import read_yaml, write_text
 from pipeline.visualization.movie import write_movie, write_strip
 from pipeline.visualization.scene import ASSUMED_HZ, Body, Scene, has_known_place, world_from_camera_of
 from pipeline.visualization.viewer import viewer_page

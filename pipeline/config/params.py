@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    ValidationError,
-)
+from pydantic import AfterValidator, Field, StrictBool, StrictInt
 
 from pipeline.config.rows import Row
+from pipeline.config.values import Count, NotNegative, Number, Positive, Share, Values, validated
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_yaml
 
-Count = Annotated[StrictInt, Field(ge=1)]
-
-
-def _not_boolean(value: object) -> object:
-    if isinstance(value, bool):  # which pydantic takes for 0.0 or 1.0
-        raise ValueError("a number")
-    return value
-
-
-def _in_order(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise ValueError("the lower end first")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_not_boolean)]
-Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[Number, Field(ge=0, lt=1)]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "tf32", "bf16"]
 Compile = Literal["none", "default", "reduce-overhead"]
-
-
-class Values(BaseModel):
-    """Base of every group of parameters: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Training(Values):
@@ -68,6 +35,12 @@ class Training(Values):
     flip_augmentation: StrictBool
     selection: Literal["last", "best_validation"]
     validation_step: Count  # after each epoch, every n-th frame of the validation clips is scored
+
+
+def _in_order(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the lower end first")
+    return value
 
 
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_in_order)]
@@ -103,8 +76,8 @@ class Evaluation(Values):
 class Recipe(Training, Evaluation):
     """All parameters of one dataset, and what differs for some keypoints or for some models (which come last)."""
 
-    for_keypoints: dict[str, dict[str, Any]] = {}
-    for_model: dict[str, dict[str, Any]] = {}
+    for_keypoints: dict[str, dict[str, Any]] = Field({})
+    for_model: dict[str, dict[str, Any]] = Field({})
 
 
 class MocapRecipe(Recipe):
@@ -282,24 +255,3 @@ def recipe_for(row: Row, params: Params, *, where: str) -> Recipe:
     recipe: Recipe = getattr(params.datasets, row.dataset)
     changes = merged(recipe.for_keypoints.get(row.keypoints, {}), recipe.for_model.get(row.model, {}))
     return validated(type(recipe), merged(recipe.model_dump(), changes), where=f"{where}: datasets.{row.dataset}")
-
-
-V = TypeVar("V", bound=BaseModel)
-
-
-def validated(kind: type[V], values: Any, *, where: str) -> V:
-    """`values` as a `kind`. Raises UserError naming the first key that is unknown, missing or bad."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        complaints = error.errors()
-        first = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])
-        key = ".".join(str(part) for part in first["loc"]) or "content"
-        if first["type"] == "extra_forbidden":
-            raise UserError(f"{where}: {key}: unknown key, found value {first['input']!r}") from error
-        if first["type"] == "missing":
-            raise UserError(f"{where}: {key}: expected a value, found none") from error
-        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        if expected.startswith(("greater", "less")):
-            expected = f"a number {expected}"
-        raise UserError(f"{where}: {key}: expected {expected}, found {first['input']!r}") from error

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config.params import EvaluationConfig, read_yaml, validated
+from pipeline.config.params import EvaluationConfig
 from pipeline.config.rows import parse_row
+from pipeline.config.values import validated
 from pipeline.evaluate_5runs.distributions import EDGES_MM
 from pipeline.evaluate_5runs.example_clips import CHOICE, compact_json
 from pipeline.evaluate_5runs.protocol import select_actions
@@ -29,7 +30,7 @@ from pipeline.poses.predict import load_trained_model
 from pipeline.poses.row_metrics import ExampleClips, RowDistributions, RowMetrics
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
-from pipeline.system.files import write_json, write_text
+from pipeline.system.files import read_yaml, write_json, write_text
 from pipeline.tracking import run as tracking
 
 

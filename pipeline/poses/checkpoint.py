@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from models import MODELS, build
-from pipeline.config.params import Values, read_yaml, validated
 from pipeline.config.rows import CARD, HISTORY, WEIGHTS
+from pipeline.config.values import Values, validated
 from pipeline.poses.skeleton import SKELETONS, Skeleton
 from pipeline.system.errors import UserError, reason
-from pipeline.system.files import write_json
+from pipeline.system.files import read_yaml, write_json
 
 EPOCH_COLUMNS = ("epoch", "train_loss_m", "train_mpjpe_mm", "val_mpjpe_mm", "val_p_mpjpe_mm", "lr", "grad_norm")
 MOST_FRAMES = 100_000  # of a window: a card is somebody else's file, and must not ask for all memory

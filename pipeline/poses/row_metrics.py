@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
-from pipeline.config.params import Values, validated
+from pipeline.config.values import Values, validated
 from pipeline.system.files import read_json
 
 Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from pipeline.config.params import Positive, Values, validated
+from pipeline.config.values import Positive, Values, validated
 from pipeline.mocap.takes import Take
 from pipeline.poses.clips import SPLITS
 from pipeline.poses.frames import resample

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import ConfigDict
 
-from pipeline.config.params import Values
+from pipeline.config.values import Values
 from pipeline.poses.row_metrics import ExampleClips, JointError, Metrics, RowDistributions, RowMetrics
 from pipeline.report.experiments import Experiment, find_differences
 from pipeline.report.training_runs import TrainingRun

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.params import TrainingConfig, read_yaml, validated
+from pipeline.config.params import TrainingConfig
 from pipeline.config.rows import CARD
+from pipeline.config.values import validated
 from pipeline.system.errors import UserError
-from pipeline.system.files import new_folder, read_json
+from pipeline.system.files import new_folder, read_json, read_yaml
 from pipeline.system.resume import remove_state, run_key
 
 ROOMS = ("mocap", "poses", "train")  # whose code decides the weights, as dvc.yaml says; the model's is in training.json

@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.checkpoints.show import Selection, clip_scene, show
-from pipeline.config.params import TrainingConfig, read_yaml
+from pipeline.config.params import TrainingConfig
 from pipeline.poses.checkpoint import Card, build_model, write_checkpoint
 from pipeline.poses.clips import read_split
 from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.metrics import mpjpe_mm
 from pipeline.system.errors import UserError
+from pipeline.system.files import read_yaml
 from tests.fixtures.browser import opened
 from tests.fixtures.walker import change_json, walker_clip, write_prepared
 

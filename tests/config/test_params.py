@@ -23,13 +23,12 @@ from pipeline.config.params import (
     TrainingConfig,
     architecture_of,
     load_params,
-    read_yaml,
     recipe_for,
-    validated,
 )
 from pipeline.config.rows import Row
+from pipeline.config.values import validated
 from pipeline.system.errors import UserError
-from pipeline.system.files import write_json
+from pipeline.system.files import read_yaml, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 CONTENT = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))

@@ -16,7 +16,8 @@ from experiments.generalisation.factors import FACTORS
 from experiments.generalisation.measure import generalise, read_test_takes, score_settings
 from experiments.generalisation.records import RowScores
 from experiments.generalisation.report import generalisation_report, settings_in_order
-from pipeline.config.params import EvaluationConfig, validated
+from pipeline.config.params import EvaluationConfig
+from pipeline.config.values import validated
 from pipeline.poses.predict import load_trained_model
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_json, write_json

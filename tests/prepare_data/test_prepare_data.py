@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from models import code_hash
-from pipeline.config.params import EvaluationConfig, TrainingConfig, load_params, read_yaml, recipe_for, validated
+from pipeline.config.params import EvaluationConfig, TrainingConfig, load_params, recipe_for
 from pipeline.config.rows import parse_row
+from pipeline.config.values import validated
 from pipeline.mocap.cameras import read_clips
 from pipeline.mocap.takes import read_take_split
 from pipeline.poses.clips import SPLITS
@@ -21,6 +22,7 @@ from pipeline.poses.skeleton import H36M_17
 from pipeline.prepare_data import stage
 from pipeline.prepare_data.stage import prepare_data
 from pipeline.system.errors import UserError
+from pipeline.system.files import read_yaml
 from tests.fixtures.tiny_archive import FRAMES, TAKES, write_tiny_archive
 
 GT, DET = "mocap-gt-f27-linear", "mocap-det-f27-linear"

@@ -17,8 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.config.params import TrainingConfig, read_yaml
+from pipeline.config.params import TrainingConfig
 from pipeline.system.errors import UserError
+from pipeline.system.files import read_yaml
 from pipeline.system.resume import stop_on_signals
 from pipeline.train import batches, loop, stage
 from pipeline.train.job import plan_job
