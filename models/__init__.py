@@ -67,7 +67,7 @@ def build(
     return MODELS[name](frames=frames, in_joints=in_joints, out_joints=out_joints, in_channels=in_channels, **complete)
 
 
-def check_hyperparameters(name: str, hyperparameters: Mapping[str, object]) -> dict[str, Any]:
+def check_hyperparameters(name: str, hyperparameters: Mapping[str, object]) -> dict[str, object]:
     """All hyperparameters of the model called `name`: those given, checked, and the defaults of the others.
 
     Integers and Booleans must be just that; a number may also be text, as "1e-3" is in YAML. Raises ValueError with one
@@ -125,7 +125,7 @@ def hyperparameter_fields(model: type[nn.Module]) -> dict[str, Any]:
     }
 
 
-def number_or_text(hint: Any) -> Any:
+def number_or_text(hint: object) -> object:
     """The same annotation, but a float may come as text, which is what YAML makes of 1e-3 without a point."""
     return Annotated[hint, BeforeValidator(parsed_number)] if getattr(hint, "__origin__", hint) is float else hint
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt
 
@@ -76,8 +77,8 @@ class Evaluation(Values):
 class Recipe(Training, Evaluation):
     """All parameters of one dataset, and what differs for some keypoints or for some models (which come last)."""
 
-    for_keypoints: dict[str, dict[str, Any]] = Field({})
-    for_model: dict[str, dict[str, Any]] = Field({})
+    for_keypoints: dict[str, dict[str, object]] = Field({})
+    for_model: dict[str, dict[str, object]] = Field({})
 
 
 class MocapRecipe(Recipe):
@@ -132,7 +133,7 @@ class Params(Values):
     compile: Compile
     micro_batches: Count
     datasets: Recipes
-    models: dict[str, dict[str, Any]]
+    models: dict[str, dict[str, object]]
 
 
 class TrainingConfig(Values):
@@ -142,7 +143,7 @@ class TrainingConfig(Values):
     frames: Count
     model: str
     model_code: str  # models.code_hash of it: a changed architecture makes its own rows stale, and no others
-    hyperparameters: dict[str, Any]  # as given; the architecture has defaults for the rest
+    hyperparameters: dict[str, object]  # as given; the architecture has defaults for the rest
     in_skeleton: str
     out_skeleton: str
     in_channels: Count
@@ -214,7 +215,7 @@ def read_params(path: Path) -> Params:
     return validated(Params, _read_extended(path), where=str(path))
 
 
-def _read_extended(path: Path) -> Any:
+def _read_extended(path: Path) -> object:
     content = read_yaml(path)
     if not isinstance(content, dict) or "extends" not in content:
         return content
@@ -225,13 +226,17 @@ def _read_extended(path: Path) -> Any:
     return merged(original, content) if isinstance(original, dict) else original
 
 
-def merged(original: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(original: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
     """`original` with the values of `changes`; where both have a mapping, likewise merged."""
-    both = [key for key in changes if isinstance(changes[key], dict) and isinstance(original.get(key), dict)]
-    return original | changes | {key: merged(original[key], changes[key]) for key in both}
+    values = {**original, **changes}
+    for key, change in changes.items():
+        before = original.get(key)
+        if isinstance(before, dict) and isinstance(change, dict):
+            values[key] = merged(before, change)
+    return values
 
 
-def architecture_of(name: str, params: Params) -> tuple[str, dict[str, Any]]:
+def architecture_of(name: str, params: Params) -> tuple[str, dict[str, object]]:
     """Returns the file in models/ that the model called `name` is built from, and the hyperparameters given for it.
 
     The file is the one of the model's own name unless its entry says `architecture`, so that one architecture has

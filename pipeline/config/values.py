@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
 
@@ -32,7 +32,7 @@ class Values(BaseModel):
 V = TypeVar("V", bound=BaseModel)
 
 
-def validated(kind: type[V], values: Any, *, where: str) -> V:
+def validated(kind: type[V], values: object, *, where: str) -> V:
     """`values` as a `kind`. Raises UserError naming the first key that is unknown, missing or bad."""
     try:
         return kind.model_validate(values)

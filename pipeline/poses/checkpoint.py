@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, StrictInt
@@ -51,7 +51,7 @@ class Card(Values):
     row: str
     seed: StrictInt | None
     model: str
-    hyperparameters: dict[str, Any]
+    hyperparameters: dict[str, object]
     frames: Annotated[StrictInt, Field(gt=0, le=MOST_FRAMES)]
     in_skeleton: str
     out_skeleton: str

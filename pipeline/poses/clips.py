@@ -170,7 +170,7 @@ def read_frames(path: Path, frames: int, *, ndim: int, dtype: str = "float32") -
     return array
 
 
-def _entry_from_clip(clip: Clip) -> dict[str, Any]:
+def _entry_from_clip(clip: Clip) -> dict[str, object]:
     camera = clip.camera
     return {
         **{key: getattr(clip, key) for key in DESCRIPTION},

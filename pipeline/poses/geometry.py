@@ -7,7 +7,7 @@ origin at the image's top left corner.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline.system.errors import UserError
+
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 UNDISTORTION_STEPS = 20  # enough to come back to the pixel within 1e-6 px with Human3.6M's lenses
 
@@ -110,7 +112,7 @@ def project(joints_camera_m: Float[np.ndarray, "*N 3"], camera: Camera) -> Float
     return pixels_from_rays(rays, focal_px, centre_px, radial, np.array(camera.tangential, dtype=rays.dtype))
 
 
-def pixels_from_rays(rays: Any, focal_px: Any, centre_px: Any, radial: Any, tangential: Any) -> Any:
+def pixels_from_rays(rays: Array, focal_px: Array, centre_px: Array, radial: Array, tangential: Array) -> Array:
     """Pixel positions of points at x/z and y/z through a lens, in numpy arrays or torch tensors alike.
 
     The last axis of `rays` and of all but `radial` is x and y; `radial` has k1, k2 and k3. The rest broadcasts.

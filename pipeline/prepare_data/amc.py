@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -35,10 +34,10 @@ def read_amc(path: Path) -> dict[str, Float[np.ndarray, "F 3"]]:
     if not found:
         names = " or ".join(dict.fromkeys(skeleton.name for skeleton in skeletons))
         raise UserError(f"{path}: expected its skeleton beside it, {names}, found none")
-    joints: dict[str, np.ndarray] = read_confined(
-        _read_amc, path, str(found[0].absolute()), expected=f"an AMC file of the skeleton {found[0].name}"
+    skeleton = found[0]
+    return read_confined(
+        _read_amc, path, str(skeleton.absolute()), expected=f"an AMC file of the skeleton {skeleton.name}"
     )
-    return joints
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class _Bone:
     freedoms: tuple[str, ...]
 
 
-def _read_amc(path: Path, skeleton_path: str) -> dict[str, Any]:
+def _read_amc(path: Path, skeleton_path: str) -> dict[str, Float[np.ndarray, "F 3"]]:
     sections = _sections(Path(skeleton_path).read_text(encoding="utf-8"))
     if missing := [name for name in ("root", "bonedata", "hierarchy") if name not in sections]:
         raise ValueError(f"no :{missing[0]} in {Path(skeleton_path).name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,11 +17,10 @@ def read_bvh(path: Path) -> dict[str, Float[np.ndarray, "F 3"]]:
 
     Raises UserError if the file is missing, damaged, has two joints of one name, or takes absurd memory or time.
     """
-    joints: dict[str, np.ndarray] = read_confined(_read_bvh, path, expected="a whole BVH file")
-    return joints
+    return read_confined(_read_bvh, path, expected="a whole BVH file")
 
 
-def _read_bvh(path: Path) -> dict[str, Any]:
+def _read_bvh(path: Path) -> dict[str, Float[np.ndarray, "F 3"]]:
     bvh = BVH()
     bvh.load(str(path))
     rotations, positions, parents, offsets, ends, ends_parents = bvh.get_data()

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from models import code_hash
 from pipeline.config.params import (
@@ -194,7 +193,7 @@ def _evaluation_config(row: Row, params: Params, recipe: Recipe, prepared: Prepa
 
 def _manifest(
     row: Row, prepared: Prepared, recordings: Mapping[str, Sequence[Clip | Take]], folder: Path
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What is in the prepared folder: counts, what was left out, and the hash of every file."""
     dropped = prepared.dropped if prepared.takes is None else _frames_out_of_view(prepared.takes)
     return {
@@ -221,14 +220,14 @@ def _frames_out_of_view(takes: Mapping[str, Sequence[Take]]) -> list[Dropped]:
     ]
 
 
-def _counts(recordings: Sequence[Clip | Take]) -> dict[str, Any]:
+def _counts(recordings: Sequence[Clip | Take]) -> dict[str, object]:
     """Counts clips, or the takes of motion capture that training sees through cameras of its own."""
     counts = {
         "takes": len({_take_name(recording) for recording in recordings}),
         "clips": sum(isinstance(recording, Clip) for recording in recordings),
         "frames": sum(map(len, recordings)),
     }
-    groups = {
+    groups: dict[str, Callable[[Clip | Take], str]] = {
         "take": _take_name,
         "subset": lambda recording: recording.subset,
         "subject": lambda recording: recording.subject,
@@ -242,7 +241,7 @@ def _take_name(recording: Clip | Take) -> str:
     return recording.take if isinstance(recording, Clip) else recording.name
 
 
-def _frames_by(recordings: Sequence[Clip | Take], key: Callable[[Any], str]) -> dict[str, int]:
+def _frames_by(recordings: Sequence[Clip | Take], key: Callable[[Clip | Take], str]) -> dict[str, int]:
     frames: Counter[str] = Counter()
     for recording in recordings:
         frames[key(recording)] += len(recording)

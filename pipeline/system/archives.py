@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -29,10 +29,11 @@ CPU_S = 30  # for one file; the largest published one takes 3 s
 STATUS = Path("/proc/self/statm")
 PLAIN = "arrays, dicts, lists, numbers and strings"
 NUMBERS_AND_TEXT = "biufSU"  # kinds of arrays, as numpy's letters
+T = TypeVar("T")
 _children: list[tuple[BaseProcess, Connection]] = []
 
 
-def read_confined(read: Callable[..., Any], path: Path, *arguments: Any, expected: str) -> Any:
+def read_confined(read: Callable[..., T], path: Path, *arguments: object, expected: str) -> T:
     """Returns `read(path, *arguments)`, a function of a module, run in the child process.
 
     Raises UserError, which names `path` and says that `expected` was expected, if there is no such file, or if `read`
@@ -56,13 +57,12 @@ def read_confined(read: Callable[..., Any], path: Path, *arguments: Any, expecte
     return value
 
 
-def read_object_npz(path: Path) -> dict[str, Any]:
+def read_object_npz(path: Path) -> dict[str, object]:
     """Returns the arrays of an npz archive by name; a 0-d object array as its content.
 
     Raises UserError if the file is missing, damaged, takes absurd memory, or holds anything that read_confined refuses.
     """
-    arrays: dict[str, Any] = read_confined(_read_npz, path, expected="a whole npz archive")
-    return arrays
+    return read_confined(_read_npz, path, expected="a whole npz archive")
 
 
 def check_torch_archive(path: Path) -> None:
@@ -74,8 +74,8 @@ def check_torch_archive(path: Path) -> None:
             raise zipfile.BadZipFile(f"a wrong checksum of {wrong}")
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    arrays = {}
+def _read_npz(path: Path) -> dict[str, object]:
+    arrays: dict[str, object] = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             name = member.removesuffix(".npy")
@@ -85,7 +85,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
     return arrays
 
 
-def _read_npy(file: Any, name: str) -> Any:
+def _read_npy(file: Any, name: str) -> object:
     try:
         version = np.lib.format.read_magic(file)
         old = version == (1, 0)
@@ -110,16 +110,18 @@ def _plain_dtype(code: str, align: object = False, copy: object = True) -> np.dt
     return dtype
 
 
-def _scalar(dtype: np.dtype, data: bytes) -> Any:
+def _scalar(dtype: np.dtype, data: bytes) -> object:
     return np.ndarray((), dtype, data)[()]
 
 
-def _array_from_buffer(data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
+def _array_from_buffer(
+    data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Literal["C", "F"]
+) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
 # The functions that numpy's pickles name, and what is called in their place.
-ADMITTED: dict[str, Any] = {
+ADMITTED: dict[str, object] = {
     "numpy.ndarray": "numpy.ndarray",  # an argument of _reconstruct, and not to be called
     "numpy.dtype": _plain_dtype,
     "_codecs.encode": lambda text, encoding: text.encode("latin1"),  # how protocol 2 writes bytes
@@ -140,7 +142,7 @@ class PlainUnpickler(pickle._Unpickler):
     def __init__(self, file: Any) -> None:
         super().__init__(file, encoding="latin1")  # which numpy asks for to read what Python 2 wrote
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """Returns what stands for the function of that name. Raises UnpicklingError if it is not admitted."""
         if f"{module}.{name}" not in ADMITTED:
             raise pickle.UnpicklingError(f"a call of '{module}.{name}'")
@@ -185,7 +187,7 @@ def check_plain(value: Any) -> None:
         check_plain(part)
 
 
-def _ask_child(*request: Any) -> bytes:
+def _ask_child(*request: object) -> bytes:
     if not _children:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
@@ -222,9 +224,10 @@ def _serve(pipe: Connection) -> None:
         pipe.send_bytes(answer)
 
 
-def _answer(read: Callable[..., Any], path: Path, arguments: tuple[Any, ...], expected: str) -> bytes:
+def _answer(read: Callable[..., object], path: Path, arguments: tuple[object, ...], expected: str) -> bytes:
     """Returns what `read` returns or why it is refused, pickled. What lies in two places is written twice."""
-    refusal, value = "", None
+    refusal = ""
+    value: object = None
     try:
         value = read(path, *arguments)
         check_plain(value)

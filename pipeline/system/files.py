@@ -63,7 +63,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Writes `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -99,7 +99,7 @@ class _FewAliasesLoader(yaml.SafeLoader):
         super().__init__(text)
         self.aliases = 0
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Composes the next value. Raises ComposerError for an alias that is not admitted."""
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)

@@ -15,7 +15,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from pipeline.system.files import sha256_of
 log = logging.getLogger(__name__)
 
 
-def run_key(config: dict[str, Any], *, seed: int, files: list[Path]) -> str:
+def run_key(config: Mapping[str, object], *, seed: int, files: list[Path]) -> str:
     """Returns a hash of a run's configuration, its seed and the content of the files it depends on (data and code)."""
     contents = [(path.name, sha256_of(path)) for path in files]
     text = json.dumps([config, seed, contents], sort_keys=True)
@@ -55,7 +55,7 @@ def hold_lock(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-def save_state(folder: Path, state: dict[str, Any]) -> None:
+def save_state(folder: Path, state: dict[str, object]) -> None:
     """Writes the state, whole or not at all; the one before it is kept as state.previous.pt.
 
     Raises OSError if it cannot be written, such as for want of space, and leaves nothing half-written then.

@@ -248,7 +248,7 @@ def _mean_of_epoch(state: State) -> Record:
     return {"train_loss_m": loss_m, "train_mpjpe_mm": 1000 * mpjpe_m, "grad_norm": grad_norm}
 
 
-def saved_state(setup: Setup, state: State) -> dict[str, Any]:
+def saved_state(setup: Setup, state: State) -> dict[str, object]:
     """Returns all that a run needs to go on: its state, weights, optimizers and random numbers."""
     random = [torch.get_rng_state()]
     if torch.cuda.is_available():

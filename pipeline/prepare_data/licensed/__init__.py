@@ -68,7 +68,7 @@ def archived_keypoints(folder: Path, prefix: str) -> list[str]:
     return sorted(path.stem.removeprefix(prefix) for path in folder.glob(f"{prefix}*.npz"))
 
 
-def takes_of_archive(content: Mapping[str, Any], key: str, *, path: Path) -> dict[Any, dict[str, Any]]:
+def takes_of_archive(content: Mapping[str, object], key: str, *, path: Path) -> dict[Any, dict[str, object]]:
     """Returns what an archive holds under `key`: by subject or recording, and then by take.
 
     Raises UserError if it is not laid out like that.
@@ -107,7 +107,7 @@ def layout_of(metadata: object, layouts: Mapping[str, Skeleton], *, where: str) 
     raise UserError(f"{where}: expected the keypoint layout {', '.join(layouts)}, found {found}")
 
 
-def metadata_of(skeleton: Skeleton, layouts: Mapping[str, Skeleton]) -> dict[str, Any]:
+def metadata_of(skeleton: Skeleton, layouts: Mapping[str, Skeleton]) -> dict[str, object]:
     """Returns the metadata with which an archive describes the layout `skeleton`, as VideoPose3D reads them."""
     return {
         "layout_name": next(name for name, known in layouts.items() if known == skeleton),

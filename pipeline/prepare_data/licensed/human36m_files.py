@@ -200,7 +200,7 @@ def _read_hourglass(paths: list[Path]) -> Keypoints:
 
     Of its four files one is missing in the published tree.
     """
-    folder, takes = paths[0].parents[2], dict[str, dict[str, Any]]()
+    folder, takes = paths[0].parents[2], dict[str, dict[str, list[np.ndarray | None]]]()
     for path in paths:
         subject, (name, _, camera) = path.parents[1].name, path.stem.rpartition(".")
         if subject not in LABELLED or camera not in CAMERAS:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from einops import rearrange
@@ -122,11 +121,13 @@ def write_archives(folder: Path, out: Path, *, keypoints: Sequence[str]) -> None
     Raises UserError as the readers do, and for keypoints other than "gt".
     """
     licensed.check_known(keypoints, KEYPOINTS, where="keypoints of mpi_inf_3dhp", expected="one of")
-    train: dict[str, list[Any]] = {take: [{}, rate_hz] for take, (_, rate_hz) in TRAIN_TAKES.items()}
+    cameras: dict[str, dict[str, dict[str, np.ndarray]]] = {take: {} for take in TRAIN_TAKES}
+    rates_hz: dict[str, float] = {take: rate_hz for take, (_, rate_hz) in TRAIN_TAKES.items()}
     for recording in read_train(folder, "univ_annot3"):
-        train[recording.take][0][recording.camera.name] = _archived(recording)
+        cameras[recording.take][recording.camera.name] = _archived(recording)
         if recording.rate_hz is not None:
-            train[recording.take][1] = recording.rate_hz
+            rates_hz[recording.take] = recording.rate_hz
+    train = {take: [cameras[take], rates_hz[take]] for take in TRAIN_TAKES}
     test = {
         recording.take: _archived(recording) | {"valid": np.asarray(recording.scored, np.float32)}
         for recording in read_test(folder, "univ_annot3")
@@ -136,11 +137,11 @@ def write_archives(folder: Path, out: Path, *, keypoints: Sequence[str]) -> None
         licensed.write_npz(partial / TEST_ARCHIVE, data=test)
 
 
-def _archived(recording: Recording) -> dict[str, Any]:
+def _archived(recording: Recording) -> dict[str, np.ndarray]:
     return {"data_2d": recording.pixels, "data_3d": recording.joints_camera_mm}
 
 
-def _read_archive(path: Path, target: str, names: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
+def _read_archive(path: Path, target: str, names: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
     """Yields each take of an archive, its content and its name for messages; `names` are the released files'."""
     released = f"{next(iter(names.values()))} and the others"
     if target != "univ_annot3":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cdflib
 import h5py
@@ -19,17 +18,16 @@ from pipeline.system.errors import UserError
 LOWEST_PERSON_PX = 4  # keypoints within fewer pixels are not of a person: they were scaled to -1..1, say
 
 
-def read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
+def read_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]:
     """Returns the named variables of a MATLAB file of version 5 to 7: arrays, cells as arrays of objects.
 
     Raises UserError if the file is missing, damaged, of version 7.3, or has not all of them, or one is absurdly large.
     """
     expected = "a whole MATLAB file of version 5 to 7"
-    content: dict[str, Any] = read_confined(_read_mat, path, variables, expected=expected)
-    return content
+    return read_confined(_read_mat, path, variables, expected=expected)
 
 
-def _read_mat(path: Path, variables: Sequence[str]) -> dict[str, Any]:
+def _read_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]:
     content = scipy.io.loadmat(path, variable_names=variables)
     _check_there(variables, (name for name, *_ in scipy.io.whosmat(path)))
     return {name: content[name] for name in variables}
@@ -42,8 +40,7 @@ def read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]
     large or not an array of numbers in the file itself (HDF5 may point to other files).
     """
     expected = "a whole MATLAB file of version 7.3"
-    content: dict[str, np.ndarray] = read_confined(_read_hdf5_mat, path, variables, expected=expected)
-    return content
+    return read_confined(_read_hdf5_mat, path, variables, expected=expected)
 
 
 def _read_hdf5_mat(path: Path, variables: Sequence[str]) -> dict[str, np.ndarray]:
@@ -64,8 +61,7 @@ def _read_inside(file: h5py.File, name: str) -> np.ndarray:
 
 def read_cdf(path: Path, variable: str) -> np.ndarray:
     """Returns a variable of numbers in a CDF file. Raises UserError if it is missing, damaged or absurdly large."""
-    array: np.ndarray = read_confined(_read_cdf, path, variable, expected=f"a CDF file with '{variable}'")
-    return array
+    return read_confined(_read_cdf, path, variable, expected=f"a CDF file with '{variable}'")
 
 
 def _read_cdf(path: Path, variable: str) -> np.ndarray:
