@@ -61,6 +61,19 @@ class Windows:
         return Windows(self.middle[chosen], self.clip[chosen], self.flipped[chosen])
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the windows of an epoch are sampled.
+
+    With `flips` each window comes twice, plain and mirrored. With `clip_weights` windows are drawn with replacement,
+    those of clip k in proportion to its weight. `at_most` limits their number; None: all there are.
+    """
+
+    flips: bool
+    clip_weights: Float[Tensor, " K"] | None
+    at_most: int | None
+
+
 def spans_of_lengths(lengths: Sequence[int]) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"]]:
     """Returns the first and last frames of clips of these lengths end to end."""
     counts = torch.tensor(lengths)
@@ -104,37 +117,29 @@ def tile_windows(spans: Spans, *, stride: int, phase: Int[Tensor, " K"] | None =
 
 
 def epoch_windows(
-    spans: Spans,
-    *,
-    frames: int,
-    every_frame: bool,
-    flips: bool,
-    clip_weights: Float[Tensor, " K"] | None,
-    at_most: int | None,
-    generator: torch.Generator,
+    spans: Spans, sampling: Sampling, *, frames: int, every_frame: bool, generator: torch.Generator
 ) -> Windows:
     """The windows of one epoch in random order, `at_most` of them where that is given (just as many if they are drawn).
 
     For a model that predicts the middle frame there is one around every frame; for a model that predicts every frame of
-    its window they tile each clip from a random start, so that each frame is predicted once. With `flips` each window
-    comes twice, plain and mirrored. With `clip_weights` windows are drawn with replacement, those of clip k in
-    proportion to its weight. The order depends on the generator (of the CPU) alone, not on the device.
+    its window they tile each clip from a random start, so that each frame is predicted once. The order depends on the
+    generator (of the CPU) alone, not on the device.
     """
     device = spans.clip_first.device
     phase = torch.randint(0, frames, spans.clip_first.shape, generator=generator).to(device)
     windows = tile_windows(spans, stride=frames, phase=phase) if every_frame else tile_windows(spans, stride=1)
-    if flips:
+    if sampling.flips:
         windows = Windows(
             torch.cat([windows.middle, windows.middle]),
             torch.cat([windows.clip, windows.clip]),
             torch.cat([windows.flipped, ~windows.flipped]),
         )
-    if clip_weights is None:
+    if sampling.clip_weights is None:
         order = torch.randperm(len(windows), generator=generator)
     else:
-        weights = clip_weights[windows.clip.cpu()]
-        order = torch.multinomial(weights, at_most or len(windows), replacement=True, generator=generator)
-    return windows[order[:at_most].to(device)]
+        weights = sampling.clip_weights[windows.clip.cpu()]
+        order = torch.multinomial(weights, sampling.at_most or len(windows), replacement=True, generator=generator)
+    return windows[order[: sampling.at_most].to(device)]
 
 
 def balancing_weights(actions: Sequence[str], lengths: Sequence[int], balance: float) -> Float[Tensor, " K"] | None:

@@ -23,6 +23,7 @@ from pipeline.poses.clips import Clip, read_split
 from pipeline.poses.skeleton import SKELETONS, Skeleton
 from pipeline.poses.windows import (
     FrameTable,
+    Sampling,
     Spans,
     Windows,
     balancing_weights,
@@ -129,15 +130,8 @@ def draw_epoch(
 ) -> Epoch:
     """Draws the windows of epoch `number` (from 0) and their order from the generator."""
     training, spans = config.training, Spans(data.train.clip_first, data.train.clip_last)
-    windows = epoch_windows(
-        spans,
-        frames=config.frames,
-        every_frame=every_frame,
-        flips=training.flip_augmentation,
-        clip_weights=data.clip_weights,
-        at_most=training.windows_per_epoch,
-        generator=generator,
-    )
+    sampling = Sampling(training.flip_augmentation, data.clip_weights, training.windows_per_epoch)
+    windows = epoch_windows(spans, sampling, frames=config.frames, every_frame=every_frame, generator=generator)
     return Epoch(windows, number, math.ceil(len(windows) / training.batch_windows))
 
 

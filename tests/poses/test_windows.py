@@ -23,6 +23,7 @@ from pipeline.poses.scores import score_actions
 from pipeline.poses.skeleton import H36M_17
 from pipeline.poses.windows import (
     FrameTable,
+    Sampling,
     Windows,
     balancing_weights,
     epoch_windows,
@@ -309,8 +310,10 @@ def test_an_epoch_of_a_middle_frame_model_has_a_window_around_each_frame(flips):
 
 
 def epoch_of(table: FrameTable, *, frames: int, seed: int = 0, **options) -> Windows:
-    chosen = {"every_frame": True, "flips": False, "clip_weights": None, "at_most": None} | options
-    return epoch_windows(table, frames=frames, generator=torch.Generator().manual_seed(seed), **chosen)
+    every_frame = options.pop("every_frame", True)
+    sampling = Sampling(**{"flips": False, "clip_weights": None, "at_most": None} | options)
+    generator = torch.Generator().manual_seed(seed)
+    return epoch_windows(table, sampling, frames=frames, every_frame=every_frame, generator=generator)
 
 
 def frames_that_count(table: FrameTable, windows: Windows, *, frames: int) -> Counter[tuple[int, bool]]:
