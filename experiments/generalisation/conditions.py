@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 
 from pipeline.mocap.cameras import aim_point, generator_named, place_cameras
@@ -93,7 +94,8 @@ def change_body(joints_world_m: Float[np.ndarray, "F 17 3"], view: View) -> Floa
     """
     factor = torch.ones(1, len(H36M_17.joints), dtype=torch.float64)
     factor[:, LEGS], factor[:, ARMS] = view.legs, view.arms
-    joints_m = scale_bones(torch.from_numpy(joints_world_m)[None], factor[:, 1:])[0].numpy()
+    planes_m = rearrange(torch.from_numpy(joints_world_m), "f j x -> j x f 1")
+    joints_m = rearrange(scale_bones(planes_m, factor[:, 1:]), "j x f 1 -> f j x").numpy().copy()
     joints_m[..., 2] += joints_world_m[..., 2].min() - joints_m[..., 2].min()
     floor_m = joints_m[:, :1] * [1.0, 1.0, 0.0]
     return floor_m + view.body * (joints_m - floor_m)

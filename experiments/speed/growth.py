@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from einops import rearrange
 
 from experiments.speed.machine import describe_machine
 from pipeline.config.params import load_params
@@ -144,9 +145,10 @@ def write_takes(takes: Sequence[Take], folder: Path, *, times: int) -> None:
     for copy in range(times):
         arrays: dict[str, Any] = {}
         for take in takes:
-            joints_m = torch.from_numpy(take.joints_world_m).float()
+            joints_m = rearrange(torch.from_numpy(take.joints_world_m).float(), "f j x -> j x f 1")
             name = f"{take.name}-{copy}"
-            arrays[name] = (draw_people(joints_m[None], 1.0, generator)[0] if copy else joints_m).numpy()
+            other_m = draw_people(joints_m, 1.0, generator) if copy else joints_m
+            arrays[name] = rearrange(other_m, "j x f 1 -> f j x").numpy()
             person = f"{take.subject}-{copy}"
             lines.append((name, f"{copy}.npz", person, take.action, take.split, take.rate_hz))
         np.savez(folder / f"{copy}.npz", **arrays)

@@ -1,15 +1,17 @@
 """Makes other people out of captured ones: bones longer or shorter, together as they are in a population.
 
-Joints are those of H36M_17 in world coordinates (Z up, metres), a batch of windows at a time.
+Joints are those of H36M_17 in world coordinates (Z up, metres), a batch of windows at a time, in planes of joints,
+coordinates, frames and windows.
 """
 
 from __future__ import annotations
 
 import torch
-from einops import einsum
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.mocap.motions import put_at_height
 from pipeline.poses.skeleton import H36M_17
 
 # How 6,068 measured adults vary (ANSUR II, Gordon et al. 2014): standard deviation of the logarithm of each length and
@@ -32,30 +34,29 @@ SEGMENT_OF_JOINT = (-1, 7, 0, 1, 7, 0, 1, 2, 2, 3, 3, 6, 4, 5, 6, 4, 5)
 
 
 def draw_people(
-    joints_m: Float[Tensor, "W T 17 3"], spread: float, generator: torch.Generator
-) -> Float[Tensor, "W T 17 3"]:
+    joints_m: Float[Tensor, "17 3 T W"], spread: float, generator: torch.Generator
+) -> Float[Tensor, "17 3 T W"]:
     """Returns the motions of other people: bones of each window times factors drawn as adults vary, times the spread.
 
     Half of the people are women. Directions of bones are kept; the lowest joint of a window keeps its height.
     """
-    device = joints_m.device
+    device, count = joints_m.device, joints_m.shape[3]
     scale = torch.linalg.cholesky(torch.tensor(CORRELATION, dtype=torch.float64)).float().to(device)
-    normal = torch.randn(len(joints_m), len(DEVIATION), generator=generator, device=device)
-    sex = 1.0 - 2.0 * torch.randint(2, (len(joints_m), 1), generator=generator, device=device)
+    normal = torch.randn(count, len(DEVIATION), generator=generator, device=device)
+    sex = 1.0 - 2.0 * torch.randint(2, (count, 1), generator=generator, device=device)
     within = normal.new_tensor(DEVIATION) * einsum(scale, normal, "s n, w n -> w s")
     factor = (spread * (within + sex * normal.new_tensor(HALF_DIFFERENCE))).exp()
     scaled_m = scale_bones(joints_m, factor[:, list(SEGMENT_OF_JOINT[1:])])
-    lift_m = joints_m[..., 2].amin((1, 2)) - scaled_m[..., 2].amin((1, 2))
-    scaled_m[..., 2] += lift_m[:, None, None]
-    return scaled_m
+    return put_at_height(scaled_m, joints_m)
 
 
-def scale_bones(joints_m: Float[Tensor, "W T 17 3"], factor: Float[Tensor, "W 16"]) -> Float[Tensor, "W T 17 3"]:
+def scale_bones(joints_m: Float[Tensor, "17 3 T W"], factor: Float[Tensor, "W 16"]) -> Float[Tensor, "17 3 T W"]:
     """Returns the joints with the bone from its parent to joint j + 1 `factor[:, j]` times as long, directions kept."""
     moves = joints_m.new_tensor(_joints_that_bones_move())
-    parents = list(H36M_17.parents[1:])
-    change_m = (factor[:, None, :, None] - 1) * (joints_m[:, :, 1:] - joints_m[:, :, parents])
-    return joints_m + einsum(moves, change_m, "joint bone, w t bone x -> w t joint x")
+    change = rearrange(factor - 1, "w bone -> bone 1 1 w")
+    parents = torch.tensor(H36M_17.parents[1:], device=joints_m.device)
+    change_m = change * (joints_m[1:] - joints_m.index_select(0, parents))
+    return joints_m + einsum(moves, change_m, "joint bone, bone x t w -> joint x t w")
 
 
 def _joints_that_bones_move() -> list[list[float]]:

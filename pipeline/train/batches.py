@@ -155,14 +155,14 @@ def seed_of_step(seed: int, step: int, rank: int = 0) -> int:
 def _make_batch(data: Data, config: TrainingConfig, windows: Windows, *, every_frame: bool, seed: int) -> Batch:
     if isinstance(data.train, FrameTable):
         screen, pose_m, counted = gather_windows(data.train, windows, frames=config.frames)
+        screen = mirror_windows(screen, windows.flipped, data.in_skeleton)
+        pose_m = mirror_windows(pose_m, windows.flipped, data.out_skeleton)
     else:
         assert config.augmentation is not None
         screen, pose_m, counted = augment_windows(
             data.train, windows, config.augmentation, frames=config.frames, seed=seed
         )
     pose_m, counted = (keep_predicted_frames(values, every_frame=every_frame) for values in (pose_m, counted))
-    screen = mirror_windows(screen, windows.flipped, data.in_skeleton)
-    pose_m = mirror_windows(pose_m, windows.flipped, data.out_skeleton)
     parts = []
     for first, end in shares(len(windows), count=config.micro_batches):
         part, counts = slice(first, end), counted[first:end]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from pydantic import ValidationError
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from pipeline.config.params import Augmentation
 from pipeline.mocap.augmentation import MARGIN, MocapScene, augment_windows, mocap_scene, project_windows, step_back
 from pipeline.mocap.cameras import Cameras, draw_cameras, lens_values
+from pipeline.mocap.detector import in_planes
 from pipeline.mocap.lenses import LENSES
 from pipeline.mocap.takes import Take
 from pipeline.poses.geometry import project
@@ -101,12 +103,12 @@ def test_cameras_lean_by_as_much_as_the_roll_at_most_and_still_look_at_the_same_
 def test_a_camera_steps_back_just_until_it_sees_the_whole_body():
     lens = torch.from_numpy(lens_values(camera_at(0.0))).float()[None]
     cameras = Cameras(torch.eye(3)[None], torch.zeros(1, 3), lens)
-    joints_m = torch.randn(1, 4, 17, 3, generator=torch.Generator().manual_seed(0))
+    joints_m = torch.randn(17, 3, 4, 1, generator=torch.Generator().manual_seed(0))
     moved_m = step_back(joints_m, cameras)
-    assert torch.equal(moved_m[..., :2], joints_m[..., :2])
-    share = (moved_m[..., :2] / moved_m[..., 2:]).abs() * lens[0, :2] / torch.tensor([500.0, 450.0])
+    assert torch.equal(moved_m[:, :2], joints_m[:, :2])
+    share = (moved_m[:, :2] / moved_m[:, 2:]).abs()[..., 0].amax((0, 2)) * lens[0, :2] / torch.tensor([500.0, 450.0])
     assert share.max().item() == pytest.approx(MARGIN, abs=1e-5)
-    far_m = joints_m + torch.tensor([0.0, 0.0, 50.0])
+    far_m = joints_m + torch.tensor([0.0, 0.0, 50.0])[:, None, None]
     assert torch.equal(step_back(far_m, cameras), far_m)
 
 
@@ -157,7 +159,7 @@ def test_the_same_seed_draws_the_same_and_another_otherwise():
 def test_windows_are_projected_as_single_frames_are():
     joints_m = np.random.default_rng(0).uniform([-1, -1, 4], [1, 1, 6], size=(4, 5, 17, 3)).astype(np.float32)
     lens = torch.from_numpy(np.stack([lens_values(camera) for camera in LENSES])).float()
-    pixels = project_windows(torch.from_numpy(joints_m), lens)
+    pixels = rearrange(project_windows(in_planes(torch.from_numpy(joints_m)), lens), "j x t w -> w t j x")
     for place, camera in enumerate(LENSES):
         np.testing.assert_allclose(pixels[place].numpy(), project(joints_m[place], camera), rtol=0, atol=1e-2)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from pipeline.mocap.detector import (
     _tail_px,
     draw_unseen_joints,
     hide_joints,
+    in_planes,
     simulate_detector,
 )
 from pipeline.poses.frames import interpolate_gaps, resample
@@ -61,11 +63,12 @@ def generator(seed: int = 0) -> torch.Generator:
 def jitter_px(windows: int, frames: int, slowdown: float = 1.0) -> np.ndarray:
     """Many recordings of jitter, (windows, frames, 17, 2)."""
     white = torch.randn(windows, frames, 17, 2, generator=generator(1), dtype=torch.float64)
-    return _jitter_px(white, slowdown, generator()).numpy()
+    return rearrange(_jitter_px(in_planes(white), slowdown, generator()), "j x t w -> w t j x").numpy()
 
 
 def tail_px(windows: int, frames: int, slowdown: float = 1.0) -> np.ndarray:
-    return _tail_px(torch.zeros(windows, frames, 17, 2, dtype=torch.float64), slowdown, generator()).numpy()
+    tail = _tail_px(torch.zeros(17, 2, frames, windows, dtype=torch.float64), slowdown, generator())
+    return rearrange(tail, "j x t w -> w t j x").numpy()
 
 
 def lengths(active: np.ndarray) -> np.ndarray:
@@ -132,7 +135,8 @@ def test_the_drift_is_the_recursion_written_out():
     expected = [draws[:, 0]]
     for frame in range(1, 300):
         expected.append(0.83 * expected[-1] + np.sqrt(1 - 0.83**2) * draws[:, frame])
-    torch.testing.assert_close(_drift(draws, 0.83), torch.stack(expected, 1))
+    found = rearrange(_drift(in_planes(draws), 0.83), "j x t w -> w t j x")
+    torch.testing.assert_close(found, torch.stack(expected, 1))
 
 
 def test_jitter_has_the_standard_deviation_of_each_joint():

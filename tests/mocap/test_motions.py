@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from pipeline.config.params import Augmentation
 from pipeline.mocap import motions
+from pipeline.mocap.detector import in_planes
 from pipeline.mocap.motions import bend_bodies, rotate
 from pipeline.mocap.people import DEVIATION, HALF_DIFFERENCE, draw_people, scale_bones
 from pipeline.poses.skeleton import H36M_17
@@ -29,7 +31,18 @@ def windows_m(count: int = 300, frames: int = 27) -> Float[Tensor, "W T 17 3"]:
 
 def changed(share: float, *names: str) -> Float[Tensor, "W T 17 3"]:
     shares = {name: share if name in names else 0.0 for name in CHANGES}
-    return bend_bodies(windows_m(), Augmentation(**AUGMENTATION | shares), torch.Generator().manual_seed(0))
+    bent_m = bend_bodies(
+        in_planes(windows_m()), Augmentation(**AUGMENTATION | shares), torch.Generator().manual_seed(0)
+    )
+    return out_of_planes(bent_m)
+
+
+def out_of_planes(planes: Tensor) -> Tensor:
+    return rearrange(planes, "j x t w -> w t j x")
+
+
+def pelvis_frame(joints_m: Tensor) -> Float[Tensor, "W T 3 3"]:
+    return rearrange(motions.trunk_frame(in_planes(joints_m), motions.HIPS), "a x t w -> w t a x")
 
 
 def bone_lengths_m(joints_m: Tensor) -> Tensor:
@@ -44,9 +57,9 @@ def flexion(joints_m: Tensor, start: int, middle: int, end: int) -> Tensor:
 def test_vectors_turn_as_scipy_turns_them() -> None:
     random = np.random.default_rng(0)
     vectors, turns = random.normal(size=(50, 3)), random.normal(size=(50, 3)) * 2
-    turned = rotate(torch.from_numpy(vectors), torch.from_numpy(turns))
-    np.testing.assert_allclose(turned, Rotation.from_rotvec(turns).apply(vectors), atol=1e-12)
-    assert torch.equal(rotate(torch.ones(1, 3), torch.zeros(1, 3)), torch.ones(1, 3))
+    turned = rotate(*(torch.from_numpy(values.T[:, None]) for values in (vectors, turns)))
+    np.testing.assert_allclose(turned[:, 0].T, Rotation.from_rotvec(turns).apply(vectors), atol=1e-12)
+    assert torch.equal(rotate(torch.ones(3, 1, 1), torch.zeros(3, 1, 1)), torch.ones(3, 1, 1))
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -64,7 +77,7 @@ def test_nobody_bends_a_knee_or_an_elbow_backwards_or_through_itself() -> None:
     most = math.radians(motions.MOST_FLEXED_DEGREES) + 1e-3
     for start, middle, end in zip(motions.STARTS, motions.MIDDLES, motions.ENDS, strict=True):
         assert flexion(after_m, start, middle, end).max() < most
-    pelvis = motions.trunk_frame(after_m, motions.HIPS)
+    pelvis = pelvis_frame(after_m)
     for hip, knee, foot in ((1, 2, 3), (4, 5, 6)):
         shin, thigh = after_m[:, :, foot] - after_m[:, :, knee], after_m[:, :, knee] - after_m[:, :, hip]
         hinge = torch.linalg.cross(thigh, shin) / thigh.norm(dim=-1, keepdim=True) / shin.norm(dim=-1, keepdim=True)
@@ -83,7 +96,7 @@ def test_bent_motion_is_as_smooth_as_the_captured_one_and_far_from_it() -> None:
 
 def test_a_bone_leaves_its_cone_in_no_window_unless_the_captured_one_did() -> None:
     before_m, after_m = windows_m(), changed(0.99, "bend")
-    cosines, pelvis = [], motions.trunk_frame(before_m, motions.HIPS)  # which bending does not turn
+    cosines, pelvis = [], pelvis_frame(before_m)  # which bending does not turn
     for values in (before_m, after_m):
         thigh = values[:, :, 2] - values[:, :, 1]
         local = torch.nn.functional.normalize((pelvis @ thigh[..., None])[..., 0], dim=-1)
@@ -112,7 +125,7 @@ def test_tumbling_bodies_lie_and_stand_on_their_heads_and_leaning_ones_do_not() 
 
 def drawn_factors(spread: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     before_m = windows_m(4000, frames=1)
-    after_m = draw_people(before_m, spread, torch.Generator().manual_seed(0))
+    after_m = out_of_planes(draw_people(in_planes(before_m), spread, torch.Generator().manual_seed(0)))
     return before_m, after_m, bone_lengths_m(after_m) / bone_lengths_m(before_m)
 
 
@@ -144,4 +157,5 @@ def test_bones_scaled_one_by_one_along_the_chain_are_scaled_at_once() -> None:
     for joint, parent in enumerate(PARENTS, start=1):
         bone_m = joints_m[:, :, joint] - joints_m[:, :, parent]
         expected_m.append(expected_m[parent] + factor[:, None, None, joint - 1] * bone_m)
-    torch.testing.assert_close(scale_bones(joints_m, factor), torch.stack(expected_m, 2))
+    scaled_m = out_of_planes(scale_bones(in_planes(joints_m), factor))
+    torch.testing.assert_close(scaled_m, torch.stack(expected_m, 2))
