@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange, reduce
+from einops import einsum, rearrange
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -93,28 +94,27 @@ class RayFormer(nn.Module):
         Raises ValueError if J_in or C are not those that the model was built for.
         """
         check_last_axes("rayformer: screen", screen, self.screen_shape)
-        points, confidence = screen[..., :2], screen[..., 2:]
-        centre = reduce(points, "b t j c -> b t c", "mean")
-        rays, person_from_camera = turn_to_person(points / self.focal, centre / self.focal)
-        offsets = rays - reduce(rays, "b t j c -> b t 1 c", "mean")
-        size = reduce(offsets**2, "b t j c -> b 1 1 1", "sum") / (points.shape[1] * points.shape[2])
-        size = square_root(size + SMALLEST_SIZE**2)
+        x, y = (screen[..., coordinate] / self.focal for coordinate in (0, 1))
+        centre = torch.stack([x.mean(-1), y.mean(-1)], -1)
+        rays, person_from_camera = turn_to_person((x, y), centre)
+        squares = [(ray - ray.mean(-1, keepdim=True)).square().mean((1, 2)) for ray in rays]
+        size = rearrange(square_root(squares[0] + squares[1] + SMALLEST_SIZE**2), "b -> b 1 1")
 
         # Factors and offsets bring the features near unit variance: joints spread by about twice the root mean square
         # in a coordinate, and people in the middle of the distances trained on have a size of about exp(-2.5).
-        shape = torch.cat([0.5 * rays / size, confidence], -1)
-        place = torch.cat([centre, (size.log() + 2.5).expand(*centre.shape[:2], 1, 1)[..., 0]], -1)
-        frames = torch.cat([rearrange(shape, "b t j c -> b t (j c)"), place], -1)
-        outputs = self.lift_frames(frames)
+        shape = screen.clone()  # of which the confidence stays
+        for coordinate, ray in enumerate(rays):
+            shape[..., coordinate] = 0.5 * ray / size
+        place = torch.cat([self.focal * centre, (size.log() + 2.5).expand(*centre.shape[:2], 1)], -1)
+        outputs = self.lift_frames(torch.cat([rearrange(shape, "b t j c -> b t (j c)"), place], -1))
 
         # Bodies differ in size by some tens of percent: 0.3 lets an output of one say so.
-        distance_m = BODY_RADIUS_M / size * torch.exp(0.3 * outputs[..., -1])[..., None, None]
-        shift_m = rearrange(outputs[..., :-1], "b t (j c) -> b t j c", c=3)
-        depth_m = distance_m + shift_m[..., 2:]
-        out_rays = einsum(self.out_from_in, rays, "j_out j_in, b t j_in c -> b t j_out c")
-        joints_m = torch.cat([out_rays * depth_m + shift_m[..., :2], depth_m], -1)
-        joints_m = joints_m - joints_m[:, :, :1]
-        return einsum(joints_m, person_from_camera, "b t j p, b t p c -> b t j c")
+        distance_m = BODY_RADIUS_M / size * torch.exp(0.3 * outputs[..., -1:])
+        shift_m = rearrange(outputs[..., :-1], "b t (j c) -> c b t j", c=3)
+        depth_m = distance_m + shift_m[2]
+        across_m = [F.linear(ray, self.out_from_in) * depth_m + shift_m[axis] for axis, ray in enumerate(rays)]
+        relative_m = [coordinate_m - coordinate_m[..., :1] for coordinate_m in (*across_m, depth_m)]
+        return rearrange(turn(relative_m, person_from_camera.mT), "c b t j -> b t j c")
 
     def lift_frames(self, frames: Float[Tensor, "B T E"]) -> Float[Tensor, "B T O"]:
         """The transformer itself: features of each frame to the head's outputs for each frame."""
@@ -157,16 +157,26 @@ class RotaryBlock(nn.Module):
 
 
 def turn_to_person(
-    points: Float[Tensor, "B T J 2"], centre: Float[Tensor, "B T 2"]
-) -> tuple[Float[Tensor, "B T J 2"], Float[Tensor, "B T 3 3"]]:
-    """Points (x / z) seen by a camera turned, without roll, to have `centre` on its axis; and person_from_camera."""
+    points: Sequence[Float[Tensor, "B T J"]], centre: Float[Tensor, "B T 2"]
+) -> tuple[list[Float[Tensor, "B T J"]], Float[Tensor, "B T 3 3"]]:
+    """Points (x / z, y / z) seen by a camera turned, without roll, to have `centre` on its axis; person_from_camera."""
     forward = F.normalize(F.pad(centre, (0, 1), value=1.0), dim=-1)
     zero = torch.zeros_like(forward[..., 0])
     right = F.normalize(torch.stack([forward[..., 2], zero, -forward[..., 0]], -1), dim=-1)
     down = torch.linalg.cross(forward, right)
     person_from_camera = torch.stack([right, down, forward], -2)
-    rays = einsum(person_from_camera, F.pad(points, (0, 1), value=1.0), "b t p c, b t j c -> b t j p")
-    return rays[..., :2] / rays[..., 2:].clamp(min=NEAREST), person_from_camera
+    x, y, z = turn((*points, torch.ones_like(points[0])), person_from_camera)
+    depth = z.clamp(min=NEAREST)
+    return [x / depth, y / depth], person_from_camera
+
+
+def turn(vectors: Sequence[Float[Tensor, "B T J"]], rotation: Float[Tensor, "B T 3 3"]) -> list[Float[Tensor, "B T J"]]:
+    """Returns vectors, given as their three coordinates, turned by each frame's rotation.
+
+    On a CPU a product of matrices for each frame, as small as these, takes several times longer.
+    """
+    x, y, z = vectors
+    return [row[..., :1] * x + row[..., 1:2] * y + row[..., 2:] * z for row in rotation.unbind(-2)]
 
 
 def rotary_turns(frames: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "2 T E"]:

@@ -6,6 +6,7 @@ At zero distance the gradient is zero: `vector_norm` takes the subgradient 0, a 
 from __future__ import annotations
 
 import torch
+from einops import einsum
 from jaxtyping import Bool, Float
 
 from pipeline.poses.skeleton import Skeleton
@@ -30,7 +31,8 @@ def mpjpe(
     """
     _check_shapes(predicted_m, target_m)
     batch, frames = target_m.shape[:2]
-    per_frame_m = torch.linalg.vector_norm(predicted_m - target_m, dim=-1).mean(dim=-1)
+    square_m2 = (predicted_m - target_m).square().sum(-1)
+    per_frame_m = (square_m2 * square_m2.clamp(min=1e-30).rsqrt()).mean(dim=-1)
     if frame_weights is None:
         return per_frame_m.mean()
     if frame_weights.shape != (batch, frames):
@@ -45,8 +47,10 @@ def bone_vectors(poses_m: Poses, skeleton: Skeleton) -> Float[torch.Tensor, "B T
     The `mpjpe` of bones counts the error of a joint that hangs from a wrong one once, where that of joints counts it at
     every joint further out. Source: Sun et al. 2017, Compositional human pose regression.
     """
-    joints = [joint for joint, parent in enumerate(skeleton.parents) if parent >= 0]
-    return poses_m[:, :, joints] - poses_m[:, :, [skeleton.parents[joint] for joint in joints]]
+    bone_from_joint = poses_m.new_zeros(len(skeleton.bones), len(skeleton.joints))
+    for bone, (parent, child) in enumerate(skeleton.bones):
+        bone_from_joint[bone, child], bone_from_joint[bone, parent] = 1, -1
+    return einsum(bone_from_joint, poses_m, "k j, b t j c -> b t k c")
 
 
 def _check_shapes(predicted_m: Poses, target_m: Poses) -> None:

@@ -168,16 +168,22 @@ def test_turns_are_rotations_by_the_number_of_the_frame_times_a_speed():
             assert out[frame, [pair, pair + 2]].tolist() == pytest.approx([float(value) for value in expected])
 
 
+def turned(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+    """Rays seen by the camera turned to the centre, and its rotation."""
+    rays, person_from_camera = turn_to_person(points.unbind(-1), centre)
+    return torch.stack(rays, -1), person_from_camera
+
+
 def test_the_turn_to_the_person_is_a_rotation_that_puts_the_centre_on_the_axis_without_roll():
     centre = 3 * torch.rand(4, 9, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64) - 1.5
-    seen, rotation = turn_to_person(centre[:, :, None], centre)
+    seen, rotation = turned(centre[:, :, None], centre)
     torch.testing.assert_close(seen, torch.zeros_like(seen), rtol=0, atol=1e-15)
     identity = torch.eye(3, dtype=torch.float64).expand_as(rotation)
     torch.testing.assert_close(rotation @ rotation.mT, identity, rtol=0, atol=1e-14)
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(4, 9).double(), rtol=0, atol=1e-14)
     assert not rotation[..., 0, 1].any()  # the turned camera's right stays level
     assert (rotation[..., 1, 1] > 0).all()  # and its down does not point up
-    on_axis = turn_to_person(centre[:1, :1, None], torch.zeros(1, 1, 2).double())
+    on_axis = turned(centre[:1, :1, None], torch.zeros(1, 1, 2).double())
     torch.testing.assert_close(on_axis[0], centre[:1, :1, None], rtol=0, atol=0)
     torch.testing.assert_close(on_axis[1], identity[:1, :1], rtol=0, atol=0)
 
@@ -185,9 +191,9 @@ def test_the_turn_to_the_person_is_a_rotation_that_puts_the_centre_on_the_axis_w
 def test_the_same_shape_is_seen_wherever_in_the_image_it_stands():
     shape = 0.1 * torch.randn(1, 1, 17, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for centre in torch.tensor([[[[0.0, 0.0]]], [[[0.4, -0.2]]], [[[-0.3, 0.35]]]]).double():
-        _, person_from_camera = turn_to_person(centre[:, :, None], centre)
+        _, person_from_camera = turned(centre[:, :, None], centre)
         rays = F.pad(shape, (0, 1), value=1.0) @ person_from_camera
-        seen, _ = turn_to_person(rays[..., :2] / rays[..., 2:], centre)
+        seen, _ = turned(rays[..., :2] / rays[..., 2:], centre)
         torch.testing.assert_close(seen, shape, rtol=0, atol=1e-14)
 
 
@@ -208,7 +214,7 @@ def test_degenerate_keypoints_give_finite_poses_and_gradients():
 def test_rays_are_kept_in_front_of_the_person():
     centre = torch.tensor([[[3.0, 0.0]]]).double()
     behind = torch.tensor([[[[-3.0, 0.0]]]]).double()  # more than 90 degrees off the line to the person
-    seen, rotation = turn_to_person(behind, centre)
+    seen, rotation = turned(behind, centre)
     sideways = (rotation[0, 0] @ torch.tensor([-3.0, 0.0, 1.0]).double())[:2] / NEAREST
     torch.testing.assert_close(seen[0, 0, 0], sideways, rtol=0, atol=1e-12)
 
@@ -250,7 +256,7 @@ def test_its_cost_grows_with_the_weights_per_token_and_with_the_square_of_the_to
         model(torch.rand(1, frames, 17, 2))
     width, depth, patch, features, outputs = 128, 2, 3, 3 * (17 * 2 + 3), 3 * (17 * 3 + 1)
     linear = features * width + depth * (4 * width**2 + 2 * width * 2 * width) + width * outputs + features * outputs
-    geometry = 17 * 3 * 3 + 17 * 17 * 2 + 17 * 3 * 3  # into the person's frame, mixture of rays, and back
+    geometry = 17 * 17 * 2  # the mixture of rays; turning to the person and back takes no products of matrices
     turns = width // 4 // 2
     tokens = frames // patch
     expected = 2 * (tokens * (linear + turns) + frames * geometry + depth * 2 * tokens**2 * width)
