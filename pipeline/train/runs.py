@@ -116,7 +116,7 @@ def _train_side_by_side(jobs: Sequence[Job], config: TrainingConfig) -> None:
         try:
             children.append(_start(waiting.pop(0), place=0))
             free = list(range(1, _count_places(config)))  # loads torch, while the first child does
-            while children:
+            while children or (waiting and failure is None):
                 if failure is None and stop.number is not None:
                     failure = SystemExit(stop.exit_code)
                     _tell(children, stop.number)

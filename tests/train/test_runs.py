@@ -116,6 +116,7 @@ def test_when_one_fails_or_is_killed_the_others_save_their_states_and_all_go_on(
     assert "run 0: SIGTERM in epoch 2, state saved after step 3" in caplog.text
     assert not row.exists()
     monkeypatch.setattr(runs, "_train_in_child", train_in_child)
+    monkeypatch.setattr(runs, "_count_places", lambda _: 1)  # and one after the other, where there is room for one
     train_row(prepared, row, seeds=SEEDS, work_folder=work)
     assert "run 0 goes on in epoch 2, step 3" in caplog.text
     assert "run 1 goes on in epoch 2, step 1" in caplog.text
