@@ -7,6 +7,7 @@ entry per take in the same order. It holds no camera: what a camera sees of a ta
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,8 @@ def write_take_split(folder: Path, takes: Sequence[Take], *, may_be_empty: bool 
     """
     if not takes and not may_be_empty:
         raise UserError(f"{folder}: expected at least one take, found none")
-    names = [take.name for take in takes]
-    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+    times = Counter(take.name for take in takes)
+    if duplicates := sorted(name for name, count in times.items() if count > 1):
         raise UserError(f"{folder}: expected takes of different names, found '{duplicates[0]}' twice")
     for take in takes:
         if not len(take) or not np.isfinite(take.joints_world_m).all():

@@ -8,6 +8,7 @@ same order.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,8 @@ def write_split(folder: Path, clips: Sequence[Clip], *, may_be_empty: bool = Fal
         raise FileExistsError(folder)
     for clip in clips:
         check_clip(clip)
-    names = [clip.name for clip in clips]
-    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+    times = Counter(clip.name for clip in clips)
+    if duplicates := sorted(name for name, count in times.items() if count > 1):
         raise UserError(f"{folder}: expected clips of different names, found '{duplicates[0]}' twice")
     layouts = {
         (clip.pixels.shape[1], clip.joints_camera_m.shape[1], clip.confidence is None, clip.scored is None)
