@@ -56,6 +56,7 @@ class Augmentation(Values):
     detector_level: Range  # of the simulated detector's errors, where it gives the keypoints
     missing_joints: Share  # of the simulated detector's keypoints, not seen at all
     people: NotNegative  # spread of the lengths of their bones; 1: as adults vary
+    size: Positive  # of bodies and their paths, times that of the captured ones
     speed: Share  # played 1 - speed to 1 + speed times as fast
     bend: Share  # of the windows bend trunk, hips, knees, shoulders and elbows otherwise, some to a crouch
     lean: Share  # of the windows lean with the whole body

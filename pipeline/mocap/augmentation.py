@@ -84,6 +84,7 @@ def augment_windows(
     joints_m = bend_bodies(joints_m, augmentation, generator)
     if augmentation.people > 0:
         joints_m = draw_people(joints_m, augmentation.people, generator)
+    joints_m = augmentation.size * joints_m  # the floor stays where it is
     cameras = draw_cameras(scene.target_m[windows.clip], scene.lenses, augmentation, generator)
     joints_m = step_back(see(joints_m, cameras), cameras)
     pixels = project_windows(joints_m, cameras.lens)

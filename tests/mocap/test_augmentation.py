@@ -26,7 +26,7 @@ from tests.fixtures.walker import AUGMENTATION, camera_at, walker_takes
 
 CPU = torch.device("cpu")
 NOTHING: dict[str, Any] = {
-    "roll_degrees": 0, "missing_joints": 0, "people": 0, "speed": 0, "bend": 0, "lean": 0, "tumble": 0,
+    "roll_degrees": 0, "missing_joints": 0, "people": 0, "size": 1, "speed": 0, "bend": 0, "lean": 0, "tumble": 0,
 }  # fmt: skip
 
 
@@ -132,6 +132,12 @@ def test_at_another_speed_a_steady_motion_moves_by_another_step():
     assert 0.005 - 1e-5 < step_m.min() < 0.006
     assert 0.014 < step_m.max() < 0.015 + 1e-5
     assert counted.all()
+
+
+def test_bodies_of_another_size_are_that_many_times_as_large():
+    _, (_, pose_m, _) = augmented(only())
+    _, (_, smaller_m, _) = augmented(only(size=0.9))
+    torch.testing.assert_close(bone_lengths_m(smaller_m), 0.9 * bone_lengths_m(pose_m), rtol=0, atol=1e-5)
 
 
 def test_a_simulated_detector_errs_in_pixels_and_leaves_the_poses():
