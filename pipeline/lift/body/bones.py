@@ -20,6 +20,7 @@ from pipeline.poses.skeleton import Skeleton
 # bone's length about its median.
 ACROSS_M, ALONG_M, BONE_M = 0.02, 0.05, 0.02
 ITERATIONS = 4  # of Gauss-Newton; with more, joints move by less than a millimetre
+FRAMES_AT_ONCE = 1024  # their matrices, bones by bones, take 14 kB a frame while they are solved
 
 
 def hold_bones(people: Sequence[LiftedPerson], skeleton: Skeleton) -> tuple[LiftedPerson, ...]:
@@ -50,14 +51,25 @@ def hold_bone_lengths(joints_camera_m: Float[np.ndarray, "F J 3"], skeleton: Ske
     start_m = joints_camera_m[known]
     children = [joint for joint, parent in enumerate(skeleton.parents) if parent >= 0]
     bones, joints = np.arange(len(children)), np.array(children)
-    ends = np.zeros((len(children), len(skeleton.parents)))  # of each bone: +1 at the child, -1 at the parent
+    ends = np.zeros((len(children), len(skeleton.parents)))
     ends[bones, joints] = 1
     ends[bones, [skeleton.parents[joint] for joint in children]] = -1
     mirrored = [children.index(skeleton.mirrored[joint]) for joint in children]
-    start_bones_m = einsum(ends, start_m, "b j, f j c -> f b c")
-    median_m = np.median(np.linalg.norm(start_bones_m, axis=-1), axis=0)
+    bones_m = einsum(ends, start_m, "b j, f j c -> f b c")
+    median_m = np.median(np.linalg.norm(bones_m, axis=-1), axis=0)
     length_m = (median_m + median_m[mirrored]) / 2
 
+    parts = [start_m[first : first + FRAMES_AT_ONCE] for first in range(0, len(start_m), FRAMES_AT_ONCE)]
+    held_m = joints_camera_m.copy()
+    held_m[known] = np.concatenate([_draw_bones(part_m, ends, length_m) for part_m in parts])
+    return held_m
+
+
+def _draw_bones(
+    start_m: Float[np.ndarray, "F J 3"], ends: Float[np.ndarray, "B J"], length_m: Float[np.ndarray, " B"]
+) -> Float[np.ndarray, "F J 3"]:
+    """Returns the joints after each bone was drawn to its length; `ends` is +1 at a bone's child, -1 at its parent."""
+    start_bones_m = einsum(ends, start_m, "b j, f j c -> f b c")
     sight = start_m / np.linalg.norm(start_m, axis=-1, keepdims=True)
     more_along = ALONG_M**2 - ACROSS_M**2
     joints_m = start_m
@@ -70,10 +82,8 @@ def hold_bone_lengths(joints_camera_m: Float[np.ndarray, "F J 3"], skeleton: Ske
         together = (ends @ ends.T) * einsum(direction, direction, "f b c, f a c -> f b a")
         spread = ACROSS_M**2 * together + more_along * einsum(seen, seen, "f b j, f a j -> f b a")
         missing_m = length_m - einsum(direction, start_bones_m, "f b c, f b c -> f b")
-        force = np.linalg.solve(spread + BONE_M**2 * np.eye(len(children)), missing_m[..., None])[..., 0]
+        force = np.linalg.solve(spread + BONE_M**2 * np.eye(len(ends)), missing_m[..., None])[..., 0]
         across_m = ACROSS_M**2 * einsum(ends, force, direction, "b j, f b, f b c -> f j c")
         along_m = more_along * sight * einsum(seen, force, "f b j, f b -> f j")[..., None]
         joints_m = start_m + across_m + along_m
-    held_m = joints_camera_m.copy()
-    held_m[known] = joints_m
-    return held_m
+    return joints_m
