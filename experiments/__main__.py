@@ -195,7 +195,7 @@ def bench(
 def growth(
     out: Annotated[Path, typer.Option(help="Folder for growth.json and growth.md.")] = Path("reports/benchmarks"),
 ) -> None:
-    """Measures how stages, DVC and lifting grow with 1, 10 and 100 times the data, and with 2, 10 and 50 rows."""
+    """Measures how the stages and DVC grow with 1, 10 and 100 times the data, and with 2, 10 and 50 rows."""
     from experiments.speed.growth import measure_growth, page
     from pipeline.system.files import write_json, write_text
 

@@ -1,7 +1,8 @@
-"""How the time and memory of every stage, of DVC and of lifting grow with the data and with the rows of the table.
+"""How the time and memory of every stage and of DVC grow with the data and with the rows of the table.
 
 The data are every twentieth take of params.yaml, and 10 and 100 times as many, each time of other people; the rows are
-copies of one under other names. Everything lies in a temporary folder, and every command is a process of its own.
+copies of one under other names. Everything lies in a temporary folder, and every command is a process of its own. How
+lifting grows is measured by `lift_speed`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ COPIED = ("pipeline", "models", "dvc.yaml", ".dvcignore", ".gitignore", "reports
 ROW = "mocap-gt-f27-rayformer"
 TIMES, EVERY_TAKE = (1, 10, 100), 20
 ROWS = (2, 10, 50)
-LIFTED_FRAMES = 600  # 20 s at 30 Hz, as many times as the data
 # One run of ten steps: an epoch is so many windows whatever the data.
 TRAINING = {"epochs": 1, "windows_per_epoch": 1920, "batch_windows": 192}
 PREPARED, CHECKPOINTS = f"data/prepared/{ROW}", f"data/checkpoints/{ROW}"
@@ -52,7 +52,6 @@ STAGES = {
     "dvc commit": "dvc commit --force --quiet",
     "dvc status": "dvc status --quiet",
 }
-LIFT = "python -m pipeline lift {keypoints} --out lifted --outputs npz,json,csv --checkpoint {checkpoint}"
 # A small process that starts the command: its peak memory would begin with that of the process that starts it.
 MEASURED = """
 import json, os, sys
@@ -70,7 +69,7 @@ Costs = dict[str, list[dict[str, Number]]]
 def measure_growth() -> dict[str, Any]:
     """Returns what each command costs with TIMES as much data, and with ROWS rows.
 
-    Raises UserError if the motion capture of params.yaml or the shipped checkpoint is missing.
+    Raises UserError if the motion capture of params.yaml is missing.
     """
     machine = describe_machine(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
@@ -84,18 +83,17 @@ def _measure_data(folder: Path) -> tuple[dict[str, list[int]], Costs]:
         REPOSITORY / "data" / "raw" / name for name in load_params(REPOSITORY / "params.yaml").datasets.mocap.folders
     ]
     takes = [take for source in raw for take in read_takes(source)][::EVERY_TAKE]
-    frames: dict[str, list[int]] = {"takes": [], "raw": [], "lifted": []}
+    frames: dict[str, list[int]] = {"takes": [], "raw": []}
     costs = Costs()
     for times in TIMES:
         log.info("%d times the data", times)
         project = folder / f"data{times}"
         write_project(project)
         write_takes(takes, project / "data" / "raw" / "grown", times=times)
-        commands = STAGES | {"lift": _write_keypoints(project, LIFTED_FRAMES * times)}
-        for kind, command in commands.items():
+        for kind, command in STAGES.items():
             costs.setdefault(kind, []).append(measure_command(command, project))
-        for kind, count in (("takes", len(takes)), ("raw", sum(map(len, takes))), ("lifted", LIFTED_FRAMES)):
-            frames[kind].append(count * times)
+        frames["takes"].append(len(takes) * times)
+        frames["raw"].append(sum(map(len, takes)) * times)
     return frames, costs
 
 
@@ -166,17 +164,6 @@ def copy_row(project: Path, name: str) -> None:
             target.write_bytes(content.replace(ROW.encode(), name.encode()) if source.suffix != ".npy" else content)
 
 
-def _write_keypoints(project: Path, frames: int) -> str:
-    """Writes the documentation's example, there and back again until it has so many frames; returns how to lift it."""
-    with np.load(REPOSITORY / "docs" / "examples" / "soccer.npz", allow_pickle=False) as archive:
-        arrays = dict(archive)
-    for name in ("pixels", "confidence"):
-        there = arrays[name][0]
-        arrays[name] = np.resize(np.concatenate([there, there[::-1]]), (frames, *there.shape[1:]))[None]
-    np.savez(project / "long.npz", **arrays)
-    return LIFT.format(keypoints="long.npz", checkpoint=REPOSITORY / "data" / "lifter" / "run0")
-
-
 def measure_command(command: str, folder: Path) -> dict[str, Number]:
     """Returns the processor's seconds and the peak memory of a command in a folder.
 
@@ -220,7 +207,7 @@ def page(found: Mapping[str, Any]) -> str:
         f"{machine['torch']}, load {machine['load']} at the start. Every command is a process of its own, whose "
         "seconds on the processor and peak memory these are, Python's start and imports among them. n is the exponent "
         "of a + b sizeⁿ through the three figures; – where they do not grow.",
-        f"## With the data: {', '.join(counts)}; lifted, {', '.join(map(str, frames['lifted']))} frames",
+        f"## With the data: {', '.join(counts)}",
         _costs_table(found["data"], TIMES, "times"),
         "## With the rows",
         _costs_table(found["rows"], ROWS, "rows"),
