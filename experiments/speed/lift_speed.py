@@ -90,8 +90,8 @@ def lift_minutes(minutes: int, people: int) -> dict[str, int | float]:
 def write_keypoints(path: Path, frames: int, *, people: int) -> None:
     """Writes an npz file of people who all do the same for so many frames, see `repeat_keypoints`."""
     keypoints = np.stack([repeat_keypoints(frames).astype(np.float32)] * people)
-    about = {"layout": "h36m17", "rate_hz": float(RATE_HZ), "image_size": SIZE_PX}
-    np.savez(path, pixels=keypoints[..., :2], confidence=keypoints[..., 2], **about)
+    pixels, confidence = keypoints[..., :2], keypoints[..., 2]
+    np.savez(path, pixels=pixels, confidence=confidence, layout="h36m17", rate_hz=float(RATE_HZ), image_size=SIZE_PX)
 
 
 def stream_frames(latency: int) -> dict[str, int | float]:
