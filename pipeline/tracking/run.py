@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ import numpy as np
 
 from pipeline.system.errors import reason
 from pipeline.system.files import md5_as_dvc, sha256_of
+from pipeline.tracking.origin import code_config, dvc_config, trial_of_sweep
 from pipeline.tracking.service import call_within, finish_run, open_run
 from pipeline.tracking.wandb_files import wandb_root
 
@@ -247,7 +247,7 @@ def start_run(
     root = Path(os.environ.get("DVC_ROOT", folder)).resolve()
     experiment = os.environ.get("DVC_EXP_NAME")
     all_tags = list(dict.fromkeys([*tags, *row.split("-"), *filter(None, [experiment])]))
-    run_id = _trial_of_a_sweep(job_type, config.get("seed")) or run_id
+    run_id = trial_of_sweep(job_type, config.get("seed")) or run_id
     identity: dict[str, Any] = {"id": run_id, "name": name, "group": row, "job_type": job_type}
     # From the folder that the stage runs in: an experiment's temporary copy of the repository has data of its own.
     manifest = Path("data") / "prepared" / row / "manifest.json"
@@ -255,7 +255,7 @@ def start_run(
     identity |= {
         "notes": notes,
         "tags": all_tags,
-        "config": {**config, **_code_config(folder), **_dvc_config(), **data},
+        "config": {**config, **code_config(folder), **dvc_config(), **data},
     }
     mode = os.environ.get("WANDB_MODE", "")
     run = Run(
@@ -272,31 +272,3 @@ def start_run(
         raise
     finally:
         run.close(exit_code=exit_code)
-
-
-def _trial_of_a_sweep(job_type: str, seed: int | None) -> str | None:
-    """Returns, in a sweep of W&B, the id of its trial for the training run of seed 0: trials are judged by validation.
-
-    For every other run the sweep is forgotten, so that it is not taken for the trial.
-    """
-    if (job_type, seed) != ("train", 0):
-        for variable in ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID"):
-            os.environ.pop(variable, None)
-        return None
-    return os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
-
-
-def _code_config(folder: Path) -> dict[str, Any]:
-    """Returns the commit that the folder is at, if it is in a repository of git."""
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git
-        return {}
-    return {"code": {"commit": answer.stdout.strip()}} if answer.returncode == 0 else {}
-
-
-def _dvc_config() -> dict[str, dict[str, str]]:
-    """Returns which DVC experiment and stage the process belongs to, as far as DVC says."""
-    variables = {"experiment": "DVC_EXP_NAME", "revision": "DVC_EXP_BASELINE_REV", "stage": "DVC_STAGE"}
-    return {"dvc": {key: os.environ[variable] for key, variable in variables.items() if variable in os.environ}}
