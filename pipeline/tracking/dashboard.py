@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
+from wandb_workspaces.reports.v2.interface import PanelTypes
 
 from pipeline.poses.metrics import METRIC_TITLES
 from pipeline.system.errors import UserError, reason
@@ -74,7 +74,7 @@ def result_report(results: str, *, entity: str, project: str) -> wr.Report:
     )
 
 
-def curve_panels() -> list[Any]:
+def curve_panels() -> list[PanelTypes]:
     """Returns charts with a line for each row over the epochs, in its band."""
     return [
         wr.LinePlot(
@@ -91,7 +91,7 @@ def curve_panels() -> list[Any]:
     ]
 
 
-def score_panels() -> list[Any]:
+def score_panels() -> list[PanelTypes]:
     """Returns bars of the rows' test scores, and their table per action."""
     bars = [
         wr.BarPlot(title=f"test {name}", metrics=[f"test/{metric}"], layout=_half_width(place))
@@ -101,7 +101,7 @@ def score_panels() -> list[Any]:
     return [*bars, wr.WeavePanelSummaryTable(table_name="test/per_action", layout=layout)]
 
 
-def picture_panels() -> list[Any]:
+def picture_panels() -> list[PanelTypes]:
     """Returns the pictures of predicted and true poses."""
     layout = wr.Layout(x=0, y=0, w=GRID_COLUMNS, h=2 * PANEL_HEIGHT)
     return [wr.MediaBrowser(title="predicted and true poses", media_keys=["prediction"], layout=layout)]

@@ -12,15 +12,21 @@ from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from pipeline.system.errors import reason
 from pipeline.system.files import md5_as_dvc, sha256_of
 from pipeline.tracking.origin import code_config, dvc_config, trial_of_sweep
-from pipeline.tracking.service import call_within, finish_run, open_run
+from pipeline.tracking.service import RunIdentity, call_within, finish_run, open_run
 from pipeline.tracking.wandb_files import wandb_root
+
+if TYPE_CHECKING:
+    import wandb
+    from matplotlib.figure import Figure
+    from PIL import Image
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,7 @@ CURVE_TITLES = {  # column of history.csv -> the title of its curve, in the orde
 }
 BEST_IS_LOWEST = ("val/mpjpe_mm", "val/p_mpjpe_mm")  # charts whose lowest value stands in the summary
 USE_LIMIT_S = 10.0  # how long the server has to record that a run used something
+T = TypeVar("T")
 
 
 def name_epoch_metrics(record: Mapping[str, int | float | None]) -> dict[str, int | float]:
@@ -57,11 +64,11 @@ class Run:
     up. No method raises: what wandb or the disk refuses is logged once per kind of call.
     """
 
-    def __init__(self, open_wandb: Callable[[], Any] | None = None, root: Path = Path()) -> None:
+    def __init__(self, open_wandb: Callable[[], wandb.Run | None] | None = None, root: Path = Path()) -> None:
         self.tracks = open_wandb is not None  # whether anything that is sent goes anywhere
         self._root = root
         self._warned: set[str] = set()
-        self._wandb_run: Any = None
+        self._wandb_run: wandb.Run | None = None
         self._opened = threading.Event()
         self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         if open_wandb is None:
@@ -75,12 +82,12 @@ class Run:
         row = dict(values)
         self._send("log", lambda wandb_run: wandb_run.log(row))
 
-    def summarise(self, values: Mapping[str, Any]) -> None:
+    def summarise(self, values: Mapping[str, object]) -> None:
         """Sends values that describe the whole run, as shown in the table of runs."""
         row = dict(values)
         self._send("summarise", lambda wandb_run: wandb_run.summary.update(row))
 
-    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Sends a table such as the error of each action; one row for each action."""
         data = [list(row) for row in rows]
         self._send_media("table", key, lambda wandb: wandb.Table(columns=list(columns), data=data))
@@ -90,7 +97,7 @@ class Run:
         bins = (np.asarray(counts), np.asarray(edges))
         self._send_media("histogram", key, lambda wandb: wandb.Histogram(np_histogram=bins))
 
-    def figure(self, key: str, figure: Any, *, epoch: int | None = None) -> None:
+    def figure(self, key: str, figure: Figure, *, epoch: int | None = None) -> None:
         """Sends a picture of a matplotlib Figure as it is now. `epoch` is the one after which it was made."""
         if self.tracks:
             picture = _compute_now(lambda: _draw(figure))
@@ -101,7 +108,7 @@ class Run:
         self._send_media("page", key, lambda wandb: wandb.Html(html, inject=False), epoch=epoch)
 
     def artifact(
-        self, name: str, type: str, path: Path, metadata: Mapping[str, Any], *, place: Path | None = None
+        self, name: str, type: str, path: Path, metadata: Mapping[str, object], *, place: Path | None = None
     ) -> None:
         """Sends the hash that a file or folder has now, such as a checkpoint's: DVC has the bytes, W&B a reference.
 
@@ -111,13 +118,13 @@ class Run:
             reference = _compute_now(lambda: self._reference(path, metadata, place or path))
             self._send("artifact", lambda wandb_run: wandb_run.log_artifact(_artifact(name, type, reference.result())))
 
-    def used(self, name: str, type: str, path: Path, metadata: Mapping[str, Any]) -> None:
+    def used(self, name: str, type: str, path: Path, metadata: Mapping[str, object]) -> None:
         """Sends what the run was made from, as another run gave it to `artifact`: an edge of W&B's graph of lineage.
 
         The graph is the server's, so offline this does nothing; which data and code a run is of stands in its config.
         """
 
-        def send(wandb_run: Any) -> None:
+        def send(wandb_run: wandb.Run) -> None:
             if wandb_run.offline or "used" in self._warned:
                 return
             artifact = _artifact(name, type, self._reference(path, metadata, path))
@@ -149,7 +156,7 @@ class Run:
             self._tasks.put(None)
             self._thread.join()
 
-    def _work(self, open_wandb: Callable[[], Any]) -> None:
+    def _work(self, open_wandb: Callable[[], wandb.Run | None]) -> None:
         try:
             self._wandb_run = open_wandb()
             self._opened.set()
@@ -162,21 +169,25 @@ class Run:
         finally:
             self._opened.set()
 
-    def _send(self, what: str, send: Callable[[Any], object]) -> None:
+    def _send(self, what: str, send: Callable[[wandb.Run], object]) -> None:
         if self.tracks:
-            self._tasks.put(lambda: self._attempt(what, send) if self._wandb_run is not None else None)
+            self._tasks.put(lambda: self._attempt(what, send))
 
-    def _send_media(self, what: str, key: str, make: Callable[[Any], Any], *, epoch: int | None = None) -> None:
+    def _send_media(
+        self, what: str, key: str, make: Callable[[ModuleType], object], *, epoch: int | None = None
+    ) -> None:
         """Sends what `make` makes with the module wandb, as a row of the history."""
 
-        def send(wandb_run: Any) -> None:
+        def send(wandb_run: wandb.Run) -> None:
             import wandb
 
             wandb_run.log({key: make(wandb)} | ({} if epoch is None else {"epoch": epoch}))
 
         self._send(what, send)
 
-    def _attempt(self, what: str, send: Callable[[Any], object]) -> None:
+    def _attempt(self, what: str, send: Callable[[wandb.Run], object]) -> None:
+        if self._wandb_run is None:
+            return
         try:
             send(self._wandb_run)
         except Exception as error:  # whatever it is, a chart is worth less than the training
@@ -184,7 +195,7 @@ class Run:
                 log.warning("W&B: %s failed, training goes on: %s", what, reason(error))
             self._warned.add(what)
 
-    def _reference(self, path: Path, metadata: Mapping[str, Any], place: Path) -> dict[str, Any]:
+    def _reference(self, path: Path, metadata: Mapping[str, object], place: Path) -> dict[str, object]:
         """Returns the metadata with the hash and size of `path`, and `place`. Raises FileNotFoundError for no file."""
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         if not files:
@@ -193,9 +204,9 @@ class Run:
         return {**metadata, "dvc_md5": md5_as_dvc(path), "size_bytes": size_bytes, "path": relative}
 
 
-def _compute_now(work: Callable[[], Any]) -> Future[Any]:
+def _compute_now(work: Callable[[], T]) -> Future[T]:
     """Returns the outcome of `work`, whose result() is its value or raises what it raised."""
-    outcome: Future[Any] = Future()
+    outcome: Future[T] = Future()
     try:
         outcome.set_result(work())
     except Exception as error:
@@ -203,7 +214,7 @@ def _compute_now(work: Callable[[], Any]) -> Future[Any]:
     return outcome
 
 
-def _draw(figure: Any) -> Any:
+def _draw(figure: Figure) -> Image.Image:
     """Returns a figure as a picture. wandb's own way fails for a figure made without pyplot."""
     from PIL import Image
 
@@ -212,12 +223,12 @@ def _draw(figure: Any) -> Any:
     return Image.open(png)
 
 
-def _artifact(name: str, type: str, metadata: dict[str, Any]) -> Any:
+def _artifact(name: str, type: str, metadata: dict[str, object]) -> wandb.Artifact:
     """Returns W&B's artifact without bytes: a reference by DVC's hash, the same for who logs it and who uses it."""
     import wandb
 
     artifact = wandb.Artifact(name, type, metadata=metadata)
-    file = Path(metadata["path"]).name
+    file = Path(str(metadata["path"])).name
     artifact.add_reference(f"dvc://{metadata['dvc_md5']}/{file}", name=file, checksum=False)
     return artifact
 
@@ -229,7 +240,7 @@ def start_run(
     name: str,
     job_type: str,
     run_id: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     folder: Path,
     notes: str | None = None,
     tags: Sequence[str] = (),
@@ -248,19 +259,21 @@ def start_run(
     experiment = os.environ.get("DVC_EXP_NAME")
     all_tags = list(dict.fromkeys([*tags, *row.split("-"), *filter(None, [experiment])]))
     run_id = trial_of_sweep(job_type, config.get("seed")) or run_id
-    identity: dict[str, Any] = {"id": run_id, "name": name, "group": row, "job_type": job_type}
     # From the folder that the stage runs in: an experiment's temporary copy of the repository has data of its own.
     manifest = Path("data") / "prepared" / row / "manifest.json"
     data = {"data": {"manifest_sha256": sha256_of(manifest)}} if manifest.is_file() else {}
-    identity |= {
+    identity: RunIdentity = {
+        "id": run_id,
+        "name": name,
+        "group": row,
+        "job_type": job_type,
         "notes": notes,
         "tags": all_tags,
         "config": {**config, **code_config(folder), **dvc_config(), **data},
     }
     mode = os.environ.get("WANDB_MODE", "")
-    run = Run(
-        None if mode == "disabled" else partial(open_run, mode, wandb_root(root), BEST_IS_LOWEST, **identity), root
-    )
+    opened = partial(open_run, mode, wandb_root(root), BEST_IS_LOWEST, identity)
+    run = Run(None if mode == "disabled" else opened, root)
     if data:
         run.used(f"{row}-data", "dataset", manifest, {})
     exit_code = 1

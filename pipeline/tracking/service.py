@@ -12,9 +12,12 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from pipeline.system.errors import reason
+
+if TYPE_CHECKING:
+    import wandb
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,19 @@ SILENT_FINISH_S = 1.5  # how long a run has to end whose server said nothing
 SILENT, KEY_REFUSED = "no longer answers", "no longer takes the key"
 
 
-def open_run(mode: str, root: Path, best_is_lowest: Sequence[str], **arguments: Any) -> Any:
+class RunIdentity(TypedDict):
+    """What a run is called, and what it is of, by the names of wandb.init's arguments."""
+
+    id: str
+    name: str
+    group: str
+    job_type: str
+    notes: str | None
+    tags: list[str]
+    config: dict[str, object]
+
+
+def open_run(mode: str, root: Path, best_is_lowest: Sequence[str], identity: RunIdentity) -> wandb.Run | None:
     """Returns a wandb run in the first way that works: as `mode` says, offline, or not at all (None)."""
     try:
         _set_environment(root)
@@ -51,7 +66,7 @@ def open_run(mode: str, root: Path, best_is_lowest: Sequence[str], **arguments: 
     except Exception as error:  # a folder that cannot be written, a bad $WANDB_..., a wandb that is broken
         log.warning("W&B: nothing is tracked: %s", reason(error))
         return None
-    start = partial(_start_run, root=root, best_is_lowest=best_is_lowest, **arguments)
+    start = partial(_start_run, root=root, best_is_lowest=best_is_lowest, identity=identity)
     if mode not in ("offline", "dryrun"):
         try:
             # Asks the server before a run exists: one that fails later would keep its id and leave a folder behind.
@@ -85,17 +100,15 @@ def _set_environment(root: Path) -> None:
 
 
 def _start_run(
-    *, mode: Literal["online", "offline", "shared"], root: Path, best_is_lowest: Sequence[str], **arguments: Any
-) -> Any:
+    *, mode: Literal["online", "offline", "shared"], root: Path, best_is_lowest: Sequence[str], identity: RunIdentity
+) -> wandb.Run:
     """Returns a started wandb run whose charts have "epoch" as their x axis."""
     import wandb
 
     # The project too: a wandb that this process has set up before no longer looks at the variable.
     settings = wandb.Settings(x_transaction_log_flush_interval=FLUSH_S, project=os.environ["WANDB_PROJECT"])
     # "create_new": no global run, which would make a later login be refused.
-    wandb_run = wandb.init(
-        mode=mode, dir=str(root), resume="allow", reinit="create_new", settings=settings, **arguments
-    )
+    wandb_run = wandb.init(mode=mode, dir=str(root), resume="allow", reinit="create_new", settings=settings, **identity)
     wandb_run.define_metric("epoch")
     wandb_run.define_metric("*", step_metric="epoch")
     for metric in best_is_lowest:  # one by one: wandb's patterns end in "*"
@@ -103,7 +116,7 @@ def _start_run(
     return wandb_run
 
 
-def finish_run(wandb_run: Any, *, exit_code: int) -> None:
+def finish_run(wandb_run: wandb.Run, *, exit_code: int) -> None:
     """Closes the run and wandb's own process, so that the next run here starts from nothing."""
     import wandb
 
@@ -137,7 +150,7 @@ def _remove_logs(folder: Path) -> None:
             link.unlink(missing_ok=True)
 
 
-def _complaint_about_server(settings: Any) -> str | None:
+def _complaint_about_server(settings: wandb.Settings) -> str | None:
     """Returns SILENT or KEY_REFUSED if the server says nothing soon, or no longer takes the run's key."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{settings.base_url}/graphql", b'{"query": "{ __typename }"}', headers)

@@ -417,7 +417,16 @@ def test_a_bad_setting_of_wandb_is_a_warning_and_the_training_runs(
     assert value in warnings_in(caplog)[0]
 
 
-CLOSES_WELL = SimpleNamespace(offline=True, finish=lambda exit_code: None)  # as an offline run of wandb
+class ClosesWell(wandb.Run):
+    """An offline run of wandb as it is closed; nothing has opened it."""
+
+    offline = True
+
+    def __init__(self) -> None:
+        pass
+
+    def finish(self, exit_code: int | None = None) -> None:
+        pass
 
 
 def test_a_wandb_that_never_closes_does_not_hold_up_the_training(
@@ -427,7 +436,7 @@ def test_a_wandb_that_never_closes_does_not_hold_up_the_training(
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "0.1")
     monkeypatch.setattr(wandb_service, "FINISH_GRACE_S", 0.0)
     monkeypatch.setattr("wandb.teardown", released.wait)
-    wandb_service.finish_run(CLOSES_WELL, exit_code=0)
+    wandb_service.finish_run(ClosesWell(), exit_code=0)
     released.set()
     assert "closing it failed: TimeoutError" in warnings_in(caplog)[0]
 
@@ -440,7 +449,7 @@ def test_an_error_while_closing_is_a_warning(
 
     wandb_service._set_environment(tmp_path)
     monkeypatch.setattr("wandb.teardown", fail)
-    wandb_service.finish_run(CLOSES_WELL, exit_code=0)
+    wandb_service.finish_run(ClosesWell(), exit_code=0)
     assert warnings_in(caplog) == ["W&B: the run may be incomplete, closing it failed: SystemExit: 3"]
 
 
