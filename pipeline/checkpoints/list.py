@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypedDict
 
 from tabulate import tabulate
 
@@ -39,12 +39,20 @@ class Entry:
     protocol: Protocol | None = None
 
 
+class Recorded(TypedDict):
+    """What dvc.lock says of a file or folder."""
+
+    path: str
+    md5: str
+    size: int
+
+
 @dataclass(frozen=True)
 class Lock:
     """What dvc.lock records: every output by its path, and by row the folder of checkpoints that was scored."""
 
-    outputs: dict[str, Any]
-    scored_folders: dict[str, Any]
+    outputs: dict[str, Recorded]
+    scored_folders: dict[str, Recorded]
 
 
 def checkpoint_entries(root: Path) -> list[Entry]:
@@ -146,7 +154,7 @@ def _add_scores(root: Path, row: str, runs: list[Entry], lock: Lock) -> list[Ent
     ]
 
 
-def _are_as_scored(folder: Path, runs: Sequence[Entry], scored: dict[str, Any]) -> bool:
+def _are_as_scored(folder: Path, runs: Sequence[Entry], scored: Recorded) -> bool:
     """Returns whether a row's checkpoints are those that were scored. Of missing ones only the sizes are known."""
     if any(run.state == MISSING for run in runs):
         all_recorded = all(run.state in (HERE, MISSING) for run in runs)

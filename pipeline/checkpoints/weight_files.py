@@ -6,8 +6,9 @@ import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,13 @@ WRAPPERS = ("model_pos", "state_dict", "model", "model_state_dict")  # under whi
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and of torch.compile, in any order and number
 HALF = (torch.float16, torch.bfloat16)  # each of their numbers is one of float32
 MAX_LISTED = 6  # names of a kind that a message has
+
+
+class _Content(TypedDict):
+    """The arrays of a file by name, and the epoch if the file has one."""
+
+    epoch: int | None
+    weights: dict[str, np.ndarray]
 
 
 class IgnoredNumpy:
@@ -64,8 +72,7 @@ def list_names(names: Iterable[object]) -> str:
     return ", ".join(texts[:MAX_LISTED]) + more
 
 
-def _read_weights(path: Path) -> dict[str, Any]:
-    """Returns the arrays as "weights", and the "epoch" if the file has one."""
+def _read_weights(path: Path) -> _Content:
     _refuse_other_formats(path)
     content = _load(path)
     epoch = content.get("epoch") if isinstance(content, dict) else None
@@ -87,7 +94,7 @@ def _refuse_other_formats(path: Path) -> None:
                 raise UserError(f"expected {EXPECTED}, found a TorchScript program; where you trust it: {way}")
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> object:
     """Returns what torch's restricted unpickler makes of a file. Raises UserError that names what it refused."""
     try:
         if zipfile.is_zipfile(path):  # else it is of torch before 1.6, which knows no checksums
@@ -132,7 +139,7 @@ def _describe(value: object) -> str:
     return f"a dict of {len(value)}" if isinstance(value, dict) else type(value).__name__
 
 
-def _as_array(name: str, tensor: Tensor) -> Any:
+def _as_array(name: str, tensor: Tensor) -> np.ndarray:
     """Returns the numbers of a tensor, those of half precision in float32, which holds them exactly."""
     if tensor.dtype in HALF:
         tensor = tensor.float()

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from socket import socket
+from socketserver import BaseServer
 
 from pipeline.report.experiments import read_experiments, state_of_experiments
 from pipeline.report.page import (
@@ -41,7 +42,7 @@ class SectionReader:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._files: ReadFiles = {}
-        self._sections: dict[str, tuple[Any, str]] = {}  # by name: the state of the files, and what came of them
+        self._sections: dict[str, tuple[object, str]] = {}  # by name: the state of the files, and what came of them
         self._lock = threading.Lock()
 
     def read(self) -> Sections:
@@ -54,7 +55,7 @@ class SectionReader:
                 "experiments": self._unless_known("experiments", state_of_experiments(self._root), _make_experiments),
             }
 
-    def _unless_known(self, name: str, state: Any, make: Callable[[Path], str]) -> str:
+    def _unless_known(self, name: str, state: object, make: Callable[[Path], str]) -> str:
         if name not in self._sections or self._sections[name][0] != state:
             self._sections[name] = (state, make(self._root))
         return self._sections[name][1]
@@ -63,9 +64,9 @@ class SectionReader:
 class BoardHandler(BaseHTTPRequestHandler):
     """Answers a browser with the page, and later with the sections that have changed."""
 
-    def __init__(self, reader: SectionReader, *arguments: Any) -> None:
+    def __init__(self, reader: SectionReader, request: socket, address: tuple[str, int], server: BaseServer) -> None:
         self._reader = reader
-        super().__init__(*arguments)  # which handles the request
+        super().__init__(request, address, server)  # which handles the request
 
     def do_GET(self) -> None:
         """Answers / with the page, and /changed?MARK,MARK with the sections whose marks the browser does not have."""
@@ -88,7 +89,7 @@ class BoardHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Logs requests where they are asked for; the terminal stays quiet."""
         log.debug(format, *args)
 

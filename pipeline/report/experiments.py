@@ -9,11 +9,43 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 WATCHED = ("params.yaml", "dvc.lock", ".git/HEAD", ".git/packed-refs", "reports/headline/*.json")
 WATCHED_TREES = (".git/refs/heads", ".git/refs/exps", ".dvc/tmp/exps/run")
 UNFINISHED = ("running", "queued", "failed")
+
+
+class _File(TypedDict, total=False):
+    """What `dvc exp show --json` says of a file of parameters or metrics."""
+
+    data: dict[str, object] | None
+
+
+class _Values(TypedDict):
+    timestamp: str | None
+    params: dict[str, _File] | None
+    metrics: dict[str, _File] | None
+
+
+class _Revision(TypedDict):
+    rev: str
+    name: str | None
+    data: _Values | None
+
+
+class _Started(TypedDict):
+    """An experiment, its newest revision first, and who runs it."""
+
+    name: str | None
+    revs: list[_Revision]
+    executor: dict[str, str | None] | None
+
+
+class _Commit(_Revision):
+    """The workspace or a commit, and what was started from it."""
+
+    experiments: list[_Started] | None
 
 
 @dataclass(frozen=True)
@@ -27,8 +59,8 @@ class Experiment:
     created: str
     state: str
     baseline: str | None
-    params: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    params: Mapping[str, object]
+    metrics: Mapping[str, object]
 
 
 def read_experiments(root: Path) -> tuple[list[Experiment], str]:
@@ -55,21 +87,21 @@ def state_of_experiments(root: Path) -> list[tuple[str, int]]:
     return state
 
 
-def find_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def find_differences(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, tuple[object, object]]:
     """Returns the values that differ, by name; None where there is none."""
     names = dict.fromkeys([*before, *after])
     return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Returns nested values by the names of their keys, joined by dots."""
-    result: dict[str, Any] = {}
+    result: dict[str, object] = {}
     for key, value in values.items():
         result |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return result
 
 
-def _read_entries(entries: list[dict[str, Any]]) -> Iterator[Experiment]:
+def _read_entries(entries: list[_Commit]) -> Iterator[Experiment]:
     """Yields the experiments in what `dvc exp show --json` says, without those that have no data (a broken commit)."""
     for entry in entries:
         baseline = entry["name"] or ("workspace" if entry["rev"] == "workspace" else entry["rev"][:7])
@@ -83,8 +115,8 @@ def _read_entries(entries: list[dict[str, Any]]) -> Iterator[Experiment]:
                 yield _experiment(name, newest["data"], state=state, baseline=baseline)
 
 
-def _experiment(name: str, data: dict[str, Any], *, state: str, baseline: str | None) -> Experiment:
-    params: dict[str, Any] = {}
+def _experiment(name: str, data: _Values, *, state: str, baseline: str | None) -> Experiment:
+    params: dict[str, object] = {}
     for file, content in (data["params"] or {}).items():
         params |= flatten(content.get("data") or {}, "" if file == "params.yaml" else f"{file}:")
     # Before its end an experiment has the numbers of the commit that it started from.

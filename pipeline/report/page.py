@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,7 +21,7 @@ from pipeline.poses.row_metrics import ExampleClips, JointError, Metrics, RowDis
 from pipeline.report.experiments import Experiment, find_differences
 from pipeline.report.training_runs import TrainingRun
 from pipeline.tracking.run import CURVE_TITLES
-from pipeline.visualization.charts import distribution, group_errors, run_curves, scores_of_runs
+from pipeline.visualization.charts import Curves, Means, Spec, distribution, group_errors, run_curves, scores_of_runs
 from pipeline.visualization.scene import clip_scenes
 from pipeline.visualization.viewer import viewer_asset, viewer_element, viewer_parts
 
@@ -42,7 +42,6 @@ dvc exp run -S frames=81     # another row
 dvc plots show               # learning curves and errors per action, without a network"""
 
 Sections = dict[str, str]  # HTML by the section's name
-Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # by label, records of all epochs of all runs, each with its `run`
 
 
 class Counts(Values):
@@ -114,7 +113,7 @@ class Chart(NamedTuple):
 
     title: str
     note: str
-    spec: dict[str, Any]
+    spec: Spec
 
 
 def results_page(groups: Sequence[Group], published: Sequence[Published]) -> str:
@@ -172,7 +171,7 @@ def experiments_section(experiments: Sequence[Experiment], reason: str) -> str:
     return _section("experiments", header=header, cells=cells, compared=compared, reason=reason)
 
 
-def _section(name: str, **values: Any) -> str:
+def _section(name: str, **values: object) -> str:
     """Returns what the macro `name` of sections.html makes of the values."""
     return str(getattr(TEMPLATES.get_template("sections.html").module, name)(**values))
 
@@ -202,7 +201,7 @@ def _charts(group: Group) -> list[Chart]:
     ]
 
 
-def _means(groups: Mapping[str, Metrics] | Mapping[str, JointError]) -> dict[str, Any]:
+def _means(groups: Mapping[str, Metrics] | Mapping[str, JointError]) -> dict[str, Means]:
     return {name: values.mpjpe_mm.model_dump() for name, values in groups.items()}
 
 
@@ -236,5 +235,5 @@ def _experiment_cells(
     return (experiment.name, state, experiment.created.replace("T", " ") or "now", words, *cells)
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return "–" if value is None else json.dumps(value) if isinstance(value, list | bool) else str(value)

@@ -94,7 +94,7 @@ def find_training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
     return sorted(runs.values(), key=lambda run: (-run.started_s, run.row, run.seed))
 
 
-def collect_curves(runs: Sequence[TrainingRun]) -> dict[str, list[dict[str, Any]]]:
+def collect_curves(runs: Sequence[TrainingRun]) -> dict[str, list[dict[str, int | float | None]]]:
     """Returns the epochs of each series by its label, each with its `run`; series with a running run come first."""
     series = group_in_series(runs)
     labels = sorted(series, key=lambda label: all(run.state != "running" for run in series[label]))
@@ -124,7 +124,7 @@ def _key_without_seed(run: TrainingRun) -> str:
     return json.dumps([_settings(run), run.commit, run.experiment], sort_keys=True)
 
 
-def _settings(run: TrainingRun) -> dict[str, Any]:
+def _settings(run: TrainingRun) -> dict[str, object]:
     return {key: value for key, value in (run.config or {}).items() if key not in ("seed", "dvc", "code")}
 
 
@@ -142,7 +142,7 @@ def _label(run: TrainingRun, rivals: Sequence[TrainingRun]) -> str:
     return " · ".join([run.row, *(filter(None, words) if any(words) else [run.commit[:7]])])
 
 
-def _setting_in_words(key: str, value: Any) -> str:
+def _setting_in_words(key: str, value: object) -> str:
     return f"data {str(value)[:7]}" if key == DATA_HASH else f"{key.rpartition('.')[2]} {value}"
 
 
@@ -214,7 +214,7 @@ def _read_curve(path: Path, run: str | None = None) -> tuple[EpochRecord, ...]:
     return tuple({column: _finite(line.get(column) or None) for column in EPOCH_METRICS} for line in lines)
 
 
-def _finite(value: Any) -> float | None:
+def _finite(value: str | int | float | None) -> float | None:
     """Returns the number, or None where there is none that could be drawn."""
     number = math.nan if value is None else float(value)
     return number if math.isfinite(number) else None

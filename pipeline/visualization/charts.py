@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # its name; nothing is fetched from there
 DECIMALS = 3  # of a number in a chart: micrometres
-Spec = dict[str, Any]
+Spec = dict[str, object]
+Means = Mapping[str, int | float | None]  # "mean" and "std" in mm
+Curves = Mapping[str, Sequence[Mapping[str, int | float | None]]]  # by label, records of epochs, each with its `run`
 
 
-def group_errors(means: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title: str) -> Spec:
+class _GroupError(TypedDict):
+    row: str
+    group: str
+    mean: float
+    low: float
+    high: float
+
+
+def group_errors(means: Mapping[str, Mapping[str, Means]], *, title: str) -> Spec:
     """Returns a dot with its spread for every row and group (an action, a joint); the first row's worst group on top.
 
     `means` is row -> group -> {"mean": mm, "std": mm or None}. Groups without a mean are left out.
     """
-    values = [
+    values: list[_GroupError] = [
         {
             "row": row,
             "group": group,
@@ -36,14 +46,14 @@ def group_errors(means: Mapping[str, Mapping[str, Mapping[str, Any]]], *, title:
     spread = {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"}
     dot = {"type": "point", "filled": True, "size": 70, "opacity": 1}
     x = {"title": title, "scale": {"zero": True}}
-    layer = [
+    layer: list[Spec] = [
         {"mark": spread, "encoding": {"x": _axis("low", **x), "x2": {"field": "high"}}},
         {"mark": dot, "encoding": {"x": _axis("mean", **x)}},
     ]
     return _spec(values, encoding, layer, height={"step": 26})
 
 
-def run_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, columns: Sequence[str]) -> Spec:
+def run_curves(curves: Curves, *, columns: Sequence[str]) -> Spec:
     """Returns learning curves: a faint line for every run, their mean, and the band from the lowest run to the highest.
 
     `curves` is label -> records with `run`, `epoch` and the columns; the label is the field `row` of the chart. Its
@@ -65,8 +75,9 @@ def run_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, columns: Se
         {**number, "aggregate": "max", "title": "highest run"},
         {"aggregate": "count", "title": "runs"},
     ]
-    band = {"y": {**y, "aggregate": "min"}, "y2": {"field": "value", "aggregate": "max"}}
-    layer = [
+    mean: Spec = {**y, "aggregate": "mean"}
+    band: Spec = {"y": {**y, "aggregate": "min"}, "y2": {"field": "value", "aggregate": "max"}}
+    layer: list[Spec] = [
         {"mark": {"type": "area", "opacity": 0.16}, "encoding": band},
         {
             "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.45},
@@ -74,7 +85,7 @@ def run_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, columns: Se
         },
         {
             "mark": {"type": "line", "point": {"size": 22}, "strokeWidth": 2.5},
-            "encoding": {"y": {**y, "aggregate": "mean"}, "tooltip": tooltip},
+            "encoding": {"y": mean, "tooltip": tooltip},
         },
     ]
     return _spec(
@@ -129,14 +140,19 @@ def distribution(counts: Mapping[str, Sequence[int]], *, edges_mm: Sequence[floa
     return _spec(values, encoding, [{"mark": area}], height=240)
 
 
-def _spec(values: Sequence[Mapping[str, Any]], encoding: Spec, layer: Sequence[Spec], **parts: Any) -> Spec:
+def _spec(
+    values: Sequence[Mapping[str, object]],
+    encoding: Mapping[str, object],
+    layer: Sequence[Mapping[str, object]],
+    **parts: object,
+) -> Spec:
     """Returns the specification of a chart as wide as its element, in which every row has its colour."""
     colour = {"field": "row", "type": "nominal", "legend": None}
     content = {"data": {"values": values}, "encoding": {**encoding, "color": colour}, "layer": layer}
     return {"$schema": SCHEMA, "width": "container", **content, **parts}
 
 
-def _axis(field: str, **parts: Any) -> Spec:
+def _axis(field: str, **parts: object) -> Spec:
     return {"field": field, "type": "quantitative", **parts}
 
 

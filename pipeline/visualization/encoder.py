@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from imageio_ffmpeg import count_frames_and_secs, write_frames
 
@@ -28,7 +27,7 @@ def encode_film(
     if path.suffix not in (".mp4", ".gif"):
         raise UserError(f"{path}: expected a film's name to end in .mp4 or .gif, found '{path.suffix}'")
     rate = Fraction(rate_hz).limit_denominator(1001)  # 30000/1001 is the rate of NTSC
-    how: dict[str, Any]
+    how: dict[str, object]
     if path.suffix == ".mp4":
         how = {"codec": "libx264", "output_params": [*X264, "-movflags", "+faststart"]}
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from textwrap import wrap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from einops import rearrange
@@ -117,9 +117,9 @@ def animate_space(axes: Axes, scene: Scene, view: Framing) -> Draw:
     return draw
 
 
-def add_lines(axes: Axes, **look: Any) -> LineCollection:
-    """Adds lines with round ends, none as yet."""
-    lines = LineCollection([], capstyle="round", snap=False, **look)  # snapped, a dot can lose its length
+def add_lines(axes: Axes, *, width: float | None = None) -> LineCollection:
+    """Adds lines with round ends, none as yet; without `width` as wide as matplotlib's."""
+    lines = LineCollection([], capstyle="round", linewidths=width, snap=False)  # snapped, a dot can lose its length
     axes.add_collection(lines)
     return lines
 
@@ -210,7 +210,7 @@ def animate_keypoints(axes: Axes, scene: Scene, box: Box) -> Draw:
     if scene.image_size_px is not None:  # its edges, where they come into view
         across, down = np.array(scene.image_size_px) * scale
         axes.add_patch(Rectangle(tuple(shift), across, down, facecolor="white", edgecolor=GRID, linewidth=0.8))
-    limbs, joints = add_lines(axes, linewidths=2.2), add_dots(axes, 5.5, edge=PANEL)
+    limbs, joints = add_lines(axes, width=2.2), add_dots(axes, 5.5, edge=PANEL)
 
     def draw(frame: int) -> list[Artist]:
         segments, bone_colours, places, joint_colours = [], [], [], []

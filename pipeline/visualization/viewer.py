@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -84,7 +83,7 @@ def scene_json(scene: Scene) -> str:
     return json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
 
 
-def _body(body: Body) -> dict[str, Any]:
+def _body(body: Body) -> dict[str, object]:
     content = {
         "name": body.name,
         "faint": body.faint,
@@ -96,11 +95,11 @@ def _body(body: Body) -> dict[str, Any]:
     return content
 
 
-def _tree(skeleton: Skeleton) -> dict[str, Any]:
+def _tree(skeleton: Skeleton) -> dict[str, object]:
     return {key: getattr(skeleton, key) for key in ("joints", "parents", "left", "right")}
 
 
-def _packed(values: Float[np.ndarray, "*N"], steps: int) -> dict[str, Any]:
+def _packed(values: Float[np.ndarray, "*N"], steps: int) -> dict[str, object]:
     """Returns numbers in whole steps per unit, little-endian, in base64; the type's lowest number stands for NaN."""
     whole = np.round(np.asarray(values, dtype=np.float64) * steps)
     largest = np.abs(whole[np.isfinite(whole)]).max(initial=0)
