@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -32,7 +31,7 @@ GROUND_S = 1.0  # the ground is where the lowest joint was within this time
 LONGEST_WAIT_S = 0.5  # for a frame of a file that stands for a camera, however late all of them are
 NOBODY: tuple[float, float, float] = (np.nan, np.nan, 0.0)
 Seen = tuple[float, Float[np.ndarray, "J 3"]]  # when keypoints were seen, and they
-Publish = Callable[[dict[str, Any]], None]
+Publish = Callable[[dict[str, object]], None]
 
 
 @dataclass(frozen=True)
@@ -212,7 +211,7 @@ def _wait_until(instant: float, *, patience_s: float) -> bool:
     return left_s > -patience_s
 
 
-def _plain(values: Float[np.ndarray, "*N"], decimals: int) -> list[Any]:
+def _plain(values: Float[np.ndarray, "*N"], decimals: int) -> list[float | None]:
     return [None if np.isnan(value) else round(float(value), decimals) for value in values.reshape(-1)]
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, Full, Queue
+from socket import socket
+from socketserver import BaseServer
 from threading import Lock, Thread
-from typing import Any
 
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
@@ -41,7 +42,7 @@ class LivePage:
         Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://{ADDRESS}:{self._server.server_port}"
 
-    def publish(self, event: dict[str, Any] | None) -> None:
+    def publish(self, event: dict[str, object] | None) -> None:
         """Sends an event to all that listen, None as the last; who is slow misses events."""
         with self._lock:
             for listener in self._listeners:
@@ -83,9 +84,9 @@ class LivePage:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, page: LivePage, *arguments: Any) -> None:
+    def __init__(self, page: LivePage, request: socket, address: tuple[str, int], server: BaseServer) -> None:
         self._page = page
-        super().__init__(*arguments)  # which handles the request
+        super().__init__(request, address, server)  # which handles the request
 
     def do_GET(self) -> None:
         """Answers / with the page and /events with what is published, as it is."""
@@ -109,6 +110,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Logs requests where they are asked for; the terminal stays quiet."""
         log.debug(format, *args)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.lift.formats.arrays import read_npz
 from pipeline.lift.formats.camera import read_camera
@@ -129,7 +128,7 @@ def recognise_format(path: Path) -> str:
     raise UserError(f"{path}: expected {KNOWN}, found {_describe_content(Sample(path).content)}")
 
 
-def _describe_content(content: Any) -> str:
+def _describe_content(content: object) -> str:
     """Returns in words what is in a JSON file that no format recognises: its entries, and what is in the first."""
     entry = first_entry(content)
     if not isinstance(entry, dict) or not entry:

@@ -62,7 +62,7 @@ def _read_number(value: object, where: str) -> float:
     return float(numbers.ravel()[0])
 
 
-def _read_people(content: Mapping[str, Any], path: Path) -> Float[np.ndarray, "P F J 3"]:
+def _read_people(content: Mapping[str, object], path: Path) -> Float[np.ndarray, "P F J 3"]:
     """Returns x, y and confidence from the arrays `pixels` and `confidence`, or `keypoints`."""
     pixels = content.get("pixels")
     if pixels is None and "keypoints" in content:
@@ -84,7 +84,7 @@ def _describe_array(value: object) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else describe(value)
 
 
-def _read_videopose3d(content: Mapping[str, Any], path: Path, options: InputOptions) -> Detections:
+def _read_videopose3d(content: Mapping[str, object], path: Path, options: InputOptions) -> Detections:
     """Reads the only video of an archive of custom videos, or the one that is chosen; a person for each camera."""
     metadata, videos = content.get("metadata"), content["positions_2d"]
     if not isinstance(videos, dict) or not isinstance(metadata, dict):

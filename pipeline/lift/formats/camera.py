@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ def read_camera(path: Path, image_size_px: tuple[int, int] | None) -> Camera:
     return parse_camera(about.get("camera", about), (size[0], size[1]), where=str(path))
 
 
-def parse_camera(numbers: Mapping[str, Any], image_size_px: tuple[int, int], *, where: str) -> Camera:
+def parse_camera(numbers: Mapping[str, object], image_size_px: tuple[int, int], *, where: str) -> Camera:
     """Returns the camera of a calibration: `focal_px` (1 number or 2), `centre_px`, `radial` and `tangential` if any.
 
     Or as OpenCV names it, `camera_matrix` (3 x 3) and `dist_coeffs` (k1, k2, p1, p2, k3), whose tangential terms are
@@ -56,6 +55,6 @@ def parse_camera(numbers: Mapping[str, Any], image_size_px: tuple[int, int], *, 
     return Camera("calibrated", *image_size_px, (fx, fy), (cx, cy), radial, tangential)
 
 
-def _numbers(numbers: Mapping[str, Any], name: str, count: int) -> list[float]:
+def _numbers(numbers: Mapping[str, object], name: str, count: int) -> list[float]:
     """Returns the `count` numbers of that name, zeros without it."""
     return np.array(numbers.get(name, [0] * count), dtype=float).reshape(count).tolist()

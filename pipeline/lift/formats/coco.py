@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.entries import (
+    Json,
     describe,
     get_field,
     get_list,
@@ -67,7 +67,7 @@ def _images_in(content: object) -> set[str]:
     return {str(_image_of(entry)) for entry in entries if isinstance(entry, dict)}
 
 
-def _read_coco_content(content: Any, path: Path, video: str | None) -> Detections:
+def _read_coco_content(content: Json, path: Path, video: str | None) -> Detections:
     """Reads a list of results, or an object of annotations, whose visibility 1 and 2 both count as certain."""
     is_annotated = isinstance(content, dict)
     listed_people = get_field(content, "annotations", where=str(path)) if is_annotated else content
@@ -101,7 +101,7 @@ def _read_coco_content(content: Any, path: Path, video: str | None) -> Detection
     return Detections(None, frames, size_px, joints=joints, notes=(*order, *left_out))
 
 
-def _image_of(entry: Mapping[str, Any]) -> object:
+def _image_of(entry: Mapping[str, object]) -> object:
     """Returns what tells the image of an entry: its image_id, else its frame number; None if it has neither."""
     image = entry.get("image_id")
     if image is None:
@@ -114,7 +114,7 @@ def _make_key(image: object) -> object:
     return image if isinstance(image, (int, float, str)) else repr(image)
 
 
-def _number_image_ids(people: Sequence[Mapping[str, Any]], path: Path, video: str | None) -> dict[object, int]:
+def _number_image_ids(people: Sequence[Mapping[str, object]], path: Path, video: str | None) -> dict[object, int]:
     """Returns the frame number of each image_id: itself if all are whole numbers, else the number in the name."""
     images = list(dict.fromkeys(_image_of(entry) for entry in people))
     if all(isinstance(image, (int, float)) for image in images):
@@ -127,7 +127,7 @@ def _number_image_ids(people: Sequence[Mapping[str, Any]], path: Path, video: st
 
 
 def _number_images(
-    content: Mapping[str, Any], path: Path, video: str | None
+    content: Mapping[str, Json], path: Path, video: str | None
 ) -> tuple[dict[object, int], tuple[str, ...]]:
     """Returns the frame number of each image id: the number that the image says, or in its file name, else its place.
 
@@ -154,7 +154,7 @@ def _number_images(
     return {image: numbers[name] for image, name in zip(ids, names, strict=True) if name in numbers}, ()
 
 
-def _find_size(images: Sequence[Any]) -> tuple[int, int] | None:
+def _find_size(images: Sequence[object]) -> tuple[int, int] | None:
     """Returns the size that all images have; None if they differ or do not say."""
     sizes = {(image.get("width"), image.get("height")) for image in images if isinstance(image, dict)}
     width, height = sizes.pop() if len(sizes) == 1 else (None, None)
@@ -162,7 +162,7 @@ def _find_size(images: Sequence[Any]) -> tuple[int, int] | None:
     return (int(width), int(height)) if is_size and width and height else None
 
 
-def _find_joint_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...] | None:
+def _find_joint_names(content: Mapping[str, Json], path: Path) -> tuple[str, ...] | None:
     """Returns the names of joints of the category that has them. Raises UserError if categories name others."""
     categories = [item for item in content.get("categories") or [] if isinstance(item, dict) and item.get("keypoints")]
     names = {tuple(str(name) for name in category["keypoints"]) for category in categories}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -89,7 +88,7 @@ def read_mmpose(path: Path, options: InputOptions) -> Detections:
     parts, notes = read_parts(path, kind, video=options.video)
     refuse_video(None if path.is_dir() else options.video, where=str(path))
     frames: Frames = defaultdict(list)
-    about: Any = {}
+    about: object = {}
     for part in parts:
         content, where = part.content, str(part.path)
         if isinstance(content, dict):

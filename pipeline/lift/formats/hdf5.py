@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, final
 
 import h5py
 import numpy as np
 from einops import rearrange
 
-from pipeline.lift.formats.sleap import arrange_analysis, arrange_project
+from pipeline.lift.formats.sleap import Analysis, Project, arrange_analysis, arrange_project
 from pipeline.lift.formats.tables import CHANNELS
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.entries import describe, read_whole
@@ -26,6 +26,15 @@ TABLES = ("frames", "instances", "points", "pred_points")  # of a project
 HIGHEST_LEVEL = 4  # of DeepLabCut's columns: scorer, individuals, bodyparts, coords
 
 
+@final
+class LabelTable(TypedDict):
+    """What a table of pandas holds: the names of its columns, a number or name for each row, and the values."""
+
+    columns: Sequence[object]
+    rows: Sequence[object]
+    values: np.ndarray
+
+
 def read_hdf5(path: Path, options: InputOptions) -> Detections:
     """Reads people from an HDF5 file; what is in it tells which of three kinds it is.
 
@@ -35,13 +44,13 @@ def read_hdf5(path: Path, options: InputOptions) -> Detections:
     UserError if it is none of these, or a part of it is missing or of another shape.
     """
     content = read_confined(_read_content, path, expected=EXPECTED)
-    if "instances" in content:
+    if "tables" in content:
         return arrange_project(content, path, options.video)
     refuse_video(options.video, where=str(path))
     return arrange_analysis(content, path) if "tracks" in content else _arrange_table(content, path)
 
 
-def _read_content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> Analysis | Project | LabelTable:
     """Returns arrays and names that are in the file itself; this and what it calls runs in the child process."""
     with h5py.File(path, "r") as file:
         if "tracks" in file:
@@ -68,11 +77,12 @@ def _find_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     return data
 
 
-def _read_numbers(group: h5py.Group, name: str, dimensions: int) -> Any:
+def _read_numbers(group: h5py.Group, name: str, dimensions: int) -> np.ndarray:
     data = _find_dataset(group, name)
     if data.dtype.kind not in "fiu" or data.ndim != dimensions:
         raise UserError(f"'{name}': expected numbers in {dimensions} dimensions, found {data.dtype} {data.shape}")
-    return data[()]
+    numbers: np.ndarray = data[()]
+    return numbers
 
 
 def _read_texts(group: h5py.Group, name: str) -> list[str]:
@@ -82,44 +92,54 @@ def _read_texts(group: h5py.Group, name: str) -> list[str]:
     return [_decode(text) for text in data[()]]
 
 
-def _decode(text: Any) -> str:
+def _decode(text: object) -> str:
     if not isinstance(text, (bytes, str)):
         raise UserError(f"expected text, found a value of type {type(text).__name__}")
     return text.decode("utf-8") if isinstance(text, bytes) else str(text)
 
 
-def _read_analysis(file: h5py.File) -> dict[str, Any]:
-    found: dict[str, Any] = {"node_names": _read_texts(file, "node_names")}
-    if "track_names" in file:
-        found["track_names"] = _read_texts(file, "track_names")
-    for name, axes in AXES.items():
-        if name in file or name == "tracks":
-            stated = json.loads(_decode(_find_dataset(file, name).attrs.get("dims", json.dumps(axes))))
-            if not isinstance(stated, list) or sorted(map(str, stated)) != sorted(axes):
-                raise UserError(f"'{name}': expected the dimensions {', '.join(axes)}, found {stated}")
-            order = [axis for axis in ("track", "frame", "node", "xy") if axis in axes]
-            numbers = _read_numbers(file, name, len(axes))
-            found[name] = rearrange(numbers, f"{' '.join(map(str, stated))} -> {' '.join(order)}")
+def _read_analysis(file: h5py.File) -> Analysis:
+    joints = _read_texts(file, "node_names")
+    people = _read_texts(file, "track_names") if "track_names" in file else None
+    found: Analysis = {"node_names": joints, "tracks": _read_in_order(file, "tracks")}
+    if people is not None:
+        found["track_names"] = people
+    if "point_scores" in file:
+        found["point_scores"] = _read_in_order(file, "point_scores")
     return found
 
 
-def _read_project(file: h5py.File) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _read_in_order(file: h5py.File, name: str) -> np.ndarray:
+    """Returns an array of an analysis file as people, frames, joints and x and y, as far as it has them."""
+    axes = AXES[name]
+    stated = json.loads(_decode(_find_dataset(file, name).attrs.get("dims", json.dumps(axes))))
+    if not isinstance(stated, list) or sorted(map(str, stated)) != sorted(axes):
+        raise UserError(f"'{name}': expected the dimensions {', '.join(axes)}, found {stated}")
+    order = [axis for axis in ("track", "frame", "node", "xy") if axis in axes]
+    return rearrange(_read_numbers(file, name, len(axes)), f"{' '.join(map(str, stated))} -> {' '.join(order)}")
+
+
+def _read_project(file: h5py.File) -> Project:
+    tables = {}
     for name in TABLES:
         data = _find_dataset(file, name)
         if not data.dtype.names or data.ndim != 1:
             raise UserError(f"'{name}': expected a table with named columns, found {data.dtype} {data.shape}")
         rows = data[()]
-        found[name] = {column: rows[column] for column in data.dtype.names}
+        tables[name] = {column: rows[column] for column in data.dtype.names}
     if "metadata" not in _own_groups(file) or "json" not in file["metadata"].attrs:
         raise UserError(f"expected 'metadata' with the attribute json, found {', '.join(list(file)[:8])}")
     about = file["metadata"]
-    found["metadata"] = _decode(about.attrs["json"])
-    found["format_id"] = float(about.attrs.get("format_id", 1.0))
-    return found | {name: _read_texts(file, name) for name in ("videos_json", "tracks_json")}
+    return {
+        "tables": tables,
+        "metadata": _decode(about.attrs["json"]),
+        "format_id": float(about.attrs.get("format_id", 1.0)),
+        "videos_json": _read_texts(file, "videos_json"),
+        "tracks_json": _read_texts(file, "tracks_json"),
+    }
 
 
-def _read_table(group: h5py.Group) -> dict[str, Any]:
+def _read_table(group: h5py.Group) -> LabelTable:
     """Reads the columns, rows and values of a table in pandas' form "table" or "fixed"."""
     if "table" in group:
         table = _find_dataset(group, "table")
@@ -129,16 +149,18 @@ def _read_table(group: h5py.Group) -> dict[str, Any]:
         columns = PlainUnpickler(BytesIO(bytes(table.attrs["values_block_0_kind"]))).load()
         return {"columns": columns, "rows": _plain_rows(rows["index"]), "values": rows["values_block_0"]}
     has_levels = "axis1_level0" in group
-    rows = _read_levels(group, "axis1") if has_levels else _plain_rows(_find_dataset(group, "axis1")[()])
-    columns = _read_levels(group, "block0_items")
-    return {"columns": columns, "rows": rows, "values": _read_numbers(group, "block0_values", 2)}
+    index: Sequence[object] = (
+        _read_levels(group, "axis1") if has_levels else _plain_rows(_find_dataset(group, "axis1")[()])
+    )
+    names = _read_levels(group, "block0_items")
+    return {"columns": names, "rows": index, "values": _read_numbers(group, "block0_values", 2)}
 
 
-def _plain_rows(rows: Any) -> list[Any]:
+def _plain_rows(rows: np.ndarray) -> list[object]:
     return [_decode(row) if isinstance(row, bytes) else row for row in rows.tolist()]
 
 
-def _read_levels(group: h5py.Group, name: str) -> list[tuple[Any, ...]]:
+def _read_levels(group: h5py.Group, name: str) -> list[tuple[object, ...]]:
     """Returns the names of columns or rows that have several, level by level."""
     count = next(level for level in range(HIGHEST_LEVEL + 1) if f"{name}_level{level}" not in group or level == 4)
     levels = [_plain_rows(_find_dataset(group, f"{name}_level{level}")[()]) for level in range(count)]
@@ -146,18 +168,19 @@ def _read_levels(group: h5py.Group, name: str) -> list[tuple[Any, ...]]:
     return [tuple(level[code] for level, code in zip(levels, row, strict=True)) for row in zip(*codes, strict=True)]
 
 
-def _arrange_table(content: Mapping[str, Any], path: Path) -> Detections:
+def _arrange_table(content: LabelTable, path: Path) -> Detections:
     """Arranges columns by individual, joint and channel; the first of their names, the scorer, is the same in all."""
     columns, values = content["columns"], content["values"]
     lengths = {len(column) if isinstance(column, tuple) else 0 for column in columns}
     if lengths not in ({3}, {4}) or values.shape[1] != len(columns):
         expected = "columns with scorer, individuals if several, bodyparts and coords, as DeepLabCut has them"
         raise UserError(f"{path}: expected {expected}, found {describe(columns[0] if columns else columns)}")
-    people = list(dict.fromkeys(str(column[1]) if len(column) == 4 else "" for column in columns))
-    joints = list(dict.fromkeys(str(column[-2]) for column in columns))
+    named = [column for column in columns if isinstance(column, tuple)]
+    people = list(dict.fromkeys(str(column[1]) if len(column) == 4 else "" for column in named))
+    joints = list(dict.fromkeys(str(column[-2]) for column in named))
     keypoints = np.full((len(values), len(people), len(joints), 3), np.nan)
     keypoints[..., 2] = 1
-    for place, column in enumerate(columns):
+    for place, column in enumerate(named):
         channel = CHANNELS.get(str(column[-1]).lower())
         if channel is not None:
             person = people.index(str(column[1]) if len(column) == 4 else "")
@@ -166,12 +189,12 @@ def _arrange_table(content: Mapping[str, Any], path: Path) -> Detections:
             ]
     frames: dict[int, list[Detection]] = {}
     for number, row in zip(_number_rows(content["rows"], path), keypoints, strict=True):
-        named = [Detection(person, name or None) for name, person in zip(people, row, strict=True)]
-        frames.setdefault(number, []).extend(named)
+        seen = [Detection(person, name or None) for name, person in zip(people, row, strict=True)]
+        frames.setdefault(number, []).extend(seen)
     return Detections(None, frames, joints=tuple(joints))
 
 
-def _number_rows(rows: Sequence[Any], path: Path) -> list[int]:
+def _number_rows(rows: Sequence[object], path: Path) -> list[int]:
     """Returns the frame number of each row: the number that it has, or that in the name of its image."""
     if all(isinstance(row, (int, float)) for row in rows):
         return [read_whole(row, where=f"{path}: index") for row in rows]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.entries import (
+    Json,
     describe,
     get_field,
     get_list,
@@ -29,6 +29,7 @@ LANDMARK_KEYS = ("pose_landmarks", "poseLandmarks", "landmarks", "landmark")
 OF_ALL = "as in all such files"
 BOX_NUMBERS = 5  # before the keypoints of a label: class, and the box
 Line = tuple[str, list[str]]  # where it stands, and its values
+Landmarks = dict[str, Json] | list[Json]  # of a person, by name or in MediaPipe's order
 
 
 def read_ultralytics_labels(path: Path, options: InputOptions) -> Detections:
@@ -137,13 +138,13 @@ def _is_list_of_frames(content: object) -> bool:
     return (isinstance(content, list) and not is_person) or (isinstance(content, dict) and "frames" in content)
 
 
-def _number_landmarks(content: Any, number: int | None, where: str) -> list[tuple[int, Any]]:
+def _number_landmarks(content: object, number: int | None, where: str) -> list[tuple[int, object]]:
     """Returns the frames of a file with their numbers; of a file in a folder of one file per frame, that frame."""
     if number is not None:
         return [(number, content)]
     if isinstance(content, dict) and "frames" in content:
         content = content["frames"]
-    if _is_by_number(content):
+    if isinstance(content, dict) and _is_by_number(content):
         return [(read_whole(key, where=where), frame) for key, frame in content.items()]
     if isinstance(content, dict) or not _is_list_of_frames(content):
         content = [content]
@@ -152,7 +153,7 @@ def _number_landmarks(content: Any, number: int | None, where: str) -> list[tupl
     return list(zip(numbers, listed, strict=True))
 
 
-def _find_people(frame: Any, where: str) -> list[Any]:
+def _find_people(frame: object, where: str) -> list[Landmarks]:
     """Returns the landmarks of each person in a frame, however deep they lie in it."""
     while isinstance(frame, dict) and not _is_by_name(frame):
         frame = get_field(frame, *LANDMARK_KEYS, where=where)
@@ -168,11 +169,11 @@ def _is_mark(value: object) -> bool:
     return isinstance(value, dict) and "x" in value
 
 
-def _is_by_name(value: dict[str, Any]) -> bool:
+def _is_by_name(value: dict[str, Json]) -> bool:
     return bool(value) and all(_is_mark(mark) for mark in value.values())
 
 
-def _read_landmarks(person: Any, where: str) -> tuple[tuple[str, ...], Float[np.ndarray, "J 3"]]:
+def _read_landmarks(person: Landmarks, where: str) -> tuple[tuple[str, ...], Float[np.ndarray, "J 3"]]:
     """Returns the names of a person's landmarks, none of a list, and x, y and visibility of each."""
     names = tuple(person) if isinstance(person, dict) else ()
     marks = list(person.values()) if isinstance(person, dict) else person

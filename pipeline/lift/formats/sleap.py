@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, final
 
 import numpy as np
 
 from pipeline.lift.people import Detection, Detections
-from pipeline.lift.reading.entries import describe, get_field, get_list, read_whole
+from pipeline.lift.reading.entries import Json, describe, get_field, get_list, read_whole
 from pipeline.lift.reading.frame_numbers import choose_video
 from pipeline.system.errors import UserError
 
@@ -28,9 +28,36 @@ COLUMNS = {
     "points": ("x", "y", "visible"),
     "pred_points": ("x", "y", "visible", "score"),
 }  # fmt: skip
+Table = dict[str, np.ndarray]  # columns of equal lengths by name
 
 
-def arrange_analysis(content: Mapping[str, Any], path: Path) -> Detections:
+class _MayHold(TypedDict, total=False):
+    """What not every analysis file holds."""
+
+    track_names: list[str]
+    point_scores: np.ndarray
+
+
+@final
+class Analysis(_MayHold):
+    """What an analysis file holds: the names of joints, and of tracks if any, and what is known of each joint."""
+
+    node_names: list[str]
+    tracks: np.ndarray
+
+
+@final
+class Project(TypedDict):
+    """What a project holds: its tables by name, and the JSON about it, its videos and its tracks."""
+
+    tables: dict[str, Table]
+    metadata: str
+    format_id: float
+    videos_json: list[str]
+    tracks_json: list[str]
+
+
+def arrange_analysis(content: Analysis, path: Path) -> Detections:
     """Arranges `tracks` (people, frames, joints, 2), `point_scores` without the last axis, and the names of both.
 
     Raises UserError if their shapes do not match.
@@ -52,16 +79,17 @@ def arrange_analysis(content: Mapping[str, Any], path: Path) -> Detections:
     return Detections(None, frames, joints=joints)
 
 
-def arrange_project(content: Mapping[str, Any], path: Path, video: str | None) -> Detections:
+def arrange_project(content: Project, path: Path, video: str | None) -> Detections:
     """Arranges the tables of a project, each an array by its column, and the JSON of its videos, tracks and skeletons.
 
     A label goes before the prediction that it corrects. Raises UserError if the project has several videos and `video`
     chooses none, people of several skeletons, or tables that do not fit each other.
     """
-    instances, rows = content["instances"], content["frames"]
+    tables = content["tables"]
+    instances, rows = tables["instances"], tables["frames"]
     for table, columns in COLUMNS.items():
         for column in columns:
-            get_field(content[table], column, where=f"{path}: {table}")
+            get_field(tables[table], column, where=f"{path}: {table}")
     videos = [_parse(text, f"{path}: videos_json") for text in content["videos_json"]]
     ids = _number_videos(videos, rows["video"].tolist(), path)
     titles = _name_videos(videos)
@@ -88,14 +116,14 @@ def arrange_project(content: Mapping[str, Any], path: Path, video: str | None) -
     return Detections(None, frames, size_px, rate_hz, joints=joints)
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str) -> Json:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: expected whole JSON, found {describe(text)}") from error
 
 
-def _number_videos(videos: Sequence[Any], used: Sequence[int], path: Path) -> list[int]:
+def _number_videos(videos: Sequence[Json], used: Sequence[int], path: Path) -> list[int]:
     """Returns the number that frames have for each video: its place, or that of its pictures within the file."""
     for video in videos:
         get_field(video, "filename", "backend", where=f"{path}: videos_json")
@@ -105,7 +133,7 @@ def _number_videos(videos: Sequence[Any], used: Sequence[int], path: Path) -> li
     return [int(match[1]) if match else place for place, match in enumerate(inside)]
 
 
-def _name_videos(videos: Sequence[Any]) -> list[str]:
+def _name_videos(videos: Sequence[Json]) -> list[str]:
     """Returns the names of the videos' files, with their folders if names come twice."""
     sources = [video.get("source_video") or video for video in videos]
     paths = [str(source.get("filename") or (source.get("backend") or {}).get("filename")) for source in sources]
@@ -113,7 +141,7 @@ def _name_videos(videos: Sequence[Any]) -> list[str]:
     return [name if names.count(name) == 1 else path for name, path in zip(names, paths, strict=True)]
 
 
-def _name_people(tracks: Sequence[Any], path: Path) -> list[str]:
+def _name_people(tracks: Sequence[Json], path: Path) -> list[str]:
     """Returns the names of tracks, with their numbers if names come twice."""
     if any(not isinstance(track, list) or len(track) != 2 for track in tracks):
         raise UserError(f"{path}: tracks_json: expected lists of a number and a name, found others")
@@ -121,7 +149,7 @@ def _name_people(tracks: Sequence[Any], path: Path) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} {number}" for number, name in enumerate(names)]
 
 
-def _name_joints(about: Any, used: Sequence[int], path: Path) -> tuple[str, ...]:
+def _name_joints(about: object, used: Sequence[int], path: Path) -> tuple[str, ...]:
     where = f"{path}: metadata"
     skeletons = get_list(get_field(about, "skeletons", where=where), where=where, of="skeletons")
     nodes = get_list(get_field(about, "nodes", where=where), where=where, of="nodes")
@@ -135,7 +163,7 @@ def _name_joints(about: Any, used: Sequence[int], path: Path) -> tuple[str, ...]
     return tuple(str(get_field(nodes[place], "name", where=where)) for place in places)
 
 
-def _keep_labels(instances: Mapping[str, Any]) -> list[int]:
+def _keep_labels(instances: Table) -> list[int]:
     """Returns which instances of a frame count: of a prediction and the label that corrects it the label."""
     is_label = instances["instance_type"] == USER
     corrected = set(instances["from_predicted"][is_label].tolist())
@@ -147,12 +175,13 @@ def _keep_labels(instances: Mapping[str, Any]) -> list[int]:
     ]
 
 
-def _read_instance(content: Mapping[str, Any], row: int, people: Sequence[Any], where: str) -> Detection:
+def _read_instance(content: Project, row: int, people: Sequence[str], where: str) -> Detection:
     """Returns a person; a joint that is marked as not visible is not seen."""
+    tables = content["tables"]
     kind, track, first, last = (
-        int(content["instances"][name][row]) for name in ("instance_type", "track", "point_id_start", "point_id_end")
+        int(tables["instances"][name][row]) for name in ("instance_type", "track", "point_id_start", "point_id_end")
     )
-    points = {name: column[first:last] for name, column in content["points" if kind == USER else "pred_points"].items()}
+    points = {name: column[first:last] for name, column in tables["points" if kind == USER else "pred_points"].items()}
     scores = points.get("score", np.ones(len(points["x"])))
     keypoints = np.stack([points["x"], points["y"], scores], axis=1).astype(float)
     keypoints[:, :2] -= 0.5 if content["format_id"] < FIRST_FROM_CENTRES else 0

@@ -57,7 +57,7 @@ class _Document:
             "extras": {"units": "metres, Y up", "rate_hz": lifted.rate_hz, "assumed": list(lifted.assumed)},
         }
 
-    def add(self, kind: str, value: dict[str, Any]) -> int:
+    def add(self, kind: str, value: dict[str, object]) -> int:
         """Appends to one of the document's lists and returns the place."""
         values = self.json.setdefault(kind, [])
         values.append(value)
@@ -66,7 +66,7 @@ class _Document:
     def array(self, values: np.ndarray, kind: str, *, target: int | None = None, bounds: bool = False) -> int:
         """Appends an array, (count,) or (count, components), as an accessor of type `kind`, and returns its place."""
         component = {"f": FLOAT, "u": INDEX if values.dtype.itemsize == 4 else BYTE}[values.dtype.kind]
-        view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.binary), "byteLength": values.nbytes}
+        view: dict[str, object] = {"buffer": 0, "byteOffset": len(self.binary), "byteLength": values.nbytes}
         self.binary += values.tobytes()
         self.binary += bytes(-len(self.binary) % 4)
         accessor = {
@@ -131,8 +131,8 @@ def _add_animation(
     top: int,
 ) -> None:
     """Moves the rig below node `top` through the `frames` of the recording; in others the person has size zero."""
-    channels: list[dict[str, Any]] = []
-    samplers: list[dict[str, Any]] = []
+    channels: list[dict[str, object]] = []
+    samplers: list[dict[str, object]] = []
 
     def move(node: int, path: str, time: int, values: np.ndarray, kind: str) -> None:
         output = document.array(values.astype("<f4"), kind)
@@ -177,7 +177,7 @@ def _add_mesh(
     return document.add("meshes", {"name": name, "primitives": primitives})
 
 
-def _add_limbs(document: _Document, rig: Rig, nodes: Sequence[int]) -> dict[str, Any]:
+def _add_limbs(document: _Document, rig: Rig, nodes: Sequence[int]) -> dict[str, object]:
     """Adds the limbs that move with these nodes and returns what a primitive says of them."""
     points, normals = zip(*(_limb(rig, node) for node in nodes), strict=True)
     count = len(points[0])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from pipeline.lift.reading.frame_numbers import FRAME_KEYS
 from pipeline.system.errors import BAD_VALUE, UserError
+
+Json: TypeAlias = Any  # what a parser of JSON makes of a file: nothing is known of it before it is checked
 
 
 def describe(value: object) -> str:
@@ -24,7 +26,7 @@ def describe(value: object) -> str:
     return f"'{value[:40]}'" if isinstance(value, str) else str(value)[:40]
 
 
-def get_field(entry: object, *keys: str, where: str) -> Any:
+def get_field(entry: object, *keys: str, where: str) -> Json:
     """Returns the first of these fields that an entry has. Raises UserError, naming `where`, if it has none of them."""
     if isinstance(entry, dict):
         for key in keys:
@@ -34,7 +36,7 @@ def get_field(entry: object, *keys: str, where: str) -> Any:
     raise UserError(f"{where}: expected an entry with {expected}, found {describe(entry)}")
 
 
-def get_list(value: object, *, where: str, of: str) -> list[Any]:
+def get_list(value: object, *, where: str, of: str) -> list[Json]:
     """Returns a list. Raises UserError, naming `where` and what it is a list `of`, if it is something else."""
     if not isinstance(value, list):
         raise UserError(f"{where}: expected a list of {of}, found {describe(value)}")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from pipeline.lift.reading.entries import Json
 from pipeline.lift.reading.frame_numbers import choose_video, number_names
 from pipeline.system.errors import UserError
 
@@ -34,7 +34,7 @@ class Part:
     """What a file of an input holds: its content, its frame number in a folder of one file per frame, and its path."""
 
     number: int | None
-    content: Any
+    content: Json
     path: Path
 
 
@@ -73,7 +73,7 @@ def _unpack(path: Path) -> bytes:
     return b"".join(blocks)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Returns the content of a JSON file, or of JSON lines as a list. Raises UserError if it is neither, whole."""
     text = read_text(path)
     try:
@@ -90,7 +90,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: expected whole JSON, found lists within lists, thousands deep") from error
 
 
-def _read_line(line: str, number: int, path: Path) -> Any:
+def _read_line(line: str, number: int, path: Path) -> Json:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -109,9 +109,9 @@ class Kind:
     whether one file holds all frames of a video rather than a single frame."""
 
     endings: Sequence[str]
-    read: Callable[[Path], Any]
-    is_part: Callable[[Any], bool]
-    holds_video: Callable[[Any], bool]
+    read: Callable[[Path], object]
+    is_part: Callable[[Json], bool]
+    holds_video: Callable[[Json], bool]
 
 
 def read_parts(path: Path, kind: Kind, *, video: str | None) -> tuple[list[Part], tuple[str, ...]]:
@@ -173,7 +173,7 @@ class Sample:
         return [line.split() for line in self.text.splitlines() if line.strip()] if self.kind == "table" else []
 
     @cached_property
-    def content(self) -> Any:
+    def content(self) -> Json:
         """What a JSON file holds; None of another kind."""
         return read_json(self.path) if self.kind == "json" else None
 
@@ -183,7 +183,7 @@ class Sample:
         return isinstance(entry, dict) and any(key in entry for key in keys)
 
 
-def first_entry(content: Any) -> Any:
+def first_entry(content: Json) -> Json:
     """Returns the first entry of a list, or of the first list in it that is not empty; of anything else itself."""
     while isinstance(content, list) and content:
         content = next((part for part in content if part), content[0])
