@@ -66,7 +66,7 @@ def lift(
     if not source.exists():
         raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
     from pipeline.lift.body.height import parse_heights
-    from pipeline.lift.lift_file import lift_file, parse_image_size
+    from pipeline.lift.lift_file import OutputOptions, lift_file, parse_image_size
     from pipeline.lift.lifter import Lifter
     from pipeline.lift.people import InputOptions, LiftOptions
 
@@ -86,8 +86,7 @@ def lift(
             lifter=lifter,
             input_options=how_to_read,
             lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet, force),
-            outputs=wanted,
-            overlay_on=overlay_on,
+            output_options=OutputOptions(wanted, overlay_on),
         )
     )
 

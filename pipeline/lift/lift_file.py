@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,14 @@ from pipeline.lift.video.frames import describe_video
 from pipeline.system.errors import UserError, make_printable
 
 
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written: the names of `outputs`, and for "overlay" the video, where the source is not one itself."""
+
+    outputs: Sequence[str] = DEFAULT_OUTPUTS
+    overlay_on: Path | None = None
+
+
 def lift_file(
     source: Path,
     out: Path,
@@ -25,8 +33,7 @@ def lift_file(
     lifter: Lifter,
     input_options: InputOptions = InputOptions(),
     lift_options: LiftOptions = LiftOptions(),
-    outputs: Sequence[str] = DEFAULT_OUTPUTS,
-    overlay_on: Path | None = None,
+    output_options: OutputOptions = OutputOptions(),
 ) -> str:
     """Lifts the people in `source`, writes them into the folder `out`, and returns a summary as text.
 
@@ -36,6 +43,7 @@ def lift_file(
     Raises UserError, before anything is written, if the options or the input are wrong, nobody can be lifted, or `out`
     holds files that this tool did not write.
     """
+    outputs, overlay_on = output_options.outputs, output_options.overlay_on
     check_outputs(out, outputs)
     if input_options.camera_file is not None and (lift_options.focal_px, lift_options.fov_deg) != (None, None):
         where = input_options.camera_file
