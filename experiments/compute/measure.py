@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,6 +32,14 @@ from pipeline.system.errors import UserError
 from pipeline.system.files import new_file, write_json
 from pipeline.train.job import read_training_config
 from pipeline.train.runs import train_row
+
+
+class BudgetRuns(NamedTuple):
+    """The runs of a row that each use up a budget in CPU minutes: the factor of the recipe's rates, and the seeds."""
+
+    minutes: int
+    factor: float
+    seeds: Sequence[int]
 
 
 def step_cost(paths: Paths, *, out: Path) -> None:
@@ -56,7 +64,7 @@ def choose_rate(row: str, cost: StepCost, paths: Paths, *, out: Path) -> None:
     choice = curves.choose_rate
     folders, errors_mm = {}, {}
     for factor in choice.factors:
-        folders[factor] = _train(row, curves, cost, paths, minutes=choice.minutes, factor=factor, seeds=[choice.seed])
+        folders[factor] = _train(row, BudgetRuns(choice.minutes, factor, [choice.seed]), curves, cost, paths)
         error_mm = read_card(folders[factor] / "checkpoints" / f"run{choice.seed}").validation_mpjpe_mm
         if error_mm is None:
             raise UserError(f"{row}: expected validation takes to choose a rate by, found none")
@@ -77,7 +85,7 @@ def curve(row: str, minutes: int, cost: StepCost, paths: Paths, *, factor: float
         known = ", ".join(map(str, curves.budgets))
         raise UserError(f"{paths.rows}: budgets: expected one of {known} minutes, found {minutes}")
     seeds = curves.budgets[minutes]
-    folder = _train(row, curves, cost, paths, minutes=minutes, factor=factor, seeds=seeds)
+    folder = _train(row, BudgetRuns(minutes, factor, seeds), curves, cost, paths)
     prepared, checkpoints, reports = (folder / name for name in ("prepared", "checkpoints", "reports"))
     evaluate_5runs(prepared, checkpoints, seeds=seeds, reports=reports, work_folder=paths.work)
     with new_file(out) as unfinished:
@@ -85,10 +93,9 @@ def curve(row: str, minutes: int, cost: StepCost, paths: Paths, *, factor: float
     shutil.rmtree(folder)
 
 
-def _train(
-    row: str, curves: Curves, cost: StepCost, paths: Paths, *, minutes: int, factor: float, seeds: Sequence[int]
-) -> Path:
+def _train(row: str, runs: BudgetRuns, curves: Curves, cost: StepCost, paths: Paths) -> Path:
     """Trains the runs of a budget side by side, and returns the folder of their prepared data and checkpoints."""
+    minutes, factor, seeds = runs
     folder = paths.work / "compute" / f"{row}-{minutes}-{factor:g}"
     write_row_params(row, curves, folder / "row.json", extends=paths.params)
     recipe = recipe_for_budget(row, curves, cost, minutes=minutes, factor=factor, params_path=folder / "row.json")
@@ -97,7 +104,7 @@ def _train(
     return folder
 
 
-def _prepare(row: str, curves: Curves, paths: Paths, folder: Path, recipe: dict[str, Any] | None = None) -> Path:
+def _prepare(row: str, curves: Curves, paths: Paths, folder: Path, recipe: dict[str, object] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_row_params(row, curves, folder / "params.yaml", extends=paths.params, recipe=recipe)
     prepare_data(row, folder / "prepared", params_path=folder / "params.yaml", raw_folder=paths.raw)
