@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.poses.checkpoint import Card, build_model
 from pipeline.poses.predict import TrainedModel
@@ -11,7 +10,7 @@ from pipeline.poses.skeleton import H36M_17
 
 
 def untrained_model(
-    architecture: str, hyperparameters: Mapping[str, Any], *, frames: int, in_channels: int
+    architecture: str, hyperparameters: Mapping[str, object], *, frames: int, in_channels: int
 ) -> TrainedModel:
     """Returns a model of Human3.6M's 17 joints, whose weights depend on torch's seed alone."""
     card = Card(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import model_validator
 
@@ -26,14 +25,14 @@ class ComparedRow(Values):
 
     words: str
     groups: tuple[str, ...]
-    recipe: dict[str, Any]
-    model: dict[str, Any]
+    recipe: dict[str, object]
+    model: dict[str, object]
 
 
 class Comparisons(Values):
     """The whole of rows.yaml. `common` are changes to params.yaml that hold for all rows."""
 
-    common: dict[str, Any]
+    common: dict[str, object]
     groups: dict[str, Group]
     rows: dict[str, ComparedRow]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -27,8 +26,8 @@ class CurveRow(Values):
     """A row in words, and its changes to the recipe and to the model's hyperparameters."""
 
     words: str
-    recipe: dict[str, Any]
-    model: dict[str, Any]
+    recipe: dict[str, object]
+    model: dict[str, object]
 
 
 class Curves(Values):
@@ -37,7 +36,7 @@ class Curves(Values):
     budgets: dict[PositiveInt, tuple[int, ...]]
     choose_rate: ChooseRate
     epoch_windows: PositiveInt
-    common: dict[str, Any]
+    common: dict[str, object]
     rows: dict[str, CurveRow]
 
 
@@ -67,7 +66,7 @@ def read_curves(path: Path) -> Curves:
 
 
 def write_row_params(
-    row: str, curves: Curves, path: Path, *, extends: Path, recipe: Mapping[str, Any] | None = None
+    row: str, curves: Curves, path: Path, *, extends: Path, recipe: Mapping[str, object] | None = None
 ) -> None:
     """Writes the parameters of a row to `path`: those of `extends`, what differs for the row, and `recipe`."""
     entry, model = curves.rows[row], parse_row(row).model
@@ -80,7 +79,7 @@ def write_row_params(
 
 def recipe_for_budget(
     row: str, curves: Curves, cost: StepCost, *, minutes: int, factor: float, params_path: Path
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Returns the changes to a row's recipe (of `params_path`) that use up a budget with rates times `factor`.
 
     The steps are cut into epochs of equal length, about `epoch_windows` each; the schedule ends with them.

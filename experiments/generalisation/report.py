@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,7 +69,7 @@ def _draw_factor(factor: str, records: Records, path: Path) -> None:
         for curve, line in zip(scores.curves, cycle(LINES), strict=False):  # lines do not end
             label = ", ".join(filter(None, (row, curve)))
             points = sorted((p for p in scores.settings if p.curve == curve), key=lambda p: labels.index(p.setting))
-            _draw_curve(axes, points, labels, {"color": f"C{number}", "linestyle": line, "label": label})
+            _draw_curve(axes, points, labels, f"C{number}", line, label)
         worst.append(f"{row}: at worst {100 * scores.rise:+.0f} %, at {scores.worst.words}")
     axes.set_xticks(range(len(labels)), labels)
     axes.set(xlabel=FACTORS[factor].axis, ylabel="MPJPE, mm", ylim=(0, None))
@@ -83,14 +82,16 @@ def _draw_factor(factor: str, records: Records, path: Path) -> None:
     save_svg(figure, path)
 
 
-def _draw_curve(axes: Axes, points: Sequence[SettingScores], labels: list[str], style: dict[str, Any]) -> None:
+def _draw_curve(
+    axes: Axes, points: Sequence[SettingScores], labels: list[str], colour: str, line: str, label: str
+) -> None:
     x = np.array([labels.index(point.setting) for point in points])
     mean = np.array([point.mean_mm for point in points])
     std = np.array([point.mpjpe_mm.std or 0.0 for point in points])
-    axes.plot(x, mean, marker="o", markersize=4, **style)
-    axes.fill_between(x, mean - std, mean + std, color=style["color"], alpha=0.2, linewidth=0)
+    axes.plot(x, mean, marker="o", markersize=4, color=colour, linestyle=line, label=label)
+    axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
     trained = np.array([point.trained for point in points])
-    axes.plot(x[trained], mean[trained], "o", color=style["color"], markerfacecolor="white", markersize=9, zorder=3)
+    axes.plot(x[trained], mean[trained], "o", color=colour, markerfacecolor="white", markersize=9, zorder=3)
 
 
 def _page(records: Records, metrics: Mapping[str, RowMetrics]) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
-from experiments.speed.epochs import measure_epochs
+from experiments.speed.epochs import Epochs, measure_epochs
 from experiments.speed.lift_accuracy import measure_lift_accuracy
 from experiments.speed.lift_speed import measure_lift_speed
-from experiments.speed.machine import describe_machine, file_name
+from experiments.speed.machine import Machine, Record, describe_machine, file_name
 from experiments.speed.networks import IN_CACHE, LITERAL, measure_evaluation, measure_steps
-from experiments.speed.scaling import describe_defaults, measure_scaling
+from experiments.speed.scaling import Scaling, describe_defaults, measure_scaling
 from experiments.speed.video_speed import measure_video_speed
 from pipeline.config.params import Params
 from pipeline.system.device import torch_device
@@ -34,6 +34,16 @@ PARTS = (*EVERYWHERE, "epochs", "video")
 MODELS = ("mixste", "stcformer", "rayformer", "rayformer_large")  # beside poseformer
 PUBLISHED_BATCH = {27: 512, 81: 256}  # windows; at 81 frames half of the published 512, for a machine's memory
 STEP_TURNS = 12  # for models whose step takes a fraction of a second
+
+
+class Models(TypedDict):
+    """What training steps and evaluation take, on which machine and in which precision."""
+
+    machine: Machine
+    precision: str
+    compiled: bool
+    training: list[Record]
+    evaluation: list[Record]
 
 
 def bench(out: Path, params: Params, *, turns: int, only: str | None = None) -> Iterator[Path]:
@@ -52,43 +62,48 @@ def bench(out: Path, params: Params, *, turns: int, only: str | None = None) -> 
     if "video" in parts:
         yield _write(out / "video.json", measure_video_speed())
     if "models" in parts:
-        found = measure_models(params, turns=turns)
-        yield _write_with_page(out / f"{file_name(found['machine'])}.json", found, page(found))
+        models = measure_models(params, turns=turns)
+        yield _write_with_page(out / f"{file_name(models['machine'])}.json", models, page(models))
     if "scaling" in parts:
-        found = measure_scaling(params, turns=STEP_TURNS)
-        yield _write_with_page(out / f"{file_name(found['machine'])}-scaling.json", found, scaling_page(found))
+        scaling = measure_scaling(params, turns=STEP_TURNS)
+        yield _write_with_page(out / f"{file_name(scaling['machine'])}-scaling.json", scaling, scaling_page(scaling))
     if "epochs" in parts:
-        found = measure_epochs(params, turns=turns)
-        yield _write_with_page(out / f"{file_name(found['machine'])}-epochs.json", found, epochs_page(found))
+        epochs = measure_epochs(params, turns=turns)
+        yield _write_with_page(out / f"{file_name(epochs['machine'])}-epochs.json", epochs, epochs_page(epochs))
 
 
-def _write(path: Path, found: dict[str, Any]) -> Path:
+def _write(path: Path, found: Mapping[str, object]) -> Path:
     write_json(path, found)
     return path
 
 
-def _write_with_page(path: Path, found: dict[str, Any], text: str) -> Path:
+def _write_with_page(path: Path, found: Mapping[str, object], text: str) -> Path:
     write_text(_write(path, found).with_suffix(".md"), text)
     return path.with_suffix(".md")
 
 
-def measure_models(params: Params, *, turns: int) -> dict[str, Any]:
+def measure_models(params: Params, *, turns: int) -> Models:
     """Returns the speed of training steps and of evaluation, beside the literal PoseFormer."""
     torch.set_num_threads(params.threads)
     machine = describe_machine(torch_device(params.device))
-    steps: list[dict[str, Any]] = []
-    clips: list[dict[str, Any]] = []
+    steps: list[Record] = []
+    clips: list[Record] = []
     for frames, published in PUBLISHED_BATCH.items():
         log.info("training and evaluation with windows of %d frames", frames)
         for batch in (IN_CACHE, published):
             steps += measure_steps((LITERAL, "poseformer"), params, frames=frames, turns=turns, batch_windows=batch)
         steps += measure_steps(MODELS, params, frames=frames, turns=STEP_TURNS)
         clips += measure_evaluation(("poseformer", *MODELS), params, frames=frames, turns=turns)
-    how = {"precision": params.precision, "compiled": params.compile != "none"}
-    return {"machine": machine, **how, "training": steps, "evaluation": clips}
+    return {
+        "machine": machine,
+        "precision": params.precision,
+        "compiled": params.compile != "none",
+        "training": steps,
+        "evaluation": clips,
+    }
 
 
-def page(found: Mapping[str, Any]) -> str:
+def page(found: Models) -> str:
     """Returns Markdown of what was measured of the models."""
     compiled = ", compiled" if found["compiled"] else ""
     parts = [
@@ -104,7 +119,7 @@ def page(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def scaling_page(found: Mapping[str, Any]) -> str:
+def scaling_page(found: Scaling) -> str:
     """Returns Markdown of how the cost of a step grows."""
     parts = _heading(found["machine"], "float32")
     for axis, records in found["axes"].items():
@@ -118,7 +133,7 @@ def scaling_page(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def epochs_page(found: Mapping[str, Any]) -> str:
+def epochs_page(found: Epochs) -> str:
     """Returns Markdown of what an epoch takes on a GPU."""
     parts = [
         *_heading(found["machine"], "precision as stated"),
@@ -132,7 +147,7 @@ def epochs_page(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _heading(machine: Mapping[str, Any], precision: str) -> list[str]:
+def _heading(machine: Machine, precision: str) -> list[str]:
     return [
         f"# {machine['card'] or machine['processor']}",
         f"Written by `python -m experiments bench` on {machine['date']}. {machine['cores']} cores, "
@@ -142,7 +157,7 @@ def _heading(machine: Mapping[str, Any], precision: str) -> list[str]:
     ]
 
 
-def _records_table(records: list[dict[str, Any]]) -> str:
+def _records_table(records: list[Record]) -> str:
     header = [name.replace("_per_s", "/s").replace("percent", "%").replace("_", " ") for name in records[0]]
     return markdown_table(header, [[_rounded(value) for value in record.values()] for record in records])
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
-from experiments.speed.machine import describe_machine, fastest_s
+from experiments.speed.machine import Machine, Record, describe_machine, fastest_s
 from experiments.speed.networks import measure_evaluation, random_data, set_up_training
 from pipeline.config.params import Params
 from pipeline.system.device import torch_device
@@ -20,9 +20,17 @@ MODELS = ("rayformer", "rayformer_large", "poseformer")
 WAYS = (("float32", "none"), ("tf32", "none"), ("bf16", "none"), ("bf16", "default"))  # precision, compile
 
 
+class Epochs(TypedDict):
+    """What an epoch and an evaluation take, on which machine."""
+
+    machine: Machine
+    epochs: list[Record]
+    evaluation: list[Record]
+
+
 def measure_epochs(
     params: Params, *, models: Sequence[str] = MODELS, frames: int = 81, recorded: int = HUMAN36M_FRAMES, turns: int
-) -> dict[str, Any]:
+) -> Epochs:
     """Returns what an epoch of so many recorded frames takes each model in each of WAYS, with Human3.6M's recipe.
 
     And how many frames a second each predicts, plain and mirrored, in float32.
@@ -46,7 +54,7 @@ def measure_epochs(
     }
 
 
-def _epoch_record(name: str, how: str, setup: Setup, recorded: int, step_s: float) -> dict[str, Any]:
+def _epoch_record(name: str, how: str, setup: Setup, recorded: int, step_s: float) -> Record:
     """Returns a line of the table. Each window comes plain and mirrored; PoseFormer has one around every frame."""
     config = setup.config
     windows = 2 * (recorded // config.frames if setup.every_frame else recorded)

@@ -6,7 +6,7 @@ lens known or assumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,7 @@ SAME = {"Pelvis": "Hip", "MidHip": "Hip", "Neck": "Thorax", "HeadTop": "Head"}  
 Errors = dict[str, float]
 
 
-def measure_lift_accuracy() -> dict[str, Any]:
+def measure_lift_accuracy() -> dict[str, object]:
     """Returns the errors of lifting. Raises UserError if the row of the shipped checkpoint is not prepared."""
     clips = [clip for clip in read_test_clips() if len(clip) >= SHORTEST_CLIP][FIRST::EVERY]
     lifter = Lifter.load()
@@ -157,12 +157,12 @@ def upright_errors(lifted: Sequence[Lifted], clips: Sequence[Clip]) -> dict[str,
     errors = {}
     for name, found in candidates.items():
         angles_deg = np.degrees(np.arccos(np.clip((np.asarray(found) * up).sum(-1), -1, 1)))
-        statistics: dict[str, Callable[..., Any]] = {"mean_deg": np.mean, "median_deg": np.median, "max_deg": np.max}
-        errors[name] = {key: round(float(statistic(angles_deg)), 2) for key, statistic in statistics.items()}
+        statistics = {"mean_deg": np.mean(angles_deg), "median_deg": np.median(angles_deg), "max_deg": angles_deg.max()}
+        errors[name] = {key: round(float(angle_deg), 2) for key, angle_deg in statistics.items()}
     return errors
 
 
-def layout_errors(lifter: Lifter, layout: str, clips: Sequence[Clip], lifted: Sequence[Lifted]) -> dict[str, Any]:
+def layout_errors(lifter: Lifter, layout: str, clips: Sequence[Clip], lifted: Sequence[Lifted]) -> dict[str, object]:
     """Returns the mean distance to the poses lifted from Human3.6M's layout, over all joints, and the error.
 
     Points of the layout that the clips do not have and nothing is derived from (eyes, hands, toes) are not seen.

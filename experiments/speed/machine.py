@@ -8,20 +8,34 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch.utils import benchmark
 from torch.utils.flop_counter import FlopCounterMode
 
+Record = dict[str, str | int | float]  # a line of a table of what was measured
 MATRIX = {"cpu": 2048, "cuda": 8192}  # rows of the square matrices whose product is the peak: large enough for it
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
+class Machine(TypedDict):
+    """Processor, and card if any, cores, memory, torch and its threads, the date, and the load at the start."""
+
+    processor: str
+    cores: int
+    memory_gb: float
+    card: str | None
+    torch: str
+    threads: int
+    date: str
+    load: float
+
+
+def describe_machine(device: torch.device) -> Machine:
     """Returns processor or card, cores, memory, torch, date, and how many processes run or wait to by themselves."""
     return {
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": os.sysconf("SC_NPROCESSORS_ONLN"),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "card": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "torch": torch.__version__,
@@ -37,7 +51,7 @@ def _processor() -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def file_name(machine: Mapping[str, Any]) -> str:
+def file_name(machine: Machine) -> str:
     """Returns what the report of a machine is called."""
     words = machine["card"] or f"{machine['processor']} {machine['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiments.speed.literal_poseformer import make_literal, predict_clip
-from experiments.speed.machine import count_operations, fastest_s, matrix_product
+from experiments.speed.machine import Record, count_operations, fastest_s, matrix_product
 from experiments.untrained import untrained_model
 from models.poseformer import PoseFormer
 from pipeline.config.params import Params, Training, TrainingConfig, architecture_of, recipe_for
@@ -101,7 +100,7 @@ def random_table(frames: int, device: torch.device) -> FrameTable:
 
 def measure_steps(
     names: Sequence[str], params: Params, *, frames: int, turns: int, batch_windows: int | None = None
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Returns the speed of the models' training steps, and the share of the peak that their operations make up.
 
     The steps are measured in turns with a product of large matrices, which is the peak. `floor_ms` is what the
@@ -121,7 +120,7 @@ def measure_steps(
     return [_step_record(name, setup, params, fastest[name] / steps, peak) for name, (setup, _) in trainings.items()]
 
 
-def _step_record(name: str, setup: Setup, params: Params, step_s: float, peak: float) -> dict[str, Any]:
+def _step_record(name: str, setup: Setup, params: Params, step_s: float, peak: float) -> Record:
     passes, optimizers = count_step_operations(name, setup, params)
     windows, frames = setup.config.training.batch_windows, setup.config.frames
     return {
@@ -148,7 +147,7 @@ def count_step_operations(name: str, setup: Setup, params: Params) -> tuple[int,
     return passes, count_operations(lambda: [optimizer.step() for optimizer in setup.optimizers])
 
 
-def measure_evaluation(names: Sequence[str], params: Params, *, frames: int, turns: int) -> list[dict[str, Any]]:
+def measure_evaluation(names: Sequence[str], params: Params, *, frames: int, turns: int) -> list[Record]:
     """Returns how fast each model predicts every frame of a clip, plain and mirrored.
 
     The literal PoseFormer is given the windows of the clip all at once, as published, one by one, and 32 at a time.

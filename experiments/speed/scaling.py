@@ -8,11 +8,11 @@ from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
-from experiments.speed.machine import describe_machine, fastest_s
+from experiments.speed.machine import Machine, Record, describe_machine, fastest_s
 from experiments.speed.networks import random_data, set_up_training
 from pipeline.config.params import Params, load_params
 from pipeline.train.loop import train_epochs
@@ -23,7 +23,15 @@ AXES = {"frames": (9, 27, 81, 243), "width": (64, 128, 256), "batch_windows": (4
 STEPS_BESIDE = 40  # of each of the runs side by side
 
 
-def measure_scaling(params: Params, *, turns: int) -> dict[str, Any]:
+class Scaling(TypedDict):
+    """How the cost of a step grows along each axis, and what runs do side by side, on which machine."""
+
+    machine: Machine
+    axes: dict[str, list[Record]]
+    side_by_side: list[Record]
+
+
+def measure_scaling(params: Params, *, turns: int) -> Scaling:
     """Returns the milliseconds of a step along each of AXES, and the frames per second of 1 to all cores' runs.
 
     The values of an axis are measured in turns. `ratio` is to the step at the default value.
@@ -39,7 +47,7 @@ def describe_defaults() -> str:
     return ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in DEFAULTS.items())
 
 
-def measure_axis(axis: str, params: Params, *, turns: int) -> list[dict[str, Any]]:
+def measure_axis(axis: str, params: Params, *, turns: int) -> list[Record]:
     """Returns what a step costs at each value of an axis, the others being as in DEFAULTS."""
     data = random_data(torch.device("cpu"))
     cases: dict[str, Callable[[], object]] = {}
@@ -62,7 +70,7 @@ def measure_axis(axis: str, params: Params, *, turns: int) -> list[dict[str, Any
     ]
 
 
-def measure_side_by_side(cores: int) -> Iterator[dict[str, Any]]:
+def measure_side_by_side(cores: int) -> Iterator[Record]:
     """Yields, for 1 to all cores, the frames per second that so many runs of one thread predict together."""
     context = get_context("spawn")
     alone_frames_per_s = None

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from imageio_ffmpeg import get_ffmpeg_exe
 
@@ -35,7 +34,7 @@ THERE_AND_BACK = f"fps={RATE_HZ},split[a][b];[b]reverse[c];[a][c]concat,loop=-1:
 Record = dict[str, str | float]
 
 
-def measure_video_speed() -> dict[str, Any]:
+def measure_video_speed() -> dict[str, object]:
     """Returns what each stage of lifting the clip costs, and the command as a whole.
 
     Raises UserError if the detector is missing or the clip cannot be downloaded.

@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
     errors_mm: list[float]
 
 
-def search(path: Path, run: Callable[[Mapping[str, Any]], Outcome | None], *, trials: int) -> str:
+def search(path: Path, run: Callable[[Mapping[str, object]], Outcome | None], *, trials: int) -> str:
     """Runs trials one after the other and returns a table of them, the best first.
 
     A trial's score is the mean of its errors; one that fails has none. The same search draws the same values, and DVC
@@ -82,7 +82,7 @@ def search(path: Path, run: Callable[[Mapping[str, Any]], Outcome | None], *, tr
 
 
 def run_trial(
-    values: Mapping[str, Any], *, row: str, seeds: Sequence[int], settings: Sequence[str] = ()
+    values: Mapping[str, object], *, row: str, seeds: Sequence[int], settings: Sequence[str] = ()
 ) -> Outcome | None:
     """Trains the runs of a row with these values as an experiment of DVC, in a copy of the workspace; None if it fails.
 
@@ -120,7 +120,7 @@ def _distribution(choice: Choice, where: str) -> BaseDistribution:
     return FloatDistribution(choice.min, choice.max, log=log_scale)
 
 
-def _grid_points(sweep: Sweep, path: Path) -> Iterator[dict[str, Any]]:
+def _grid_points(sweep: Sweep, path: Path) -> Iterator[dict[str, object]]:
     for name, choice in sweep.parameters.items():
         if choice.values is None:
             raise UserError(f"{path}: parameters.{name}: expected values for a grid, found none")
