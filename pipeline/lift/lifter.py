@@ -118,21 +118,19 @@ class Lifter:
         image_size: tuple[int, int],
         rate_hz: float | None = None,
         camera: Camera | None = None,
-        body_height_m: float | None = None,
-        force: bool = False,
+        options: LiftOptions = LiftOptions(),
     ) -> Float[np.ndarray, "F J_out 3"]:
         """Returns a person's joints in the camera frame (x right, y down, z forward), in metres, relative to the root.
 
         `keypoints` are pixels x and y, and the confidence from 0 to 1 as third channel where there is one; NaN is not
         seen. `image_size` is width and height in pixels. `rate_hz` is the model's unless given. With `camera` its lens
-        is used, else one is assumed. A person who stands `body_height_m` tall is scaled to it. Frames that cannot be
-        lifted are NaN. Raises UserError if the array does not fit the layout, no frame can be lifted, nobody is so
-        tall or, unless `force`, it does not look like a person in the image.
+        is used, else one is assumed. Frames that cannot be lifted are NaN. Raises UserError if the array does not fit
+        the layout, no frame can be lifted, an option is wrong or, unless `options.force`, it does not look like a
+        person in the image.
         """
         track = make_track(keypoints, layout=layout)
         rate_hz = self.rate_hz if rate_hz is None else rate_hz
         recording = Recording("keypoints", len(track), (track,), rate_hz, image_size, camera)
-        options = LiftOptions(body_height_m=body_height_m, force=force)
         return self.lift(recording, options).people[0].joints_camera_m
 
     def stream(

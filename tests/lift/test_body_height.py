@@ -102,7 +102,7 @@ def test_the_height_reaches_poses_paths_floor_and_files(lifter):
 
 def test_one_height_is_everybodys_and_a_single_array_takes_one_too(lifter):
     keypoints = walker_keypoints(12)
-    joints_m = lifter(keypoints, layout="h36m17", image_size=SIZE, body_height_m=1.7)
+    joints_m = lifter(keypoints, layout="h36m17", image_size=SIZE, options=LiftOptions(body_height_m=1.7))
     assert estimate_height_m(joints_m, H36M_17) == pytest.approx(1.7)
     assert match_heights(1.7, ["0", "b"], "walk.json") == {"0": 1.7, "b": 1.7}
     assert match_heights(None, ["0"], "walk.json") == {}
