@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -25,7 +24,7 @@ PIXEL_DECIMALS = 2
 DECIMALS = 5  # of metres in JSON and CSV: a hundredth of a millimetre
 
 
-def describe(lifted: Lifted) -> dict[str, Any]:
+def describe(lifted: Lifted) -> dict[str, object]:
     """Returns what is known about the poses: units, axes, layouts, rate, lens, what was assumed, the model's card."""
     camera = lifted.camera
     heights_m = np.array([estimate_height_m(one.joints_camera_m, lifted.out_skeleton) for one in lifted.people])
@@ -134,7 +133,7 @@ def write_csv(path: Path, lifted: Lifted) -> None:
             writer.writerows(_csv_rows(lifted, person))
 
 
-def _csv_rows(lifted: Lifted, person: LiftedPerson) -> Iterator[list[Any]]:
+def _csv_rows(lifted: Lifted, person: LiftedPerson) -> Iterator[list[object]]:
     arrays = collect_arrays(lifted, person)
     in_camera_m = arrays["joints_camera_m"] + person.root_camera_m[:, None]
     places_m = np.concatenate([arrays["joints_world_m"], in_camera_m], axis=-1)
@@ -144,13 +143,13 @@ def _csv_rows(lifted: Lifted, person: LiftedPerson) -> Iterator[list[Any]]:
         number = person.first_frame + frame
         cells = [["" if value != value else value for value in row] for row in place_m.round(DECIMALS).tolist()]
         for name, place, keypoint in zip(lifted.out_skeleton.joints, cells, keypoints, strict=True):
-            evidence: list[Any] = ["", ""]
+            evidence: list[object] = ["", ""]
             if keypoint is not None:
                 evidence = [round(float(person.confidence[frame, keypoint]), 4), int(person.filled[frame, keypoint])]
             yield [person.person, number, round(number / lifted.rate_hz, 6), name, *place, *evidence]
 
 
-def _round_to_list(name: str, array: Float[np.ndarray, "*S"] | Bool[np.ndarray, "*S"]) -> Any:
+def _round_to_list(name: str, array: Float[np.ndarray, "*S"] | Bool[np.ndarray, "*S"]) -> object:
     if array.dtype == bool:
         return array.tolist()
     decimals = PIXEL_DECIMALS if name == "pixels" else DECIMALS
