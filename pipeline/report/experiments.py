@@ -34,12 +34,16 @@ class _Revision(TypedDict):
     data: _Values | None
 
 
+class _Executor(TypedDict, total=False):
+    state: str | None
+
+
 class _Started(TypedDict):
     """An experiment, its newest revision first, and who runs it."""
 
     name: str | None
     revs: list[_Revision]
-    executor: dict[str, str | None] | None
+    executor: _Executor | None
 
 
 class _Commit(_Revision):
