@@ -31,6 +31,14 @@ class Skeleton:
         """(parent, child) pairs, one for each joint but the root."""
         return tuple((parent, child) for child, parent in enumerate(self.parents) if parent >= 0)
 
+    @property
+    def bone_from_joint(self) -> tuple[tuple[int, ...], ...]:
+        """The matrix that makes `bones`, each child's position less its parent's, from the positions of all joints."""
+        return tuple(
+            tuple((joint == child) - (joint == parent) for joint in range(len(self.joints)))
+            for parent, child in self.bones
+        )
+
 
 # Human3.6M's 32 joints without the 15 that are duplicates or never move (Ionescu et al. 2014).
 H36M_17 = Skeleton(

@@ -47,10 +47,7 @@ def bone_vectors(poses_m: Poses, skeleton: Skeleton) -> Float[torch.Tensor, "B T
     The `mpjpe` of bones counts the error of a joint that hangs from a wrong one once, where that of joints counts it at
     every joint further out. Source: Sun et al. 2017, Compositional human pose regression.
     """
-    bone_from_joint = poses_m.new_zeros(len(skeleton.bones), len(skeleton.joints))
-    for bone, (parent, child) in enumerate(skeleton.bones):
-        bone_from_joint[bone, child], bone_from_joint[bone, parent] = 1, -1
-    return einsum(bone_from_joint, poses_m, "k j, b t j c -> b t k c")
+    return einsum(poses_m.new_tensor(skeleton.bone_from_joint), poses_m, "k j, b t j c -> b t k c")
 
 
 def _check_shapes(predicted_m: Poses, target_m: Poses) -> None:

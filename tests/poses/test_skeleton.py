@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pipeline.poses.skeleton import H36M_17, SKELETONS, Skeleton
@@ -26,6 +27,19 @@ def test_every_joint_but_the_root_has_one_bone_to_its_parent(skeleton: Skeleton)
     children = [child for _, child in skeleton.bones]
     assert sorted([*children, skeleton.root]) == list(range(len(skeleton.joints)))
     assert all(skeleton.parents[child] == parent for parent, child in skeleton.bones)
+
+
+@ALL
+def test_bones_along_the_way_from_the_root_add_up_to_a_joint(skeleton: Skeleton):
+    positions_m = np.random.default_rng(0).normal(size=(len(skeleton.joints), 3))
+    bones_m = np.array(skeleton.bone_from_joint) @ positions_m
+    ends = {child: (parent, bone_m) for (parent, child), bone_m in zip(skeleton.bones, bones_m, strict=True)}
+    for joint in range(len(skeleton.joints)):
+        walked_m, at = positions_m[skeleton.root].copy(), joint
+        while at != skeleton.root:
+            at, bone_m = ends[at]
+            walked_m += bone_m
+        assert walked_m == pytest.approx(positions_m[joint])
 
 
 @ALL

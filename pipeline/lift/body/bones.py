@@ -49,41 +49,37 @@ def hold_bone_lengths(joints_camera_m: Float[np.ndarray, "F J 3"], skeleton: Ske
     if not known.any():
         return joints_camera_m
     start_m = joints_camera_m[known]
-    children = [joint for joint, parent in enumerate(skeleton.parents) if parent >= 0]
-    bones, joints = np.arange(len(children)), np.array(children)
-    ends = np.zeros((len(children), len(skeleton.parents)))
-    ends[bones, joints] = 1
-    ends[bones, [skeleton.parents[joint] for joint in children]] = -1
-    mirrored = [children.index(skeleton.mirrored[joint]) for joint in children]
-    bones_m = einsum(ends, start_m, "b j, f j c -> f b c")
+    children = [child for _, child in skeleton.bones]
+    mirrored = [children.index(skeleton.mirrored[child]) for child in children]
+    bone_from_joint = np.array(skeleton.bone_from_joint, dtype=float)
+    bones_m = einsum(bone_from_joint, start_m, "b j, f j c -> f b c")
     median_m = np.median(np.linalg.norm(bones_m, axis=-1), axis=0)
     length_m = (median_m + median_m[mirrored]) / 2
 
     parts = [start_m[first : first + FRAMES_AT_ONCE] for first in range(0, len(start_m), FRAMES_AT_ONCE)]
     held_m = joints_camera_m.copy()
-    held_m[known] = np.concatenate([_draw_bones(part_m, ends, length_m) for part_m in parts])
+    held_m[known] = np.concatenate([_draw_bones(part_m, bone_from_joint, length_m) for part_m in parts])
     return held_m
 
 
 def _draw_bones(
-    start_m: Float[np.ndarray, "F J 3"], ends: Float[np.ndarray, "B J"], length_m: Float[np.ndarray, " B"]
+    start_m: Float[np.ndarray, "F J 3"], bone_from_joint: Float[np.ndarray, "B J"], length_m: Float[np.ndarray, " B"]
 ) -> Float[np.ndarray, "F J 3"]:
-    """Returns the joints after each bone was drawn to its length; `ends` is +1 at a bone's child, -1 at its parent."""
-    start_bones_m = einsum(ends, start_m, "b j, f j c -> f b c")
+    """Returns the joints after each bone was drawn to its length."""
+    start_bones_m = einsum(bone_from_joint, start_m, "b j, f j c -> f b c")
     sight = start_m / np.linalg.norm(start_m, axis=-1, keepdims=True)
     more_along = ALONG_M**2 - ACROSS_M**2
     joints_m = start_m
     for _ in range(ITERATIONS):
-        bones_m = einsum(ends, joints_m, "b j, f j c -> f b c")
+        bones_m = einsum(bone_from_joint, joints_m, "b j, f j c -> f b c")
         direction = bones_m / np.maximum(np.linalg.norm(bones_m, axis=-1, keepdims=True), 1e-9)
-        seen = ends * einsum(
-            direction, sight, "f b c, f j c -> f b j"
-        )  # of each bone's ends, along their lines of sight
-        together = (ends @ ends.T) * einsum(direction, direction, "f b c, f a c -> f b a")
+        along_sight = einsum(direction, sight, "f b c, f j c -> f b j")
+        seen = bone_from_joint * along_sight  # of the two ends of each bone
+        together = (bone_from_joint @ bone_from_joint.T) * einsum(direction, direction, "f b c, f a c -> f b a")
         spread = ACROSS_M**2 * together + more_along * einsum(seen, seen, "f b j, f a j -> f b a")
         missing_m = length_m - einsum(direction, start_bones_m, "f b c, f b c -> f b")
-        force = np.linalg.solve(spread + BONE_M**2 * np.eye(len(ends)), missing_m[..., None])[..., 0]
-        across_m = ACROSS_M**2 * einsum(ends, force, direction, "b j, f b, f b c -> f j c")
+        force = np.linalg.solve(spread + BONE_M**2 * np.eye(len(bone_from_joint)), missing_m[..., None])[..., 0]
+        across_m = ACROSS_M**2 * einsum(bone_from_joint, force, direction, "b j, f b, f b c -> f j c")
         along_m = more_along * sight * einsum(seen, force, "f b j, f b -> f j")[..., None]
         joints_m = start_m + across_m + along_m
     return joints_m
