@@ -36,7 +36,6 @@ def track_validation_clip(
     true_m: Float[np.ndarray, "S J 3"],
     skeleton: Skeleton,
     *,
-    row: str,
     epoch: int,
 ) -> None:
     """Sends a picture of the clip's middle frame and a page that plays its `middle_frames`.
@@ -55,7 +54,7 @@ def track_validation_clip(
     root_m, world_from_camera = joints_m[frames][:, skeleton.root, None], world_from_camera_of(clip, joints_m)
     scene = Scene(
         title=f"{clip.name}, after epoch {epoch}: {errors_mm.mean():.1f} mm",
-        caption=f"{row}, a validation clip, without flip averaging. Colour: prediction; grey: truth.",
+        caption="A validation clip, without flip averaging. Colour: prediction; grey: truth.",
         rate_hz=clip.rate_hz or ASSUMED_HZ,
         bodies=(
             Body("prediction", skeleton, world_from_camera.apply(predicted_m + root_m).round(3)),
@@ -85,9 +84,8 @@ def track_evaluation_pictures(row: str, *, reports: Path, folder: Path) -> None:
         name=f"{row}/pictures",
         job_type="pictures",
         run_id=f"{md5_as_dvc(path)[:16]}-pictures",
-        config={"row": row, "seed": scenes.seed},
+        config={"row": row, "seed": scenes.seed, "chosen": scenes.chosen},
         folder=folder,
-        notes=scenes.chosen,
     ) as tracked:
         for name, histogram_of_each_run in histograms.items():
             counts = np.sum([histogram.counts for histogram in histogram_of_each_run], axis=0)

@@ -242,8 +242,6 @@ def start_run(
     run_id: str,
     config: Mapping[str, object],
     folder: Path,
-    notes: str | None = None,
-    tags: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Yields a run for the length of the `with` block; a block that raises (and still does) marks it as failed.
 
@@ -257,7 +255,7 @@ def start_run(
     """
     root = Path(os.environ.get("DVC_ROOT", folder)).resolve()
     experiment = os.environ.get("DVC_EXP_NAME")
-    all_tags = list(dict.fromkeys([*tags, *row.split("-"), *filter(None, [experiment])]))
+    tags = list(dict.fromkeys([*row.split("-"), *filter(None, [experiment])]))
     run_id = trial_of_sweep(job_type, config.get("seed")) or run_id
     # From the folder that the stage runs in: an experiment's temporary copy of the repository has data of its own.
     manifest = Path("data") / "prepared" / row / "manifest.json"
@@ -267,8 +265,7 @@ def start_run(
         "name": name,
         "group": row,
         "job_type": job_type,
-        "notes": notes,
-        "tags": all_tags,
+        "tags": tags,
         "config": {**config, **code_config(folder), **dvc_config(), **data},
     }
     mode = os.environ.get("WANDB_MODE", "")

@@ -50,7 +50,6 @@ class RunIdentity(TypedDict):
     name: str
     group: str
     job_type: str
-    notes: str | None
     tags: list[str]
     config: dict[str, object]
 

@@ -218,7 +218,7 @@ def _track(moment: Moment, setup: Setup, tracked: Run) -> None:
         return
     clip = data.validation_clips[0]
     predicted_m, true_m = predict_validation_clip(setup.model, data, middle_frames(clip))
-    track_validation_clip(tracked, clip, predicted_m, true_m, data.out_skeleton, row=config.row, epoch=epoch)
+    track_validation_clip(tracked, clip, predicted_m, true_m, data.out_skeleton, epoch=epoch)
 
 
 @torch.no_grad()

@@ -48,7 +48,7 @@ def train(folder: Path) -> None:
     checkpoint = folder / "run0"
     checkpoint.mkdir(parents=True)
     (checkpoint / "weights.bin").write_bytes(b"weights")
-    with start_run(**RUN, config={"lr": 0.001}, folder=folder, tags=["gt"], notes="a note") as run:
+    with start_run(**RUN, config={"lr": 0.001}, folder=folder) as run:
         for values in EPOCHS:
             run.log(values)
         run.histogram("val/error", [1, 2], [0.0, 1.0, 2.0])
@@ -65,7 +65,7 @@ def seen(server: type[StandIn]) -> dict[str, Any]:
     summary = json.loads(streams["wandb-summary.json"][max(streams["wandb-summary.json"])])
     runs = [variables for operation, variables in server.asked if operation == "UpsertBucket"]
     configs = [json.loads(variables["config"]) for variables in runs if variables.get("config")]
-    about = ("name", "project", "groupName", "displayName", "jobType", "notes", "tags")
+    about = ("name", "project", "groupName", "displayName", "jobType", "tags")
     return {
         "history": [without_times(row) for row in history],
         "summary": without_times(summary),
