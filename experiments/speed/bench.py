@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 EVERYWHERE = ("lift_accuracy", "lift_speed", "models", "scaling")
 # The last two only where they are asked for: on a CPU epochs would take hours, and video needs the detector for videos.
 PARTS = (*EVERYWHERE, "epochs", "video")
-MODELS = ("mixste", "stcformer", "rayformer", "rayformer_large")  # beside poseformer
+MODELS = ("mixste", "stcformer", "motionagformer", "rayformer", "rayformer_large")  # beside poseformer
 PUBLISHED_BATCH = {27: 512, 81: 256}  # windows; at 81 frames half of the published 512, for a machine's memory
 STEP_TURNS = 12  # for models whose step takes a fraction of a second
 
