@@ -1,4 +1,4 @@
-"""Stage real_video_report: results.json -> README.md, and the table in docs/lift.md between its two markers."""
+"""Stage real_video_report: results.json and the words of page.md -> README.md, and the table in docs/lift.md."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
 from pipeline.visualization.tables import markdown_table
 
+PAGE = Path(__file__).with_name("page.md")
 START = "<!-- real video: written by `python -m experiments real_video_report` -->"
 END = "<!-- real video: end -->"
 STEPS = {
@@ -76,36 +77,21 @@ def _groups(trial: Trial) -> dict[str, list[ViewScores]]:
 
 
 def page_of(trial: Trial) -> str:
-    """Returns the whole page."""
-    parts = [
-        "# A trial on real video",
-        f"Written by `dvc repro experiments/real_video/dvc.yaml` from `results.json`, of `{trial.row}` "
-        f"(`{trial.checkpoint}`); do not edit. `python -m experiments real_video CHECKPOINT` prints the same tables of "
-        "another checkpoint.",
-        HOW,
-        "## Errors",
-        "In mm, the model / MediaPipe's world landmarks, on the same frames and joints; MPJVE is in mm per frame at "
-        "60 Hz, and `root` how far the hip is from where it was, through the lens that is assumed.",
-        errors_table(trial),
-        "## What the error consists of",
-        "MPJPE / P-MPJPE in mm, each line with all of those above it. MediaPipe for comparison.",
-        steps_table(trial),
-        "What is left of the MPJPE of the first line if one scale, one rotation, or both, of all frames of a view are "
-        "taken away, and how much that was: the size of the predicted body as a multiple of the true, and the rotation "
-        "from the true poses to the predicted, about the camera's axes.",
-        parts_table(trial),
-        "## What was tried",
-        TRIED,
-        "## How well the reference is known",
-        reference_text(trial),
-        reference_table(trial),
-        "How much the cameras roll and look down; frames that are scored, that are not because the detector followed "
-        "nobody or somebody else, or because a joint of the reference is not known well enough; and the share of the "
-        "scored frames in which the detector took left for right, in arms or legs.",
-        views_table(trial),
-        LICENCE,
-    ]
-    return "\n\n".join(parts) + "\n"
+    """Returns the whole page: page.md with the tables and figures of the record in their places."""
+    calibrated_px, refined_px = (
+        ", ".join(f"{px:.0f}" for px in off_px) for off_px in (trial.calibrated_off_px, trial.refined_off_px)
+    )
+    return PAGE.read_text(encoding="utf-8").format(
+        trial=trial,
+        unsure_mm=1000 * UNSURE_M,
+        errors=errors_table(trial),
+        steps=steps_table(trial),
+        parts=parts_table(trial),
+        calibrated_off_px=calibrated_px,
+        refined_off_px=refined_px,
+        reference=reference_table(trial),
+        views=views_table(trial),
+    )
 
 
 def steps_table(trial: Trial) -> str:
@@ -131,20 +117,6 @@ def parts_table(trial: Trial) -> str:
     return markdown_table(header, lines)
 
 
-def reference_text(trial: Trial) -> str:
-    """Returns how far the keypoints were from the reference before and after the calibration was refined."""
-    before, after = (", ".join(f"{px:.0f}" for px in off) for off in (trial.calibrated_off_px, trial.refined_off_px))
-    return (
-        f"As calibrated, the median keypoint of the four views is off by {before} px; with the cameras' places refined "
-        f"on the keypoints, by {after} px. Medians over frames and the twelve joints of the limbs, in mm: the standard "
-        "deviation of a joint, from how its keypoints scatter and how the views that agree stand to each other; how "
-        "far it moves if one view is left out; and the deviation of the lengths of upper arms, forearms, thighs and "
-        "shins over the frames, which in truth are constant. The height is that of the stretched body, along its "
-        "bones. What all views get wrong alike shows in none of these: the reference has MediaPipe's idea of where a "
-        "joint is, and the scale of the calibration."
-    )
-
-
 def reference_table(trial: Trial) -> str:
     """Returns how well each person's joints are known."""
     lines = [
@@ -165,60 +137,3 @@ def views_table(trial: Trial) -> str:
         frames = map(str, (view.frames, view.lost, view.unsure))
         lines.append([view.person, view.view, *angles, *frames, f"{100 * view.swapped:.0f} %"])
     return markdown_table(header, lines)
-
-
-HOW = f"""\
-The two-person demo of the package pose2sim: 1.7 s at 60 Hz from four calibrated cameras. One person balances on a
-leg and bends over it (`mover`), another moves the arms (`helper`). MediaPipe's pose landmarker `full` follows each
-person through each video, which it was shown in the first frame, and filters what it finds over time, as it does
-for one person. Its keypoints are lifted as `poselift lift` lifts a file of them; its own world landmarks are the
-free alternative. One camera cannot tell how tall somebody is, and the helper is small: compare N-MPJPE.
-
-The reference is triangulated from the keypoints of all four views, of that pass and of another over single
-pictures, after the calibration has been refined on them. Keypoints that disagree with the other views count
-little, exchanged sides are put right, and paths are low-passed at 6 Hz. The videos are synchronous: a shift of any
-by a frame makes keypoints fit worse. The joints are Human3.6M's 17, in the reference and in MediaPipe's poses as
-the same sums of landmarks ([layouts.py](../../pipeline/lift/layouts.py)); the model predicts those of its motion
-capture, which are not quite the same points of the body. Poses are relative to the middle of the hips. Neither
-method places the person: both are placed by the fit to the keypoints that `poselift lift` does. Scored are frames
-in which all joints of the limbs are known to {1000 * UNSURE_M:.0f} mm and the detector followed the person.
-
-These are two people for 1.7 s: they tell large differences from none, and no more. No model was trained on them,
-but while the lifter was developed these errors were looked at, so they are no untouched test."""
-TRIED = """\
-MPJPE / P-MPJPE in mm, mean of both people over the views, of a model from before the lens and the sides were changed:
-
-- 101.5 / 55.8 to 93.5 / 51.9: exchanged sides found in arms and legs apart, before gaps are filled in, also by hips and
-  shoulders that face to opposite sides. Putting right what the reference says was exchanged gives as much.
-- 93.5 / 51.9 to 91.2 / 50.5: a lens of 60 degrees in place of 47.2. 55 to 70 degrees are alike; the cameras have 59.6.
-- Nothing, and left out: windows that overlap more (91.2 / 50.5 with a stride of 3), one size of the body over all
-  frames (91.7 / 50.5). Filtering poses over 0.07 s gives 90.3 / 50.1, over 0.13 s 91.0 / 51.5; The
-  third pass of the lifter changes nothing here, the second takes 94.2 / 51.4 to 91.2 / 50.6.
-- Keypoints beyond the edge of the image: none of the limbs here are there.
-
-MPJPE in mm of the model that was shipped then, first of 276 clips of validation people filmed by phones' lenses that
-roll and look down (60.2), then here (92.6). Nothing of it was kept:
-
-- An adult's height for people whose height is not stated. The height that the model gives somebody says little of the
-  true one (correlation 0.17), so 1.65 m, the mean of the world's adults, counts for three quarters: 59.4; of
-  validation people scaled to be of that height on average 56.9 in place of 59.5. Here 93.2: 86.8 in place of 89.6 of
-  the mover, but 99.5 in place of 95.7 of the helper, who is 1.35 m tall in the reference.
-- The mean over three views, the outer ones rolled by 8 degrees: 60.0, 92.8. Turned aside by 6 degrees: 59.9. Tilted
-  by 6 degrees: 60.3, 95.7. Each takes three times as long.
-- A view that looks at the hips, not at all joints: 61.6 in place of 59.3 (138 clips), 114.3. One that looks 0.9 m
-  over the feet, as training's cameras do: 60.3 in place of 59.3, 89.9, as bodies come out smaller.
-- Other weights for MediaPipe's visibility, its powers and multiples: 92.1 to 94.0 here.
-
-MPJPE / P-MPJPE / N-MPJPE in mm here of models that were trained otherwise:
-
-- Bodies 0.97 times as large, as adults of both sexes are: 92.6 / 50.6 / 69 to 90 / 51 / 70, and on the test split
-  51.6 to 51.8 MPJPE. Kept: it is the model above.
-- Besides, cameras that look up to 0.25 m past the person, so that his place in the image says nothing of his height:
-  93 / 51 / 70. In runs of 12 epochs with bodies as captured, 0.5 m: 107 / 50 / 67 in place of 99 / 52 / 71, as bodies
-  come out larger. Not kept.
-- With the simulated detector or on exact keypoints, the five runs each of the table's rows: 103 ± 3 / 52 ± 1 / 73 ± 2
-  and 98 ± 2 / 56 ± 2 / 75 ± 2. Its noise gives 3 mm of the pose and costs 5 in the size."""
-LICENCE = """\
-`detections.npz` holds what was detected and the calibration; `python -m experiments detect_real_video` makes it again,
-with the optional packages of `.[video]`, from the package pose2sim (BSD 3-Clause License, copyright 2022 perfanalytics)
-and MediaPipe's networks (Apache License 2.0)."""
