@@ -8,7 +8,6 @@ in MediaPipe's poses (pipeline/lift/layouts.py); the model has learnt those of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from pipeline.lift.people import Recording, Track
 from pipeline.lift.scene.root_path import fit_root_path, smooth_depth
 from pipeline.poses.frames import find_runs
 from pipeline.poses.geometry import Camera, RigidTransform, project, rays_from_pixels
-from pipeline.poses.metrics import average_over_frames, clip_scores, joint_errors_mm, mpjpe_mm
+from pipeline.poses.metrics import average_over_frames, clip_scores, mpjpe_mm
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
 
@@ -35,7 +34,6 @@ MEDIAPIPE = "mediapipe"
 LIFTED = "lifted"
 KNOWN_LENS, NO_SWAPS, EXACT, AIMED = "known lens", "no swaps", "exact keypoints", "aimed and upright"
 UNSURE_M = 0.06  # standard deviation of a joint of the reference, from which on its frame is not scored
-LIMB_JOINTS = [j for j, name in enumerate(H36M_17.joints) if name in {MEDIAPIPE_33.joints[k] for k in LIMBS}]
 BONES = ((11, 13), (13, 15), (12, 14), (14, 16), (23, 25), (25, 27), (24, 26), (26, 28))
 HEIGHT = (("RFoot", "RKnee"), ("RKnee", "RHip"), ("Hip", "Thorax"), ("Thorax", "Head"))
 
@@ -110,7 +108,7 @@ def score_view(lifter: Lifter, detections: Detections, reference: Reference, per
         errors={
             name: score_poses(pose_m, root_m, scene.true_m, scored=scored) for name, (pose_m, root_m) in poses.items()
         },
-        parts={name: find_parts(pose_m[scored], true_m[scored]) for name, (pose_m, _) in poses.items()},
+        parts=find_parts(poses[LIFTED][0][scored], true_m[scored]),
     )
 
 
@@ -201,13 +199,8 @@ def score_poses(
     """Returns the mean errors over the scored frames, velocities between those that follow each other."""
     relative_m = true_m - true_m[:, :1]
     means = average_over_frames([clip_scores(pose_m[run], relative_m[run]) for run in find_runs(scored)])
-    limbs_mm = joint_errors_mm(pose_m[scored], relative_m[scored])[:, LIMB_JOINTS]
-    root_mm = 1000 * np.linalg.norm(root_m[scored] - true_m[scored, 0], axis=-1)
-    return Errors(**_rounded(means), limbs_mm=round(float(limbs_mm.mean()), 1), root_mm=round(float(root_mm.mean()), 1))
-
-
-def _rounded(means: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in means.items() if value is not None}
+    root_mm = _mm(np.linalg.norm(root_m[scored] - true_m[scored, 0], axis=-1).mean())
+    return Errors(**{name: round(mean, 2) for name, mean in means.items() if mean is not None}, root_mm=root_mm)
 
 
 def find_parts(pose_m: Pose, true_m: Pose) -> Parts:

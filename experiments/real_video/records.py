@@ -8,20 +8,18 @@ from pipeline.config.values import Values
 class Errors(Values):
     """Mean errors over the scored frames of a person in a view, in mm; velocity per frame at the video's 60 Hz.
 
-    `mpjpe_mm`, `p_mpjpe_mm` and `n_mpjpe_mm` are of Human3.6M's 17 joints; `limbs_mm` is MPJPE of the twelve of them
-    that MediaPipe detects itself. `root_mm` is the distance of the root, in the camera frame.
+    `root_mm` is the distance of the root, in the camera frame; the others are of Human3.6M's 17 joints.
     """
 
     mpjpe_mm: float
     p_mpjpe_mm: float
     n_mpjpe_mm: float
     mpjve_mm: float
-    limbs_mm: float
     root_mm: float
 
 
 class Parts(Values):
-    """What is left of MPJPE, in mm, if what all scored frames share is taken away, and how much that was.
+    """What is left of the lifted poses' MPJPE, in mm, if what all frames share is taken away, and how much that was.
 
     `scaled_mm` by one factor, `turned_mm` by one rotation, `aligned_mm` by both. `size` is the predicted size as a
     multiple of the true; the angles turn the true pose to the predicted: pitch forward, yaw and roll, about the
@@ -49,7 +47,7 @@ class ViewScores(Values):
     unsure: int  # frames in which a joint of the reference is not known well enough
     swapped: float  # share of the scored frames in which the detector took left for right, in arms or legs
     errors: dict[str, Errors]
-    parts: dict[str, Parts]
+    parts: Parts
 
 
 class ReferenceScores(Values):

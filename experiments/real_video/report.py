@@ -109,7 +109,7 @@ def parts_table(trial: Trial) -> str:
     header = ["person", "view", "MPJPE", "scaled", "turned", "both", "P-MPJPE", "size", "pitch", "yaw", "roll"]
     lines = []
     for view in trial.views:
-        errors, parts = view.errors[LIFTED], view.parts[LIFTED]
+        errors, parts = view.errors[LIFTED], view.parts
         lengths = (errors.mpjpe_mm, parts.scaled_mm, parts.turned_mm, parts.aligned_mm, errors.p_mpjpe_mm)
         angles = (parts.pitch_deg, parts.yaw_deg, parts.roll_deg)
         cells = [*(f"{mm:.0f}" for mm in lengths), f"{parts.size:.2f}", *(f"{deg:.0f}°" for deg in angles)]

@@ -132,7 +132,7 @@ def test_the_truth_has_no_error_and_lies_where_its_keypoints_say(body_m):
     assert errors.root_mm < 50  # sums of landmarks project onto the sums of their pixels but for perspective
     assert errors.model_copy(update={"root_mm": 0.0}) == type(errors)(**dict.fromkeys(type(errors).model_fields, 0.0))
     shifted_m = pose_m + np.array([0.0, 0.03, 0.04])
-    assert score_poses(shifted_m, root_m, scene.true_m, scored=scored).limbs_mm == 50.0
+    assert score_poses(shifted_m, root_m, scene.true_m, scored=scored).mpjpe_mm == 50.0
 
 
 def test_the_aimed_camera_has_the_path_in_its_middle_and_up_above(body_m):
