@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from models.layers import Attention
 from models.poseformer import PoseFormer
+from pipeline.poses.predict import TrainedModel
+from pipeline.poses.skeleton import H36M_17
 
 
 class LiteralAttention(nn.Module):
@@ -50,25 +52,26 @@ class LiteralDropPath(nn.Module):
         return tokens + branch(tokens).div(keep) * mask
 
 
-def make_literal(model: PoseFormer) -> PoseFormer:
-    """Returns a copy of the model, with the same weights, that computes as the published code does."""
-    literal = deepcopy(model)
+def make_literal(model: TrainedModel) -> TrainedModel:
+    """Returns a copy of a PoseFormer, with the same weights, that computes as the published code does."""
+    literal = deepcopy(model.network)
+    assert isinstance(literal, PoseFormer)
     for block in (*literal.Spatial_blocks, *literal.blocks):
         block.attn = LiteralAttention(block.attn)
         block.drop_path = LiteralDropPath(block.drop_path.rate)
-    return literal
+    return TrainedModel(literal, model.card)
 
 
 @torch.no_grad()
 def predict_clip(
-    model: nn.Module, screen: Float[Tensor, "F J 2"], *, frames: int, mirrored: list[int], batch_windows: int
-) -> Float[Tensor, "F J 3"]:
+    model: TrainedModel, screen: Float[Tensor, "F 17 2"], *, batch_windows: int
+) -> Float[Tensor, "F 17 3"]:
     """Returns the pose of every frame of a clip, averaged with that of the mirrored clip: one window for each frame.
 
-    `mirrored` numbers each joint's mirror image. The published loop gives a whole clip to the model at once, so that
-    its `batch_windows` is the clip's number of frames.
+    The published loop gives a whole clip to the model at once, so that its `batch_windows` is the clip's number of
+    frames.
     """
-    model.eval()
+    network, frames, mirrored = model.network.eval(), model.card.frames, list(H36M_17.mirrored)
     padded = torch.cat([*[screen[:1]] * (frames // 2), screen, *[screen[-1:]] * (frames // 2)])
     poses_m = []
     for first in range(0, len(screen), batch_windows):
@@ -77,7 +80,7 @@ def predict_clip(
         flipped = windows.clone()
         flipped[..., 0] *= -1
         flipped = flipped[:, :, mirrored]
-        pose_m, pose_of_flipped_m = model(windows), model(flipped)
+        pose_m, pose_of_flipped_m = network(windows), network(flipped)
         pose_of_flipped_m[..., 0] *= -1
         poses_m.append((pose_m + pose_of_flipped_m[:, :, mirrored]) / 2)
     return torch.cat(poses_m)[:, 0]

@@ -14,7 +14,6 @@ from torch import Tensor
 from experiments.speed.literal_poseformer import make_literal, predict_clip
 from experiments.speed.machine import Record, count_operations, fastest_s, matrix_product
 from experiments.untrained import untrained_model
-from models.poseformer import PoseFormer
 from pipeline.config.params import Params, Training, TrainingConfig, architecture_of, recipe_for
 from pipeline.config.rows import Row
 from pipeline.poses.predict import TrainedModel
@@ -34,9 +33,7 @@ MOST_STEPS = 1000  # of one training, more than are measured: no epoch ends mean
 def new_model(name: str, params: Params, *, frames: int) -> TrainedModel:
     """Returns the untrained model for keypoints without confidence, from the same random numbers, on the device."""
     if name == LITERAL:
-        poseformer = new_model("poseformer", params, frames=frames)
-        assert isinstance(poseformer.network, PoseFormer)
-        return TrainedModel(make_literal(poseformer.network), poseformer.card)
+        return make_literal(new_model("poseformer", params, frames=frames))
     torch.manual_seed(0)
     model = untrained_model(*architecture_of(name, params), frames=frames, in_channels=2)
     model.network.to(torch_device(params.device))
@@ -156,7 +153,7 @@ def measure_evaluation(names: Sequence[str], params: Params, *, frames: int, tur
     ways = {"whole clip": len(clip), "window by window": 1, f"{IN_CACHE} at a time": IN_CACHE}
     models = {name: new_model(name, params, frames=frames) for name in (*names, LITERAL)}
     cases: dict[str, Callable[[], Tensor]] = {
-        f"{LITERAL}, {way}": partial(predict_literally, models[LITERAL], clip, batch_windows=batch)
+        f"{LITERAL}, {way}": partial(predict_clip, models[LITERAL], clip.screen, batch_windows=batch)
         for way, batch in ways.items()
     }
     stride = params.datasets.mocap.window_stride
@@ -167,9 +164,3 @@ def measure_evaluation(names: Sequence[str], params: Params, *, frames: int, tur
         {"model": name, "frames": frames, "clip_frames": len(clip), "predicted_frames_per_s": len(clip) / seconds}
         for name, seconds in fastest.items()
     ]
-
-
-def predict_literally(model: TrainedModel, clip: FrameTable, *, batch_windows: int) -> Tensor:
-    """Returns the poses of all frames as the published loop predicts them."""
-    frames, mirrored = model.card.frames, list(H36M_17.mirrored)
-    return predict_clip(model.network, clip.screen, frames=frames, mirrored=mirrored, batch_windows=batch_windows)

@@ -14,7 +14,7 @@ from torch import nn
 
 from experiments.speed import epochs, machine, networks, scaling
 from experiments.speed.bench import bench, epochs_page, page, scaling_page
-from experiments.speed.literal_poseformer import make_literal
+from experiments.speed.literal_poseformer import make_literal, predict_clip
 from pipeline.config.params import Params, load_params
 from pipeline.poses.predict import TrainedModel
 from pipeline.system.errors import UserError
@@ -34,7 +34,7 @@ def twins(params) -> tuple[TrainedModel, TrainedModel]:
     ours = networks.new_model("poseformer", params, frames=9)
     for weight in ours.network.parameters():
         weight.data.add_(0.02 * torch.randn_like(weight))
-    return TrainedModel(make_literal(ours.network), ours.card), ours
+    return make_literal(ours), ours
 
 
 def poseformer_operations(frames: int, joints: int, width: int, depth: int) -> int:
@@ -84,7 +84,7 @@ def test_a_report_is_called_after_the_card_or_else_the_processor(machine_is, nam
 def test_the_literal_loop_and_the_shared_features_predict_the_same_clip(batch_windows, twins):
     literal, ours = twins
     clip = networks.random_table(20, CPU)
-    expected_m = networks.predict_literally(literal, clip, batch_windows=batch_windows)
+    expected_m = predict_clip(literal, clip.screen, batch_windows=batch_windows)
     torch.testing.assert_close(ours.predict(clip, flip_averaging=True), expected_m, rtol=0, atol=1e-5)
     assert expected_m.std() > 0.1
 
