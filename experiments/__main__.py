@@ -171,11 +171,9 @@ def real_video_report() -> None:
 @app.command("bench")
 def bench(
     out: Annotated[Path, typer.Option(help="Folder for <machine>.json and <machine>.md.")] = Path("reports/benchmarks"),
-    params: Annotated[Path, typer.Option("--params", help="The parameters file.")] = PARAMS,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, tf32 or bf16")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
-    turns: Annotated[int, typer.Option(help="How often what is compared is measured.", min=1)] = 3,
     only: Annotated[
         str | None, typer.Option(help="lift_accuracy, lift_speed, models, scaling, epochs or video")
     ] = None,
@@ -186,8 +184,8 @@ def bench(
     from pipeline.config.values import validated
 
     options = {"device": device, "precision": precision, "compile": "default" if compiled else "none"}
-    chosen = validated(Params, load_params(params).model_dump() | options, where="options")
-    for path in bench(out, chosen, turns=turns, only=only):
+    chosen = validated(Params, load_params(PARAMS).model_dump() | options, where="options")
+    for path in bench(out, chosen, only=only):
         print(path)
 
 

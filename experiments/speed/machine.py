@@ -8,31 +8,19 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypeVar
 
 import torch
 from torch.utils import benchmark
 from torch.utils.flop_counter import FlopCounterMode
 
+Case = TypeVar("Case")
 Record = dict[str, str | int | float]  # a line of a table of what was measured
 MATRIX = {"cpu": 2048, "cuda": 8192}  # rows of the square matrices whose product is the peak: large enough for it
 
 
-class Machine(TypedDict):
-    """Processor, and card if any, cores, memory, torch and its threads, the date, and the load at the start."""
-
-    processor: str
-    cores: int
-    memory_gb: float
-    card: str | None
-    torch: str
-    threads: int
-    date: str
-    load: float
-
-
-def describe_machine(device: torch.device) -> Machine:
-    """Returns processor or card, cores, memory, torch, date, and how many processes run or wait to by themselves."""
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Returns what the machine is, torch and its threads, the date, and the load: how many processes run or wait."""
     return {
         "processor": _processor(),
         "cores": os.sysconf("SC_NPROCESSORS_ONLN"),
@@ -51,20 +39,20 @@ def _processor() -> str:
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
-def file_name(machine: Machine) -> str:
+def file_name(machine: Mapping[str, Any]) -> str:
     """Returns what the report of a machine is called."""
     words = machine["card"] or f"{machine['processor']} {machine['cores']} cores"
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
-def fastest_s(cases: Mapping[str, Callable[[], object]], *, turns: int, warm_up: int = 1) -> dict[str, float]:
+def fastest_s(cases: Mapping[Case, Callable[[], object]], *, turns: int) -> dict[Case, float]:
     """Returns the fastest time of each case in seconds, the cases being run one after the other in every turn.
 
-    So programs that share the machine disturb all cases alike, and the fastest time is the one least disturbed. Turns
-    that warm up are not counted.
+    So programs that share the machine disturb all cases alike, and the fastest time is the one least disturbed. A turn
+    before them warms up and is not counted.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(-warm_up, turns):
+    seconds: dict[Case, list[float]] = {name: [] for name in cases}
+    for turn in range(-1, turns):
         for name, work in cases.items():
             start = benchmark.timer()  # waits for the GPU
             work()

@@ -28,6 +28,8 @@ TABLE_FRAMES, CLIP_FRAMES = 119_833, 1000  # the embedded motion capture has so 
 LIFTED_FRAMES = {27: 300, 81: 120}  # of the clips that are lifted whole; published ones have 1000 to 6000
 IN_CACHE = 32  # PoseFormer's windows whose tensors stay in a processor's cache
 MOST_STEPS = 1000  # of one training, more than are measured: no epoch ends meanwhile
+HUMAN36M_FRAMES = 1_559_752  # of its five training subjects, four cameras, at 50 Hz
+WAYS = (("float32", "none"), ("tf32", "none"), ("bf16", "none"), ("bf16", "default"))  # precision, compile
 
 
 def new_model(name: str, params: Params, *, frames: int) -> TrainedModel:
@@ -66,6 +68,11 @@ def set_up_training(
         training=Training(**fields | {"batch_windows": batch, "windows_per_epoch": MOST_STEPS * batch}),
     )
     return set_up(model, data, config, seed=0)
+
+
+def steps_of(training: tuple[Setup, State]) -> Callable[[], object]:
+    """Returns what takes the next STEPS_PER_READING steps of a training."""
+    return partial(next, train_epochs(*training))
 
 
 def random_data(device: torch.device, *, frames: int | None = None) -> Data:
@@ -109,9 +116,7 @@ def measure_steps(
         name: set_up_training(name, params, data, frames=frames, batch_windows=batch_windows) for name in names
     }
     product, product_operations = matrix_product(device, params.precision)
-    cases: dict[str, Callable[[], object]] = {
-        name: partial(next, train_epochs(*training)) for name, training in trainings.items()
-    }
+    cases = {name: steps_of(training) for name, training in trainings.items()}
     fastest = fastest_s({**cases, "peak": product}, turns=turns)
     peak = product_operations / fastest["peak"]
     return [_step_record(name, setup, params, fastest[name] / steps, peak) for name, (setup, _) in trainings.items()]
@@ -142,6 +147,42 @@ def count_step_operations(name: str, setup: Setup, params: Params) -> tuple[int,
     for weight in setup.network.parameters():
         weight.grad = torch.zeros_like(weight)
     return passes, count_operations(lambda: [optimizer.step() for optimizer in setup.optimizers])
+
+
+def measure_epochs(
+    names: Sequence[str], params: Params, *, frames: int, recorded: int = HUMAN36M_FRAMES, turns: int
+) -> list[Record]:
+    """Returns what an epoch of so many recorded frames takes each model in each of WAYS, with Human3.6M's recipe.
+
+    The keypoints and poses are random and on the device. A few steps are measured, in turns, and multiplied.
+    """
+    device = torch_device(params.device)
+    data, steps = random_data(device, frames=recorded), STEPS_PER_READING[device.type]
+    trainings: dict[tuple[str, str], tuple[Setup, State]] = {}
+    for precision, compiled in WAYS:
+        how = f"{precision}, compiled" if compiled != "none" else precision
+        chosen = params.model_copy(update={"precision": precision, "compile": compiled})
+        for name in names:
+            trainings[name, how] = set_up_training(name, chosen, data, frames=frames, dataset="h36m")
+    fastest = fastest_s({case: steps_of(training) for case, training in trainings.items()}, turns=turns)
+    return [_epoch_record(*case, setup, recorded, fastest[case] / steps) for case, (setup, _) in trainings.items()]
+
+
+def _epoch_record(name: str, how: str, setup: Setup, recorded: int, step_s: float) -> Record:
+    """Returns a line of the table. Each window comes plain and mirrored; PoseFormer has one around every frame."""
+    config = setup.config
+    windows = 2 * (recorded // config.frames if setup.every_frame else recorded)
+    steps = -(-windows // config.training.batch_windows)
+    return {
+        "model": name,
+        "frames": config.frames,
+        "precision": how,
+        "batch_windows": config.training.batch_windows,
+        "step_ms": 1000 * step_s,
+        "steps_per_epoch": steps,
+        "epoch_minutes": steps * step_s / 60,
+        "predicted_frames_per_s": 2 * recorded / (steps * step_s),
+    }
 
 
 def measure_evaluation(names: Sequence[str], params: Params, *, frames: int, turns: int) -> list[Record]:
