@@ -211,7 +211,6 @@ def sweep(
     row: Annotated[str, typer.Argument(help="The row whose runs are trained.")] = "mocap-gt-f27-rayformer",
     trials: Annotated[int, typer.Option(help="How many; the same ones come first.", min=1)] = 20,
     seed: Annotated[list[int], typer.Option(help="Of a trial's runs; may be repeated.", min=0)] = [0],  # noqa: B006
-    settings: Annotated[list[str], typer.Option("--set-param", "-S", help="NAME=VALUE of every trial.")] = [],  # noqa: B006
 ) -> None:
     """Searches parameters with Optuna's samplers and DVC's experiments, by the validation takes; needs no account."""
     try:
@@ -220,7 +219,7 @@ def sweep(
         if error.name != "optuna":
             raise
         raise UserError("optuna: expected the package, found none: pip install '.[sweep]'") from error
-    print(search(file, partial(run_trial, row=row, seeds=seed, settings=settings), trials=trials))
+    print(search(file, partial(run_trial, row=row, seeds=seed), trials=trials))
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ from celery.platforms import set_pdeathsig
 from dvc.api import DVCFileSystem
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler, TPESampler
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from pipeline.config.rows import CARD, parse_row
-from pipeline.config.values import validated
+from pipeline.config.values import Values, validated
 from pipeline.poses.checkpoint import Card
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_yaml
@@ -30,10 +30,9 @@ from pipeline.visualization.tables import markdown_table
 log = logging.getLogger(__name__)
 
 
-class Choice(BaseModel):
+class Choice(Values):
     """What a parameter may be: one of `values`, or a number from `min` to `max`."""
 
-    model_config = ConfigDict(extra="forbid")
     values: list[Any] | None = Field(None, min_length=1)
     min: int | float | None = None
     max: int | float | None = None
@@ -81,17 +80,14 @@ def search(path: Path, run: Callable[[Mapping[str, object]], Outcome | None], *,
     return _summary(study.trials, list(choices))
 
 
-def run_trial(
-    values: Mapping[str, object], *, row: str, seeds: Sequence[int], settings: Sequence[str] = ()
-) -> Outcome | None:
+def run_trial(values: Mapping[str, object], *, row: str, seeds: Sequence[int]) -> Outcome | None:
     """Trains the runs of a row with these values as an experiment of DVC, in a copy of the workspace; None if it fails.
 
-    `settings` are further NAME=VALUE as `dvc exp run -S` takes them. The test split stays closed: nothing is evaluated.
-    Raises UserError if the row is none or has no validation takes.
+    The test split stays closed: nothing is evaluated. Raises UserError if the row is none or has no validation takes.
     """
     selected = [f"{key}={value}" for key, value in vars(parse_row(row)).items()]
     drawn = [f"{name}={value}" for name, value in values.items()]
-    options = [*selected, f"seeds=[{','.join(map(str, seeds))}]", *settings, *drawn]
+    options = [*selected, f"seeds=[{','.join(map(str, seeds))}]", *drawn]
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", *(f"--set-param={option}" for option in options)]
     command += [f"train@{row}-{seed}" for seed in seeds]
     ends_with_search = partial(set_pdeathsig, "SIGKILL")  # where the system can; the training ends with its DVC
