@@ -21,7 +21,7 @@ app = typer.Typer(
 
 COMPARISONS, GENERALISATION = Path("experiments/comparisons"), Path("experiments/generalisation")
 COMPUTE, REAL_VIDEO = Path("experiments/compute"), Path("experiments/real_video")
-PARAMS, RAW = Path("params.yaml"), Path("data/raw")
+PARAMS, RAW, BENCHMARKS = Path("params.yaml"), Path("data/raw"), Path("reports/benchmarks")
 
 
 @app.command("compare")
@@ -170,7 +170,7 @@ def real_video_report() -> None:
 
 @app.command("bench")
 def bench(
-    out: Annotated[Path, typer.Option(help="Folder for <machine>.json and <machine>.md.")] = Path("reports/benchmarks"),
+    out: Annotated[Path, typer.Option(help="Folder for <machine>.json and <machine>.md.")] = BENCHMARKS,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     precision: Annotated[str, typer.Option(help="float32, tf32 or bf16")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the models.")] = False,
@@ -190,17 +190,11 @@ def bench(
 
 
 @app.command("growth")
-def growth(
-    out: Annotated[Path, typer.Option(help="Folder for growth.json and growth.md.")] = Path("reports/benchmarks"),
-) -> None:
+def growth() -> None:
     """Measures how the stages and DVC grow with 1, 10 and 100 times the data, and with 2, 10 and 50 rows."""
-    from experiments.speed.growth import measure_growth, page
-    from pipeline.system.files import write_json, write_text
+    from experiments.speed.growth import growth
 
-    found = measure_growth()
-    write_json(out / "growth.json", found)
-    write_text(out / "growth.md", page(found))
-    print(out / "growth.md")
+    growth(BENCHMARKS)
 
 
 @app.command("sweep")

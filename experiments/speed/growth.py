@@ -31,7 +31,7 @@ from pipeline.config.params import load_params
 from pipeline.mocap.people import draw_people
 from pipeline.mocap.takes import Take
 from pipeline.prepare_data.motion_capture import COLUMNS, read_takes
-from pipeline.system.files import write_json
+from pipeline.system.files import write_json, write_text
 from pipeline.visualization.tables import markdown_table
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ Number = int | float
 Costs = dict[str, list[dict[str, Number]]]
 
 
-def measure_growth() -> dict[str, Any]:
-    """Returns what each command costs with TIMES as much data, and with ROWS rows.
+def growth(out: Path) -> None:
+    """Writes what each command costs with TIMES as much data, and with ROWS rows: growth.json and growth.md in `out`.
 
     Raises UserError if the motion capture of params.yaml is missing.
     """
@@ -75,7 +75,9 @@ def measure_growth() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         frames, of_data = _measure_data(Path(name))
         of_rows = _measure_rows(Path(name) / f"data{TIMES[0]}")
-    return {"machine": machine, "row": ROW, "frames": frames, "data": of_data, "rows": of_rows}
+    found = {"machine": machine, "row": ROW, "frames": frames, "data": of_data, "rows": of_rows}
+    write_json(out / "growth.json", found)
+    write_text(out / "growth.md", page(found))
 
 
 def _measure_data(folder: Path) -> tuple[dict[str, list[int]], Costs]:
