@@ -124,7 +124,7 @@ def generalisation_report(
     """Writes the page of what was measured under other conditions, and its figures."""
     from experiments.generalisation.report import generalisation_report
 
-    generalisation_report(rows, results=GENERALISATION / "results", reports=Path("reports"), out=GENERALISATION)
+    generalisation_report(rows, results=GENERALISATION / "results", out=GENERALISATION)
 
 
 @app.command("detect_real_video")

@@ -1,7 +1,6 @@
 """Stage generalisation_report: what was measured under other conditions -> a figure for each factor and a page.
 
-Reads results/<row>.json and, for the subsets of the capture, reports/metrics/<row>.json. Writes figures/<factor>.svg
-and README.md, all of whose numbers are from those files.
+Reads results/<row>.json. Writes figures/<factor>.svg and README.md, all of whose numbers are from those files.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from matplotlib.axes import Axes
 from experiments.figures import hide_frame, save_svg
 from experiments.generalisation.factors import FACTORS
 from experiments.generalisation.records import RowScores, SettingScores
-from pipeline.poses.row_metrics import RowMetrics, read_json_as, read_row_metrics
+from pipeline.poses.row_metrics import read_json_as
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_folder, write_text
 from pipeline.visualization.figures import new_figure
@@ -26,23 +25,22 @@ LINES = ("-", "--")
 Records = Mapping[str, RowScores]  # by the row without its dataset
 
 
-def generalisation_report(rows: Sequence[str], *, results: Path, reports: Path, out: Path) -> None:
+def generalisation_report(rows: Sequence[str], *, results: Path, out: Path) -> None:
     """Writes the figures and the page of the rows given.
 
-    Raises UserError if a row has no results or no metrics, or the rows differ in their factors.
+    Raises UserError if a row has no results, or the rows differ in their factors.
     """
-    names = {row: row.removeprefix("mocap-") for row in rows}  # the dataset is the same for all
-    records = {
-        name: read_json_as(RowScores, results / f"{row}.json", "the record of a row") for row, name in names.items()
+    records = {  # the dataset is the same for all
+        row.removeprefix("mocap-"): read_json_as(RowScores, results / f"{row}.json", "the record of a row")
+        for row in rows
     }
-    metrics = {name: read_row_metrics(reports / "metrics" / f"{row}.json") for row, name in names.items()}
     factors = [list(record.factors) for record in records.values()]
     if any(found != list(FACTORS) for found in factors):
         raise UserError(f"{results}: expected the factors {', '.join(FACTORS)} in every row, found {factors}")
     with new_folder(out / "figures") as figures:
         for factor in FACTORS:
             _draw_factor(factor, records, figures / f"{factor}.svg")
-    write_text(out / "README.md", _page(records, metrics))
+    write_text(out / "README.md", _page(records))
 
 
 def settings_in_order(factor: str, records: Records) -> list[str]:
@@ -94,7 +92,7 @@ def _draw_curve(
     axes.plot(x[trained], mean[trained], "o", color=colour, markerfacecolor="white", markersize=9, zorder=3)
 
 
-def _page(records: Records, metrics: Mapping[str, RowMetrics]) -> str:
+def _page(records: Records) -> str:
     first = next(iter(records.values()))
     parts = [
         "# How far the models generalise",
@@ -105,25 +103,20 @@ def _page(records: Records, metrics: Mapping[str, RowMetrics]) -> str:
         _ranking(records),
         "## Two aims",
         _aims(records),
-        "## Subsets of the capture",
-        "On the whole test split, from `reports/metrics/`. The two subsets are two bodies and other actions; errors of "
-        "actions and joints are in `reports/index.html`.",
-        _subsets_table(metrics),
         *(part for factor in FACTORS for part in _section(factor, records)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _ranking(records: Records) -> str:
-    lines: list[tuple[float, list[str]]] = []
-    for row, record in records.items():
-        for name, factor in FACTORS.items():
-            scores = record.factors[name]
-            errors_mm = [f"{error_mm:.1f}" for error_mm in (scores.trained_mm, scores.worst.mean_mm)]
-            cells = [row, factor.title, scores.worst.words, *errors_mm, f"{100 * scores.rise:+.0f} %"]
-            lines.append((scores.rise, cells))
-    ordered = [cells for _, cells in sorted(lines, key=lambda line: -line[0])]
-    return markdown_table(["row", "factor", "worst at", "as trained", "there", "rise"], ordered)
+    found = [
+        (row, FACTORS[name].title, scores) for row, record in records.items() for name, scores in record.factors.items()
+    ]
+    lines = []
+    for row, title, scores in sorted(found, key=lambda one: -one[2].rise):
+        errors_mm = [f"{error_mm:.1f}" for error_mm in (scores.trained_mm, scores.worst.mean_mm)]
+        lines.append([row, title, scores.worst.words, *errors_mm, f"{100 * scores.rise:+.0f} %"])
+    return markdown_table(["row", "factor", "worst at", "as trained", "there", "rise"], lines)
 
 
 def _aims(records: Records) -> str:
@@ -140,15 +133,6 @@ def _aims(records: Records) -> str:
             verdict = "met" if rise < 0.1 else "missed"
             lines.append([row, words, f"{before_mm:.1f}", f"{after_mm:.1f}", f"{100 * rise:+.1f} %", verdict])
     return markdown_table(["row", "from, to", "before", "after", "rise", "below 10 %"], lines)
-
-
-def _subsets_table(metrics: Mapping[str, RowMetrics]) -> str:
-    subsets = list(next(iter(metrics.values())).per_subset)
-    lines = [
-        [row, *(format_mean_std(found.per_subset[name].mpjpe_mm, decimals=1) for name in subsets)]
-        for row, found in metrics.items()
-    ]
-    return markdown_table(["row", *subsets], lines)
 
 
 def _section(name: str, records: Records) -> list[str]:

@@ -131,7 +131,7 @@ def test_a_run_of_another_row_is_refused(copied, tiny_raw):
 @pytest.fixture(scope="module")
 def page(trained) -> str:
     folder = trained / "generalisation"
-    generalisation_report(ROWS, results=folder / "results", reports=trained / "reports", out=folder)
+    generalisation_report(ROWS, results=folder / "results", out=folder)
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -173,9 +173,7 @@ def test_five_rows_of_the_same_keypoints_are_all_drawn_in_colours_of_their_own_a
     rows = [f"mocap-det-f{frames}-rayformer" for frames in (3, 5, 7, 9, 11)]
     for row in rows:
         write_json(tmp_path / "results" / f"{row}.json", record_of(trained, ROWS[1]) | {"row": row})
-        metrics = json.loads((trained / "reports" / "metrics" / f"{ROWS[1]}.json").read_text(encoding="utf-8"))
-        write_json(tmp_path / "reports" / "metrics" / f"{row}.json", metrics)
-    generalisation_report(rows, results=tmp_path / "results", reports=tmp_path / "reports", out=tmp_path / "out")
+    generalisation_report(rows, results=tmp_path / "results", out=tmp_path / "out")
     written = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     for row in rows:
         assert count_lines_of(row, written) == count_lines_of(ROWS[1], page) > 0
@@ -186,13 +184,13 @@ def test_five_rows_of_the_same_keypoints_are_all_drawn_in_colours_of_their_own_a
 def test_the_page_is_the_same_when_written_again(trained, page):
     folder = trained / "generalisation"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    generalisation_report(ROWS, results=folder / "results", reports=trained / "reports", out=folder)
+    generalisation_report(ROWS, results=folder / "results", out=folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_row_without_a_record_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"linear.json: expected the record of a row, found FileNotFoundError"):
-        generalisation_report(ROWS[:1], results=tmp_path, reports=tmp_path, out=tmp_path)
+        generalisation_report(ROWS[:1], results=tmp_path, out=tmp_path)
 
 
 def test_a_record_of_other_factors_is_refused(trained, tmp_path):
@@ -200,4 +198,4 @@ def test_a_record_of_other_factors_is_refused(trained, tmp_path):
     del record["factors"]["roll"]
     write_json(tmp_path / f"{ROWS[0]}.json", record)
     with pytest.raises(UserError, match=r"expected the factors detector, missing, .* in every row, found"):
-        generalisation_report(ROWS[:1], results=tmp_path, reports=trained / "reports", out=tmp_path)
+        generalisation_report(ROWS[:1], results=tmp_path, out=tmp_path)
