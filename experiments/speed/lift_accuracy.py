@@ -162,20 +162,15 @@ def upright_errors(lifted: Sequence[Lifted], clips: Sequence[Clip]) -> dict[str,
     return errors
 
 
-def layout_errors(lifter: Lifter, layout: str, clips: Sequence[Clip], lifted: Sequence[Lifted]) -> dict[str, object]:
+def layout_errors(lifter: Lifter, layout: str, clips: Sequence[Clip], lifted: Sequence[Lifted]) -> Errors:
     """Returns the mean distance to the poses lifted from Human3.6M's layout, over all joints, and the error.
 
     Points of the layout that the clips do not have and nothing is derived from (eyes, hands, toes) are not seen.
     """
     others = lift_all(lifter, clips, layout=layout)
-    pairs = [(a.people[0].joints_camera_m, b.people[0].joints_camera_m) for a, b in zip(others, lifted, strict=True)]
-    distance_m = np.concatenate([np.linalg.norm(a_m - b_m, axis=-1) for a_m, b_m in pairs])
-    return {
-        "from_h36m17_mm": round(1000 * float(np.nanmean(distance_m)), 1),
-        "mpjpe_mm": pose_errors(others, clips)["mpjpe_mm"],
-        "lifted_percent": round(float(100 * np.isfinite(distance_m).mean()), 1),
-        "not_in_layout": [name for name in H36M_17.joints if name not in LAYOUTS[layout].joints],
-    }
+    pairs = zip(others, lifted, strict=True)
+    off_m = [other.people[0].joints_camera_m - one.people[0].joints_camera_m for other, one in pairs]
+    return {"from_h36m17_mm": mean_length_mm(off_m), "mpjpe_mm": pose_errors(others, clips)["mpjpe_mm"]}
 
 
 def streaming_errors(lifter: Lifter, clips: Sequence[Clip]) -> dict[str, Errors]:
