@@ -47,25 +47,22 @@ def set_up_training(
 ) -> tuple[Setup, State]:
     """Returns a training with the model's recipe of a dataset; the batch may be another.
 
-    Without a dataset it is that of Human3.6M for PoseFormer, and that of the motion capture for the others.
-
-    On a CPU our PoseFormer takes a batch in parts that stay in the cache, the literal one takes it whole.
+    Without a dataset it is that of Human3.6M for PoseFormer, and that of the motion capture for the others. On a
+    CPU our PoseFormer takes a batch in parts that stay in the cache, the literal one takes it whole.
     """
     known = "poseformer" if name == LITERAL else name
     row = Row(dataset or ("h36m" if known == "poseformer" else "mocap"), "gt", frames, known)
     recipe = recipe_for(row, params, where="params.yaml")
-    batch = batch_windows or recipe.batch_windows
-    fields = {key: getattr(recipe, key) for key in Training.model_fields}
+    training, batch = recipe.model_dump(include=set(Training.model_fields)), batch_windows or recipe.batch_windows
     in_parts = name == "poseformer" and data.device.type == "cpu"
     model = new_model(name, params, frames=frames)
     config = TrainingConfig(
-        **{key: getattr(params, key) for key in ("threads", "device", "precision")},
-        **{key: getattr(model.card, key) for key in ("row", "frames", "model", "hyperparameters", "in_channels")},
-        **{key: getattr(model.card, key) for key in ("in_skeleton", "out_skeleton", "rate_hz", "focal")},
+        **params.model_dump(include={"threads", "device", "precision"}),
+        **model.card.model_dump(include=set(TrainingConfig.model_fields)),
         model_code="",
         compile="none" if name == LITERAL else params.compile,
         micro_batches=-(-batch // IN_CACHE) if in_parts else 1,
-        training=Training(**fields | {"batch_windows": batch, "windows_per_epoch": MOST_STEPS * batch}),
+        training=Training(**training | {"batch_windows": batch, "windows_per_epoch": MOST_STEPS * batch}),
     )
     return set_up(model, data, config, seed=0)
 
