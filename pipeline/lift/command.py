@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.config.rows import CARD, SHIPPED, refuse_missing_checkpoint
-from pipeline.lift.reading.files import VIDEO_ENDINGS
 from pipeline.lift.video.detectors import refuse_missing_detector
+from pipeline.lift.video.frames import VIDEO_ENDINGS
 from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL, make_detector_model
 from pipeline.system.errors import UserError
 

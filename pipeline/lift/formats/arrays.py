@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from pipeline.lift.formats.camera import parse_camera
 from pipeline.lift.people import Detection, Detections, InputOptions
-from pipeline.lift.reading.entries import describe, get_field, read_numbers, read_whole
+from pipeline.lift.reading.entries import describe, get_field, read_numbers, read_size, read_whole
 from pipeline.lift.reading.frame_numbers import choose_video, refuse_video
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
@@ -45,14 +45,11 @@ def read_npz(path: Path, options: InputOptions) -> Detections:
     known_by = "as in all such files" if is_demo and "layout" not in content else "named in the file"
     if "image_size" not in content:
         return Detections(layout, frames, None, rate_hz, layout_from=known_by)
-    sides = read_numbers(np.asarray(content["image_size"]).tolist(), where=f"{path}: image_size").ravel()
-    if len(sides) < 2 or not (sides[:2] >= 1).all() or not np.isfinite(sides[:2]).all():
-        raise UserError(f"{path}: image_size: expected width and height in pixels, found {sides}")
-    width, height = int(sides[0]), int(sides[1])
+    size_px = read_size(np.asarray(content["image_size"]).tolist(), where=f"{path}: image_size")
     camera = None
     if "focal_px" in content or "camera_matrix" in content:
-        camera = parse_camera(content, (width, height), where=str(path))
-    return Detections(layout, frames, (width, height), rate_hz, camera)
+        camera = parse_camera(content, size_px, where=str(path))
+    return Detections(layout, frames, size_px, rate_hz, camera)
 
 
 def _read_number(value: object, where: str) -> float:

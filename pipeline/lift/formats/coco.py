@@ -20,7 +20,7 @@ from pipeline.lift.reading.entries import (
     read_person,
     read_whole,
 )
-from pipeline.lift.reading.files import JSON_ENDINGS, Kind, first_entry, read_json, read_parts
+from pipeline.lift.reading.files import Kind, first_entry, read_parts
 from pipeline.lift.reading.frame_numbers import FRAME_KEYS, choose_video, number_names, refuse_video
 from pipeline.system.errors import UserError
 
@@ -33,8 +33,7 @@ def read_coco(path: Path, options: InputOptions) -> Detections:
     Frames are the numbers of images, or those in their names; in a folder of one file for each image, those of the
     files. `track_id` or AlphaPose's `idx` is the person. Boxes without keypoints are left out.
     """
-    kind = Kind(JSON_ENDINGS, read_json, is_coco, lambda content: len(_images_in(content)) > 1)
-    parts, notes = read_parts(path, kind, video=options.video)
+    parts, notes = read_parts(path, Kind(is_coco, _list_images), video=options.video)
     video = None if path.is_dir() else options.video
     found = [_read_coco_content(part.content, part.path, video) for part in parts]
     if parts[0].number is None:
@@ -60,11 +59,12 @@ def is_coco(content: object) -> bool:
     return "image_id" in entry or "annotations" in entry or (is_numbered and isinstance(entry.get("keypoints"), list))
 
 
-def _images_in(content: object) -> set[str]:
-    """Returns the images that a file has people of."""
+def _list_images(content: object) -> list[Json] | None:
+    """Returns the images that a file has people of, if there are several."""
     listed = content.get("annotations") if isinstance(content, dict) else content
     entries = listed if isinstance(listed, list) else []
-    return {str(_image_of(entry)) for entry in entries if isinstance(entry, dict)}
+    images = {str(_image_of(entry)) for entry in entries if isinstance(entry, dict)}
+    return list(images) if len(images) > 1 else None
 
 
 def _read_coco_content(content: Json, path: Path, video: str | None) -> Detections:

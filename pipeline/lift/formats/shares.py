@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,11 @@ from pipeline.lift.reading.entries import (
     describe,
     get_field,
     get_list,
-    number_frames,
-    read_frame_number,
     read_numbers,
     read_person,
-    read_whole,
+    read_size,
 )
-from pipeline.lift.reading.files import JSON_ENDINGS, Kind, first_entry, read_json, read_parts, read_text
-from pipeline.lift.reading.frame_numbers import refuse_video
+from pipeline.lift.reading.files import Kind, first_entry, read_frames, read_parts, read_text
 from pipeline.system.errors import UserError
 
 LANDMARK_KEYS = ("pose_landmarks", "poseLandmarks", "landmarks", "landmark")
@@ -38,7 +35,7 @@ def read_ultralytics_labels(path: Path, options: InputOptions) -> Detections:
     A line is class, box, x, y and, where the model gives it, confidence of each joint, then the box's confidence and
     the person's id where saved. Raises UserError if a line has another number of values.
     """
-    kind = Kind((".txt",), _read_label_lines, lambda lines: looks_like_labels([v for _, v in lines]), lambda _: False)
+    kind = Kind(lambda lines: looks_like_labels([v for _, v in lines]), lambda _: None, (".txt",), _read_label_lines)
     parts, notes = read_parts(path, kind, video=options.video)
     layout = options.layout or "coco17"
     joints = len(LAYOUTS[layout].joints)
@@ -90,32 +87,22 @@ def read_mediapipe(path: Path, options: InputOptions) -> Detections:
     A frame may be the landmarks themselves or have them under one of LANDMARK_KEYS, in a list or by name, and say its
     number. The list may lie under `frames`, with `image_size` (width, height) beside it, or be an object by number.
     """
-    kind = Kind(JSON_ENDINGS, read_json, is_mediapipe, _is_list_of_frames)
-    parts, notes = read_parts(path, kind, video=options.video)
-    refuse_video(None if path.is_dir() else options.video, where=str(path))
-    frames: dict[int, list[Detection]] = {}
-    names: tuple[str, ...] | None = None
-    size = None
-    for part in parts:
-        content, where = part.content, str(part.path)
-        if isinstance(content, dict) and "image_size" in content:
-            sides = read_numbers(content["image_size"], where=f"{where}: image_size")
-            if sides.shape != (2,) or not (sides >= 1).all():
-                raise UserError(
-                    f"{where}: image_size: expected width and height, found {describe(content['image_size'])}"
-                )
-            size = (int(sides[0]), int(sides[1]))
-        for number, frame in _number_landmarks(content, part.number, where):
-            people = [_read_landmarks(person, f"{where}: frame {number}") for person in _find_people(frame, where)]
-            frames.setdefault(number, []).extend(Detection(keypoints, None) for _, keypoints in people)
-            for named, _ in people:
-                if names not in (None, named):
-                    raise UserError(
-                        f"{where}: frame {number}: expected landmarks named as before, found {describe(named)}"
-                    )
-                names = named
-    layout = None if names else "mediapipe33"
-    return Detections(layout, frames, size, joints=names or None, units="shares", notes=notes, layout_from=OF_ALL)
+    names: set[tuple[str, ...]] = set()
+
+    def read_people(frame: Json, where: str) -> Iterator[Detection]:
+        for person in _find_people(frame, where):
+            named, keypoints = _read_landmarks(person, where)
+            names.add(named)
+            if len(names) > 1:
+                raise UserError(f"{where}: expected landmarks named as before, found {describe(named)}")
+            yield Detection(keypoints, None)
+
+    frames, files, notes = read_frames(path, Kind(is_mediapipe, _list_frames), read_people, video=options.video)
+    sizes = [file["image_size"] for file in files if isinstance(file, dict) and "image_size" in file]
+    size_px = read_size(sizes[-1], where=f"{path}: image_size") if sizes else None
+    joints = next(iter(names), ()) or None
+    layout = None if joints else "mediapipe33"
+    return Detections(layout, frames, size_px, joints=joints, units="shares", notes=notes, layout_from=OF_ALL)
 
 
 def is_mediapipe(content: object) -> bool:
@@ -133,24 +120,14 @@ def _is_by_number(content: object) -> bool:
     return isinstance(content, dict) and bool(content) and all(str(key).isdigit() for key in content)
 
 
-def _is_list_of_frames(content: object) -> bool:
-    is_person = isinstance(content, list) and bool(content) and _is_mark(content[0])
-    return (isinstance(content, list) and not is_person) or (isinstance(content, dict) and "frames" in content)
-
-
-def _number_landmarks(content: object, number: int | None, where: str) -> list[tuple[int, object]]:
-    """Returns the frames of a file with their numbers; of a file in a folder of one file per frame, that frame."""
-    if number is not None:
-        return [(number, content)]
-    if isinstance(content, dict) and "frames" in content:
-        content = content["frames"]
-    if isinstance(content, dict) and _is_by_number(content):
-        return [(read_whole(key, where=where), frame) for key, frame in content.items()]
-    if isinstance(content, dict) or not _is_list_of_frames(content):
-        content = [content]
-    listed = get_list(content, where=where, of="frames")
-    numbers = number_frames([read_frame_number(frame, where=where) for frame in listed], where=where)
-    return list(zip(numbers, listed, strict=True))
+def _list_frames(content: Json) -> list[Json] | None:
+    """Returns the frames of a file that lists them, or has them by their numbers; None of landmarks alone."""
+    held = content["frames"] if isinstance(content, dict) and "frames" in content else content
+    if _is_by_number(held):
+        return [{"frame": number, "landmarks": frame} for number, frame in held.items()]
+    if isinstance(held, list) and not (held and _is_mark(held[0])):
+        return held
+    return None if held is content else [held]
 
 
 def _find_people(frame: object, where: str) -> list[Landmarks]:

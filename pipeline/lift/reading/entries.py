@@ -57,6 +57,14 @@ def read_numbers(values: object, *, where: str) -> Float[np.ndarray, "..."]:
         raise UserError(f"{where}: expected numbers, found {found}") from None
 
 
+def read_size(value: object, *, where: str) -> tuple[int, int]:
+    """Returns width and height in pixels. Raises UserError if there are not two numbers from 1."""
+    sides = read_numbers(value, where=where).ravel()
+    if len(sides) < 2 or not (sides[:2] >= 1).all() or not np.isfinite(sides[:2]).all():
+        raise UserError(f"{where}: expected width and height in pixels, found {describe(value)}")
+    return int(sides[0]), int(sides[1])
+
+
 def read_keypoints(values: object, *, where: str) -> Float[np.ndarray, "J 3"]:
     """Returns x, y and confidence of each joint, given one after the other or a list for each joint.
 

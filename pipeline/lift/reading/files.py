@@ -7,13 +7,15 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.lift.reading.entries import Json
-from pipeline.lift.reading.frame_numbers import choose_video, number_names
+from pipeline.lift.people import Detection
+from pipeline.lift.reading.entries import Json, number_frames, read_frame_number
+from pipeline.lift.reading.frame_numbers import choose_video, number_names, refuse_video
+from pipeline.lift.video.frames import VIDEO_ENDINGS
 from pipeline.system.errors import UserError
 
 MOST_UNPACKED_BYTES = 128 << 20  # of a gzip file: an hour of two bodies of 17 joints has two thirds of it
@@ -26,7 +28,6 @@ ENCODINGS = (
 )
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 HDF5_MARK, ZIP_MARK, GZIP_MARK = b"\x89HDF", b"PK\x03\x04", b"\x1f\x8b"
-VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,45 @@ def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Kind:
-    """What the files of a format are: their endings, how one is read, whether its content is of the format at all, and
-    whether one file holds all frames of a video rather than a single frame."""
+    """What the files of a format are: whether the content of one is of the format at all, the frames in one that holds
+    several (None of a single frame), the endings of their names, and how one is read."""
 
-    endings: Sequence[str]
-    read: Callable[[Path], object]
     is_part: Callable[[Json], bool]
-    holds_video: Callable[[Json], bool]
+    frames_in: Callable[[Json], list[Json] | dict[str, Json] | None]
+    endings: Sequence[str] = JSON_ENDINGS
+    read: Callable[[Path], Json] = read_json
+
+
+def read_frames(
+    path: Path, kind: Kind, read_people: Callable[[Json, str], Iterable[Detection]], *, video: str | None
+) -> tuple[dict[int, list[Detection]], list[Json], tuple[str, ...]]:
+    """Returns by number the people whom `read_people` finds in the frames of a folder's files, or of one file.
+
+    With them come the contents of the files, and notes, see `read_parts`. In a file of several frames their numbers are
+    those that they say, or in the names of their images, else their places. Raises UserError, as `read_parts` does, and
+    if some frames say a number and others do not.
+    """
+    parts, notes = read_parts(path, kind, video=video)
+    people: dict[int, list[Detection]] = {}
+    for part in parts:
+        where = str(part.path)
+        for number, frame in _number_frames(part, kind, None if path.is_dir() else video):
+            people.setdefault(number, []).extend(read_people(frame, f"{where}: frame {number}"))
+    return people, [part.content for part in parts], notes
+
+
+def _number_frames(part: Part, kind: Kind, video: str | None) -> Iterable[tuple[int, Json]]:
+    if part.number is not None:
+        return [(part.number, part.content)]
+    where, held = str(part.path), kind.frames_in(part.content)
+    if isinstance(held, dict):
+        names = number_names(list(held), what="image name", where=where, video=video)
+        return [(number, held[name]) for name, number in names.items()]
+    refuse_video(video, where=where)
+    frames = [part.content] if held is None else held
+    return zip(
+        number_frames([read_frame_number(frame, where=where) for frame in frames], where=where), frames, strict=True
+    )
 
 
 def read_parts(path: Path, kind: Kind, *, video: str | None) -> tuple[list[Part], tuple[str, ...]]:
@@ -129,7 +162,7 @@ def read_parts(path: Path, kind: Kind, *, video: str | None) -> tuple[list[Part]
     if not by_name:
         raise UserError(f"{path}: expected files of keypoints, found none that ends in {' or '.join(kind.endings)}")
     notes = tuple(f"left out, as it has no keypoints: {file.name}" for file in strays)
-    if any(kind.holds_video(contents[file]) for file in by_name.values()):
+    if any(kind.frames_in(contents[file]) is not None for file in by_name.values()):
         file = by_name[choose_video(list(by_name), where=str(path), video=video)]
         return [Part(None, contents[file], file)], notes
     numbers = number_names(list(by_name), what="file name", where=str(path), video=video)

@@ -26,6 +26,7 @@ HDR_TO_SDR = (
     "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,"  # 203 cd/m2: white, by ITU-R BT.2408
     "tonemap=mobius:desat=0,zscale=transfer=bt709:matrix=bt709:range=tv,format=yuv420p"
 )
+VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 LATEST_MESSAGES = 5
 
 
