@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.lift.body.height import scale_people
-from pipeline.lift.outputs.markers import write_c3d, write_c3d_files, write_trc_files
+from pipeline.lift.outputs import OUTPUTS
+from pipeline.lift.outputs.markers import write_c3d
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
 from tests.fixtures.lifted_walker import lifted_person, lifted_walkers
@@ -18,6 +19,11 @@ from tests.fixtures.walker import RATE_HZ
 c3d = pytest.importorskip("c3d", reason="expected c3d, found none: make setup installs it")
 trc = pytest.importorskip("trc", reason="expected trc-data-reader, found none: make setup installs it")
 OPENSIM = {"RFoot": "RAnkle", "LFoot": "LAnkle", "Thorax": "Neck", "Neck/Nose": "Neck_Nose"}
+
+
+def write(output, folder, lifted):
+    file, write_files = OUTPUTS[output]
+    write_files(folder / file, lifted)
 
 
 def read(path):
@@ -30,7 +36,7 @@ def read(path):
 def test_markers_are_the_joints_in_metres_y_up_under_names_of_opensim(tmp_path):
     late = lifted_person(10, name="late/one", first_frame=25, start=2.0)
     lifted = lifted_walkers(lifted_person(40), late, frames=40)
-    write_trc_files(tmp_path / "person.trc", lifted)
+    write("trc", tmp_path, lifted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["person0_person_1.trc", "person1_late_one.trc"]
     content, markers_m = read(tmp_path / "person1_late_one.trc")
     assert (content["Units"], float(content["DataRate"]), int(content["NumFrames"])) == ("m", RATE_HZ, 10)
@@ -47,7 +53,7 @@ def test_a_joint_that_was_not_seen_is_nan_in_a_row_of_all_columns(tmp_path):
     person = lifted_person(6)
     pixels = person.pixels.copy()
     pixels[2:4, H36M_17.joints.index("RWrist")] = np.nan
-    write_trc_files(tmp_path / "person.trc", lifted_walkers(replace(person, pixels=pixels), frames=6))
+    write("trc", tmp_path, lifted_walkers(replace(person, pixels=pixels), frames=6))
     (path,) = tmp_path.iterdir()
     _, markers_m = read(path)
     assert np.isnan(markers_m["RWrist"]).all(1).tolist() == [False, False, True, True, False, False]
@@ -62,14 +68,14 @@ def test_a_joint_that_was_not_seen_is_nan_in_a_row_of_all_columns(tmp_path):
 )
 def test_the_first_line_says_how_tall_the_person_is(tmp_path, heights_m, said):
     people, _ = scale_people([lifted_person(5)], heights_m, H36M_17, unstated="")
-    write_trc_files(tmp_path / "person.trc", lifted_walkers(*people, frames=5))
+    write("trc", tmp_path, lifted_walkers(*people, frames=5))
     content, _ = read(tmp_path / "person0_person_1.trc")
     assert content["FileName"] == f"person0_person_1.trc, {said}"
 
 
 def test_somebody_who_was_never_lifted_has_no_file(tmp_path):
     person = replace(lifted_person(4), root_camera_m=np.full((4, 3), np.nan))
-    write_trc_files(tmp_path / "person.trc", lifted_walkers(person, frames=4))
+    write("trc", tmp_path, lifted_walkers(person, frames=4))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,7 +94,7 @@ def test_points_of_c3d_are_the_joints_in_millimetres(tmp_path):
     pixels = late.pixels.copy()
     pixels[4, H36M_17.joints.index("RWrist")] = np.nan
     lifted = lifted_walkers(replace(late, pixels=pixels), frames=40)
-    write_c3d_files(tmp_path / "person.c3d", lifted)
+    write("c3d", tmp_path, lifted)
     names, rate_hz, first, points = read_c3d(tmp_path / "person0_late.c3d")
     assert names == [OPENSIM.get(name, name) for name in H36M_17.joints]
     assert (rate_hz, first, len(points)) == (RATE_HZ, 26, 10)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.lift.outputs import angles, bvh, files, glb, markers, overlay, scene
-from pipeline.lift.people import Lifted
+from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import new_folder, read_json, write_json
 
-# For each output its file and what writes it; bvh, trc and c3d are a file for each person.
+
+def for_each_person(write: Callable[[Path, Lifted, LiftedPerson], object]) -> Callable[[Path, Lifted], None]:
+    """Returns what writes a file for each person who was lifted in some frame: person0_<name>.bvh for person.bvh."""
+
+    def write_people(path: Path, lifted: Lifted) -> None:
+        for number, person in enumerate(lifted.people):
+            if np.isfinite(person.root_camera_m).any():
+                name = files.make_file_name(person.person)
+                write(path.with_stem(f"{path.stem}{number}_{name}"), lifted, person)
+
+    return write_people
+
+
+# For each output its file and what writes it.
 OUTPUTS = {
     "npz": ("poses.npz", files.write_npz),
     "json": ("poses.json", files.write_json),
     "csv": ("poses.csv", files.write_csv),
-    "bvh": ("person.bvh", bvh.write_people),
+    "bvh": ("person.bvh", for_each_person(bvh.write_bvh)),
     "glb": ("people.glb", glb.write_glb),
-    "trc": ("person.trc", markers.write_trc_files),
-    "c3d": ("person.c3d", markers.write_c3d_files),
+    "trc": ("person.trc", for_each_person(markers.write_trc)),
+    "c3d": ("person.c3d", for_each_person(markers.write_c3d)),
     "angles": ("angles.csv", angles.write_angles),
     "html": ("view.html", scene.write_page),
     "mp4": ("people.mp4", scene.write_film),

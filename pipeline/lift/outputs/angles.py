@@ -7,14 +7,14 @@ Sources: Wu et al. 2002 and 2005, ISB recommendations on joint coordinate system
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from einops import einsum, rearrange
 from jaxtyping import Float
 
-from pipeline.lift.outputs.files import collect_arrays
+from pipeline.lift.outputs.files import collect_arrays, write_table
 from pipeline.lift.people import Lifted
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
@@ -59,16 +59,17 @@ def write_angles(path: Path, lifted: Lifted) -> None:
     Raises UserError if the layout lacks a joint that the angles need.
     """
     columns = [*ANGLES, *(f"{name}_{side}" for side in SIDES for name in LIMB_ANGLES)]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["person", "frame", "time_s", *(f"{column}_deg" for column in columns)])
-        for person in lifted.people:
-            joints_m = collect_arrays(lifted, person)["joints_world_m"]
-            angles_deg = compute_angles_deg(joints_m, lifted.out_skeleton)
-            table = np.stack([angles_deg[column] for column in columns], axis=1).round(DECIMALS) + 0.0
-            for number, row in enumerate(table.tolist(), start=person.first_frame):
-                cells = ["" if value != value else value for value in row]
-                writer.writerow([person.person, number, round(number / lifted.rate_hz, 6), *cells])
+    header = ["person", "frame", "time_s", *(f"{column}_deg" for column in columns)]
+    write_table(path, header, _list_rows(lifted, columns))
+
+
+def _list_rows(lifted: Lifted, columns: Sequence[str]) -> Iterator[list[object]]:
+    for person in lifted.people:
+        joints_m = collect_arrays(lifted, person)["joints_world_m"]
+        angles_deg = compute_angles_deg(joints_m, lifted.out_skeleton)
+        table = np.stack([angles_deg[column] for column in columns], axis=1).round(DECIMALS) + 0.0
+        for number, row in enumerate(table.tolist(), start=person.first_frame):
+            yield [person.person, number, round(number / lifted.rate_hz, 6), *row]
 
 
 def compute_angles_deg(

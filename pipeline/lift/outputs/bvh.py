@@ -14,8 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from pipeline.lift.outputs.files import name_files
-from pipeline.lift.outputs.rig import Rig, build_rig, find_whole_frames, fit_rotations, turn_y_up
+from pipeline.lift.outputs.rig import Rig, build_rig, fit_rotations, turn_y_up
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.poses.frames import find_runs
 from pipeline.system.errors import UserError
@@ -23,12 +22,6 @@ from pipeline.system.files import write_text
 
 ORDER = "ZXY"  # of a joint's rotations: about its z, then its x as z has turned it, then its y as both have
 END_M = 0.05  # length of the bone drawn beyond the last joint of a limb, where nothing was lifted
-
-
-def write_people(path: Path, lifted: Lifted) -> None:
-    """Writes one file for each person who was lifted in some frame: person0_<name>.bvh and so on for person.bvh."""
-    for file, person in name_files(path, lifted):
-        write_bvh(file, lifted, person)
 
 
 def write_bvh(path: Path, lifted: Lifted, person: LiftedPerson) -> list[Path]:
@@ -39,7 +32,7 @@ def write_bvh(path: Path, lifted: Lifted, person: LiftedPerson) -> list[Path]:
     Raises UserError if no frame of the person was lifted.
     """
     joints_m = turn_y_up(lifted.joints_world_m(person))
-    whole = find_whole_frames(joints_m)
+    whole = np.isfinite(joints_m).all((1, 2))
     if not whole.any():
         raise UserError(f"{path}: expected a frame in which {person.person} was lifted, found none")
     rig = build_rig(joints_m[whole], lifted.out_skeleton)

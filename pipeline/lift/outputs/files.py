@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,15 +82,6 @@ def find_guessed_joints(lifted: Lifted, person: LiftedPerson) -> Bool[np.ndarray
     return guessed
 
 
-def name_files(path: Path, lifted: Lifted) -> list[tuple[Path, LiftedPerson]]:
-    """Returns a file for each person who was lifted in some frame: person0_<name>.bvh and so on for person.bvh."""
-    return [
-        (path.with_stem(f"{path.stem}{number}_{make_file_name(person.person)}"), person)
-        for number, person in enumerate(lifted.people)
-        if np.isfinite(person.root_camera_m).any()
-    ]
-
-
 def make_file_name(person: str) -> str:
     """Returns the name of a person as part of a file name that leads nowhere else."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", person)[:60]
@@ -126,11 +117,15 @@ def write_csv(path: Path, lifted: Lifted) -> None:
     """Writes a line for each person, frame and joint; cells of joints that were not lifted are empty."""
     header = ["person", "frame", "time_s", "joint"]
     header += [f"{axis}_{frame}_m" for frame in ("world", "camera") for axis in "xyz"] + ["confidence", "filled"]
+    write_table(path, header, (row for person in lifted.people for row in _csv_rows(lifted, person)))
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV file, whose cells that are NaN are empty."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        for person in lifted.people:
-            writer.writerows(_csv_rows(lifted, person))
+        writer.writerows(["" if cell != cell else cell for cell in row] for row in rows)
 
 
 def _csv_rows(lifted: Lifted, person: LiftedPerson) -> Iterator[list[object]]:
@@ -141,8 +136,8 @@ def _csv_rows(lifted: Lifted, person: LiftedPerson) -> Iterator[list[object]]:
     keypoints = [names.index(name) if name in names else None for name in lifted.out_skeleton.joints]
     for frame, place_m in enumerate(places_m):
         number = person.first_frame + frame
-        cells = [["" if value != value else value for value in row] for row in place_m.round(DECIMALS).tolist()]
-        for name, place, keypoint in zip(lifted.out_skeleton.joints, cells, keypoints, strict=True):
+        rounded = place_m.round(DECIMALS).tolist()
+        for name, place, keypoint in zip(lifted.out_skeleton.joints, rounded, keypoints, strict=True):
             evidence: list[object] = ["", ""]
             if keypoint is not None:
                 evidence = [round(float(person.confidence[frame, keypoint]), 4), int(person.filled[frame, keypoint])]

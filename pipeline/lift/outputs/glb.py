@@ -15,15 +15,14 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Float, Int
 
-from pipeline.lift.outputs.rig import Rig, build_rig, find_whole_frames, fit_rotations, turn_y_up
+from pipeline.lift.outputs.rig import Rig, build_rig, fit_rotations, turn_y_up
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.poses.frames import split_runs
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
-from pipeline.visualization.palette import body_colours, linear_rgb
+from pipeline.visualization.palette import Colours, body_colours, linear_rgb, side_of
 
-SIDES = ("left", "right", "middle")
 FLAT_SIDES, END_RINGS = 10, 4  # around a limb, and rings of points in each of its rounded ends
 FLOAT, BYTE, INDEX = 5126, 5121, 5125  # component types of the specification
 ARRAY_BUFFER, ELEMENT_BUFFER = 34962, 34963
@@ -34,13 +33,12 @@ def write_glb(path: Path, lifted: Lifted) -> None:
 
     Raises UserError if nobody was lifted in any frame.
     """
-    people = [person for person in lifted.people if find_whole_frames(lifted.joints_world_m(person)).any()]
+    people = [person for person in lifted.people if np.isfinite(lifted.joints_world_m(person)).all((1, 2)).any()]
     if not people:
         raise UserError(f"{path}: expected a person who was lifted in some frame, found none")
     document = _Document(lifted)
     for number, person in enumerate(people):
-        colours = body_colours(number, people=len(people))
-        _add_person(document, lifted, person, tuple(map(linear_rgb, colours)))
+        _add_person(document, lifted, person, body_colours(number, people=len(people)))
     with new_file(path) as partial:
         partial.write_bytes(document.glb())
 
@@ -89,11 +87,9 @@ class _Document:
         return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
 
 
-def _add_person(
-    document: _Document, lifted: Lifted, person: LiftedPerson, colours: tuple[tuple[float, ...], ...]
-) -> None:
+def _add_person(document: _Document, lifted: Lifted, person: LiftedPerson, colours: Colours) -> None:
     joints_m = turn_y_up(lifted.joints_world_m(person))
-    whole = find_whole_frames(joints_m)
+    whole = np.isfinite(joints_m).all((1, 2))
     rig = build_rig(joints_m[whole], lifted.out_skeleton)
     top = _add_nodes(document, rig, person.person)
     first = top + 1
@@ -158,19 +154,17 @@ def _add_animation(
     document.add("animations", {"name": name, "channels": channels, "samplers": samplers})
 
 
-def _add_mesh(
-    document: _Document, rig: Rig, skeleton: Skeleton, name: str, colours: tuple[tuple[float, ...], ...]
-) -> int:
+def _add_mesh(document: _Document, rig: Rig, skeleton: Skeleton, name: str, colours: Colours) -> int:
     """Adds a rounded limb for every bone, moved by the node that aims along it, in a primitive for each side."""
     primitives = []
-    for side, colour in zip(SIDES, colours, strict=True):
+    for place, (side, colour) in enumerate(colours._asdict().items()):
         nodes = [
             node
             for node, aim in enumerate(rig.aims)
-            if aim >= 0 and _side(skeleton, aim) == side and np.linalg.norm(_bone(rig, node)[1]) > 1e-6
+            if aim >= 0 and side_of(skeleton, aim) == place and np.linalg.norm(_bone(rig, node)[1]) > 1e-6
         ]
         if nodes:
-            pbr = {"baseColorFactor": [*colour, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6}
+            pbr = {"baseColorFactor": [*linear_rgb(colour), 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6}
             limbs = _add_limbs(document, rig, nodes)
             material = document.add("materials", {"name": f"{name} {side}", "pbrMetallicRoughness": pbr})
             primitives.append(limbs | {"material": material})
@@ -193,10 +187,6 @@ def _add_limbs(document: _Document, rig: Rig, nodes: Sequence[int]) -> dict[str,
     }
     indices = document.array(rearrange(triangles, "t c -> (t c)"), "SCALAR", target=ELEMENT_BUFFER)
     return {"attributes": attributes, "indices": indices}
-
-
-def _side(skeleton: Skeleton, joint: int) -> str:
-    return "left" if joint in skeleton.left else "right" if joint in skeleton.right else "middle"
 
 
 def _bone(rig: Rig, node: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"], int]:

@@ -13,7 +13,7 @@ import numpy as np
 from einops import rearrange
 
 from pipeline.lift.body.height import estimate_height_m
-from pipeline.lift.outputs.files import collect_arrays, name_files
+from pipeline.lift.outputs.files import collect_arrays
 from pipeline.lift.outputs.rig import turn_y_up
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.poses.metrics import MM_PER_M
@@ -28,18 +28,6 @@ HEADER = (
     "DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames",
     "{rate:g}\t{rate:g}\t{frames}\t{markers}\tm\t{rate:g}\t{first}\t{frames}",
 )
-
-
-def write_trc_files(path: Path, lifted: Lifted) -> None:
-    """Writes one file for each person who was lifted in some frame: person0_<name>.trc and so on for person.trc."""
-    for file, person in name_files(path, lifted):
-        write_trc(file, lifted, person)
-
-
-def write_c3d_files(path: Path, lifted: Lifted) -> None:
-    """Writes one file for each person who was lifted in some frame: person0_<name>.c3d and so on for person.c3d."""
-    for file, person in name_files(path, lifted):
-        write_c3d(file, lifted, person)
 
 
 def name_markers(skeleton: Skeleton) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from einops import einsum, rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from pipeline.poses.skeleton import Skeleton
@@ -59,11 +59,6 @@ class Rig:
         for node, parent in enumerate(self.parents):
             rest_m[node] = self.offsets_m[node] + (rest_m[parent] if parent >= 0 else 0)
         return rest_m
-
-
-def find_whole_frames(joints_m: Float[np.ndarray, "F J 3"]) -> Bool[np.ndarray, " F"]:
-    """Returns which frames have all joints."""
-    return np.isfinite(joints_m).all((1, 2))
 
 
 def turn_y_up(points_world_m: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3"]:
