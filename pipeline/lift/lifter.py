@@ -32,7 +32,7 @@ from pipeline.lift.plausibility import check_plausible, explain_nobody
 from pipeline.lift.scene.root_path import fit_root_path, smooth_depth
 from pipeline.lift.scene.upright import LEVEL_CAMERA, fit_upright
 from pipeline.lift.scene.view import aim_view, turn_pixels
-from pipeline.lift.stream import Stream, StreamFormat
+from pipeline.lift.stream import Stream
 from pipeline.poses.checkpoint import Card
 from pipeline.poses.frames import find_runs, interpolate
 from pipeline.poses.geometry import Camera, RigidTransform, rays_from_pixels
@@ -147,8 +147,8 @@ class Lifter:
         Options are as in a call. Raises UserError if the rate or the latency cannot be.
         """
         rate_hz = self.rate_hz if rate_hz is None else rate_hz
-        format = StreamFormat(layout, camera or build_camera(image_size)[0], rate_hz)
-        return Stream(self.model, self.settings, format, latency=latency)
+        camera = camera or build_camera(image_size)[0]
+        return Stream(self.model, self.settings, layout=layout, camera=camera, rate_hz=rate_hz, latency=latency)
 
     def lift(self, recording: Recording, options: LiftOptions = LiftOptions()) -> Lifted:
         """Lifts the recording's people, or those that `options` names.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -50,31 +50,10 @@ class LiveFrame:
     detect_s: float = 0.0
 
 
-@dataclass
-class Latencies:
-    """Seconds that each stage took for each frame."""
-
-    seconds: dict[str, list[float]] = field(
-        default_factory=lambda: {stage: [] for stage in ("capture", "detect", "lift", "total")}
-    )
-
-    def add(self, **stages: float) -> None:
-        """Adds a frame."""
-        for stage, value in stages.items():
-            self.seconds[stage].append(value)
-
-    def __str__(self) -> str:
-        count = len(self.seconds["total"])
-        lines = [f"{count} frames; latency in ms: median, 95th percentile"]
-        for stage, values in self.seconds.items():
-            if count:
-                median, high = 1000 * np.percentile(values, [50, 95])
-                lines.append(f"  {stage:<8}{median:8.1f}{high:8.1f}")
-        return "\n".join(lines)
-
-
-def lift_live(frames: Iterable[LiveFrame], lifter: Lifter, publish: Publish, latencies: Latencies) -> None:
-    """Lifts frames as they come and publishes each pose; fills `latencies`, also where it is interrupted.
+def lift_live(
+    frames: Iterable[LiveFrame], lifter: Lifter, publish: Publish, latencies_s: list[dict[str, float]]
+) -> None:
+    """Lifts frames as they come and publishes each pose; adds to `latencies_s` how long each stage took for a frame.
 
     Frames may come at any times: between them the keypoints are interpolated to the model's rate, at which the stream
     runs. The camera is taken as level, and the ground as where the lowest joint was lately.
@@ -105,7 +84,16 @@ def lift_live(frames: Iterable[LiveFrame], lifter: Lifter, publish: Publish, lat
         publish({"time_s": round(frame.time_s, 3), "joints": _plain(world_m, 3), "pixels": _plain(keypoints[:, :2], 1),
                  "image": list(frame.image_size_px),
                  "ms": {stage: round(1000 * value, 1) for stage, value in stages.items()}})  # fmt: skip
-        latencies.add(**stages, total=frame.capture_s + time.perf_counter() - frame.taken_at)
+        latencies_s.append(stages | {"total": frame.capture_s + time.perf_counter() - frame.taken_at})
+
+
+def summarize_latencies(latencies_s: Sequence[Mapping[str, float]]) -> str:
+    """Returns in lines the median and the 95th percentile of what each stage took."""
+    lines = [f"{len(latencies_s)} frames; latency in ms: median, 95th percentile"]
+    for stage in latencies_s[0] if latencies_s else ():
+        median, high = 1000 * np.percentile([frame[stage] for frame in latencies_s], [50, 95])
+        lines.append(f"  {stage:<8}{median:8.1f}{high:8.1f}")
+    return "\n".join(lines)
 
 
 def play_file(path: Path, options: InputOptions) -> Iterator[LiveFrame]:
@@ -224,11 +212,12 @@ def show_live(frames: Iterable[LiveFrame], lifter: Lifter, *, title: str, port: 
     first = next(frames, None)
     if first is None:
         raise UserError(f"{title}: expected frames, found none")
-    latencies, page = Latencies(), LivePage(lifter.card.skeletons, title=title, port=port)
+    latencies_s: list[dict[str, float]] = []
+    page = LivePage(lifter.card.skeletons, title=title, port=port)
     log.info("live at %s, until Ctrl-C", page.url)
     try:
         with suppress(KeyboardInterrupt):
-            lift_live(chain([first], frames), lifter, page.publish, latencies)
+            lift_live(chain([first], frames), lifter, page.publish, latencies_s)
     finally:
         page.close()
-    return str(latencies)
+    return summarize_latencies(latencies_s)

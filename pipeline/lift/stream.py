@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,33 +17,34 @@ from pipeline.poses.windows import mirror
 from pipeline.system.errors import UserError
 
 
-@dataclass(frozen=True)
-class StreamFormat:
-    """What the frames of a stream are: the layout of their joints, the camera that sees them, and their rate."""
-
-    layout: str
-    camera: Camera
-    rate_hz: float
-
-
 class Stream:
     """Poses of one person, frame by frame, each from the model's window of frames up to the newest. See Lifter.stream.
 
+    The frames are joints of `layout`, seen by `camera` at `rate_hz`.
     A pose is returned `latency` frames after its frame; 0 is causal. With a latency of half the window or more, and the
     recording at the model's rate, the poses are those of the whole recording lifted with stride 1, as long as all
     keypoints are seen. A joint not seen stays where it was, with confidence 0, for the longest gap; a frame with too
     few joints has a pose of NaN, and windows do not reach over it.
     """
 
-    def __init__(self, model: TrainedModel, settings: InputSettings, format: StreamFormat, *, latency: int) -> None:
-        if not 0 < format.rate_hz < np.inf:
-            raise UserError(f"rate: expected Hz over 0, found {format.rate_hz}")
+    def __init__(
+        self,
+        model: TrainedModel,
+        settings: InputSettings,
+        *,
+        layout: str,
+        camera: Camera,
+        rate_hz: float,
+        latency: int,
+    ) -> None:
+        if not 0 < rate_hz < np.inf:
+            raise UserError(f"rate: expected Hz over 0, found {rate_hz}")
         if latency < 0:
             raise UserError(f"latency: expected frames from 0, found {latency}")
         self.latency = latency
-        self._model, self._settings, self._format = model, settings, format
-        self._step = format.rate_hz / settings.rate_hz  # frames of the stream per frame of the model
-        self._longest_gap = int(settings.max_gap_s * format.rate_hz + 1e-9)
+        self._model, self._settings, self._layout, self._camera = model, settings, layout, camera
+        self._step = rate_hz / settings.rate_hz  # frames of the stream per frame of the model
+        self._longest_gap = int(settings.max_gap_s * rate_hz + 1e-9)
         # frames of a window before the one whose pose is wanted
         reach = int(np.ceil(model.card.frames * self._step)) + 1
         self._screens: deque[Float[np.ndarray, "J_in C"] | None] = deque(maxlen=reach + latency)
@@ -61,10 +61,10 @@ class Stream:
 
     def add(self, keypoints: Float[np.ndarray, "J C"]) -> None:
         """Takes a frame as `push` does, for those after it, without the cost of a pose."""
-        track = prepare_track(make_track(keypoints[None], layout=self._format.layout), self._settings)
+        track = prepare_track(make_track(keypoints[None], layout=self._layout), self._settings)
         pixels = self._hold_unseen(track.pixels)
         usable = find_usable_frames(pixels)[0]
-        screen = encode_keypoints(pixels, track.confidence, self._format.camera, self._settings)
+        screen = encode_keypoints(pixels, track.confidence, self._camera, self._settings)
         self._screens.append(screen[0] if usable else None)
         self._pushed += 1
 
@@ -117,5 +117,5 @@ class Stream:
         pose_m = ((poses_m[0] + mirror(poses_m[1], out_skeleton)) / 2).numpy().astype(float)
         if self._model.card.output_unit == "half_image_widths":
             root_screen = screen[place, None, in_skeleton.root, :2]
-            pose_m = metres_from_image(pose_m[None], root_screen, self._format.camera, out_skeleton)[0]
+            pose_m = metres_from_image(pose_m[None], root_screen, self._camera, out_skeleton)[0]
         return pose_m
