@@ -66,7 +66,7 @@ def lift(
     if not source.exists():
         raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
     from pipeline.lift.body.height import parse_heights
-    from pipeline.lift.lift_file import OutputOptions, lift_file, parse_image_size
+    from pipeline.lift.lift_file import lift_file, parse_image_size
     from pipeline.lift.lifter import Lifter
     from pipeline.lift.people import InputOptions, LiftOptions
 
@@ -77,7 +77,18 @@ def lift(
     who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
     lifter = Lifter.load(checkpoint, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     how_to_read = InputOptions(
-        file_format, layout, rate_hz, size, camera, detector, detector_model, video, units, y_up, highest_score
+        file_format,
+        layout,
+        rate_hz,
+        size,
+        camera,
+        detector,
+        detector_model,
+        video,
+        units,
+        y_up,
+        highest_score,
+        overlay_on,
     )
     print(
         lift_file(
@@ -86,7 +97,7 @@ def lift(
             lifter=lifter,
             input_options=how_to_read,
             lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet, force),
-            output_options=OutputOptions(wanted, overlay_on),
+            outputs=wanted,
         )
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,6 @@ from pipeline.lift.video.frames import describe_video
 from pipeline.system.errors import UserError, make_printable
 
 
-@dataclass(frozen=True)
-class OutputOptions:
-    """What is written: the names of `outputs`, and for "overlay" the video, where the source is not one itself."""
-
-    outputs: Sequence[str] = DEFAULT_OUTPUTS
-    overlay_on: Path | None = None
-
-
 def lift_file(
     source: Path,
     out: Path,
@@ -33,32 +25,31 @@ def lift_file(
     lifter: Lifter,
     input_options: InputOptions = InputOptions(),
     lift_options: LiftOptions = LiftOptions(),
-    output_options: OutputOptions = OutputOptions(),
+    outputs: Sequence[str] = DEFAULT_OUTPUTS,
 ) -> str:
     """Lifts the people in `source`, writes them into the folder `out`, and returns a summary as text.
 
-    The output "overlay" draws them on the frames of `source`, if it is a video, or of `overlay_on`, the video that its
-    keypoints were detected in.
+    The output "overlay" draws them on the frames of `source`, if it is a video, or of `input_options.overlay_on`.
 
     Raises UserError, before anything is written, if the options or the input are wrong, nobody can be lifted, or `out`
     holds files that this tool did not write.
     """
-    outputs, overlay_on = output_options.outputs, output_options.overlay_on
     check_outputs(out, outputs)
     if input_options.camera_file is not None and (lift_options.focal_px, lift_options.fov_deg) != (None, None):
         where = input_options.camera_file
         raise UserError(f"{where}: expected a camera or a focal length or field of view, found both")
-    filmed_on = find_video(source, input_options, overlay_on) if "overlay" in outputs else None
+    filmed_on = find_video(source, input_options) if "overlay" in outputs else None
     recording = read_recording(source, input_options)
-    if overlay_on is not None and filmed_on is not None:
+    if input_options.overlay_on is not None and filmed_on is not None:
         check_video(filmed_on, rate_hz=lifter.rate_hz if recording.rate_hz is None else recording.rate_hz)
     lifted = replace(lifter.lift(recording, lift_options), filmed_on=filmed_on)
     write_lifted(out, lifted, outputs)
     return summarize(lifted, recording, out, min_confidence=lifter.settings.min_confidence)
 
 
-def find_video(source: Path, options: InputOptions, overlay_on: Path | None) -> FilmedOn:
+def find_video(source: Path, options: InputOptions) -> FilmedOn:
     """Returns the video to draw people on. Raises UserError if there is none, or two."""
+    overlay_on = options.overlay_on
     is_video = source.is_file() and (options.format or recognise_format(source)) == "video"
     if is_video and overlay_on is not None:
         raise UserError(f"--overlay-on: expected it with keypoints alone, found {overlay_on} beside the video {source}")

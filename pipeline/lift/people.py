@@ -25,7 +25,8 @@ class InputOptions:
     pipeline.lift.reading.keypoints.UNITS. `detector` finds the people of a video, one of
     pipeline.lift.video.detectors.DETECTORS, with the model `detector_model`, None its own. `video` chooses one of
     several videos in the input. With `y_up` y counts from the bottom edge of the image. `highest_score` is the score
-    that means certainty, where confidence does not run from 0 to 1.
+    that means certainty, where confidence does not run from 0 to 1. `overlay_on` is the video of keypoints, to draw
+    people on.
     """
 
     format: str | None = None
@@ -39,6 +40,7 @@ class InputOptions:
     units: str | None = None
     y_up: bool = False
     highest_score: float | None = None
+    overlay_on: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.lift.formats import read_recording
-from pipeline.lift.lift_file import OutputOptions, lift_file
+from pipeline.lift.lift_file import lift_file
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.people import InputOptions, LiftOptions
 from pipeline.system.errors import UserError
@@ -16,7 +16,7 @@ from tests.fixtures.keypoint_files import CASES, EMPTY, FRAMES, LOST, coco_resul
 from tests.fixtures.lifting import SIZE, write_small_checkpoint
 
 SIZE_STATED = InputOptions(image_size_px=SIZE)
-NPZ = OutputOptions(["npz"])
+NPZ = ["npz"]
 IDS = [f"{name}-{layout}-{writer.__name__}" for name, layout, writer, _ in CASES]
 
 
@@ -46,9 +46,7 @@ def test_the_people_of_a_file_are_those_who_were_written(tmp_path, name, layout,
 @pytest.mark.parametrize(("name", "layout", "writer", "confident"), CASES, ids=IDS)
 def test_every_file_is_lifted(tmp_path, lifter, name, layout, writer, confident):
     path = writer(tmp_path, layout)
-    summary = lift_file(
-        path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, output_options=OutputOptions(["npz", "json"])
-    )
+    summary = lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz", "json"])
     assert f"2 of 2 people, {FRAMES} frames" in summary
     poses = json.loads((tmp_path / "out" / "poses.json").read_text(encoding="utf-8"))
     assert len(poses["people"]) == 2
@@ -61,7 +59,7 @@ def test_the_summary_explains_the_reading(tmp_path, lifter):
     stack = np.stack(people)
     np.savez(tmp_path / "a.npz", pixels=stack[..., :2], confidence=stack[..., 2])
     options = InputOptions(layout="coco17", image_size_px=SIZE)
-    summary = lift_file(tmp_path / "a.npz", tmp_path / "out", lifter=lifter, input_options=options, output_options=NPZ)
+    summary = lift_file(tmp_path / "a.npz", tmp_path / "out", lifter=lifter, input_options=options, outputs=NPZ)
     for line in (
         "  format: npz, recognised by its content",
         "  layout: coco17, stated",
@@ -78,14 +76,12 @@ def test_a_doubt_stops_before_anything_is_written_unless_forced(tmp_path, lifter
     with np.load(shares) as content:
         np.savez(shares, **{**content, "pixels": content["pixels"] / 1000})
     with pytest.raises(UserError, match=r"walk\.npz: expected people .*--units shares"):
-        lift_file(shares, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, output_options=NPZ)
+        lift_file(shares, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=NPZ)
     assert not (tmp_path / "out").exists()
     force, stated = LiftOptions(force=True), InputOptions(image_size_px=SIZE, units="shares")
-    lift_file(
-        shares, tmp_path / "forced", lifter=lifter, input_options=SIZE_STATED, lift_options=force, output_options=NPZ
-    )
-    lift_file(shares, tmp_path / "right", lifter=lifter, input_options=stated, output_options=NPZ)
-    lift_file(npz(tmp_path, "h36m17"), tmp_path / "px", lifter=lifter, input_options=SIZE_STATED, output_options=NPZ)
+    lift_file(shares, tmp_path / "forced", lifter=lifter, input_options=SIZE_STATED, lift_options=force, outputs=NPZ)
+    lift_file(shares, tmp_path / "right", lifter=lifter, input_options=stated, outputs=NPZ)
+    lift_file(npz(tmp_path, "h36m17"), tmp_path / "px", lifter=lifter, input_options=SIZE_STATED, outputs=NPZ)
     found, wanted = (np.load(tmp_path / name / "poses.npz")["person0_joints_world_m"] for name in ("right", "px"))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
@@ -98,7 +94,7 @@ def test_pictures_at_intervals_are_lifted_to_every_output(tmp_path, lifter):
         tmp_path / "out",
         lifter=lifter,
         input_options=options,
-        output_options=OutputOptions(outputs),
+        outputs=outputs,
     )
     with np.load(tmp_path / "out" / "poses.npz") as poses:  # where an untrained model puts somebody before the camera
         placed = np.isfinite(poses["person0_root_camera_m"])
@@ -110,9 +106,7 @@ def test_a_name_that_the_locale_does_not_know_is_written_as_it_is(tmp_path, lift
     """Python hands over bytes that the locale's encoding lacks as surrogates, which no file can hold."""
     npz(tmp_path, "h36m17").rename(tmp_path / "vidéo.npz")
     path = tmp_path / "vid\udcc3\udca9o.npz"
-    lift_file(
-        path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, output_options=OutputOptions(["npz", "html"])
-    )
+    lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz", "html"])
     assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8"))["source"].endswith("/vidéo.npz")
 
 
@@ -143,12 +137,12 @@ def test_a_camera_in_an_npz_file_or_beside_the_input_is_used(tmp_path, lifter, n
     about = {}
     for name, camera_file in (("a", None), ("b", tmp_path / "camera.json")):
         options = InputOptions(camera_file=camera_file)
-        lift_file(tmp_path / f"{name}.npz", tmp_path / name, lifter=lifter, input_options=options, output_options=NPZ)
+        lift_file(tmp_path / f"{name}.npz", tmp_path / name, lifter=lifter, input_options=options, outputs=NPZ)
         about[name] = json.loads((tmp_path / name / "about.json").read_text(encoding="utf-8"))
         assert about[name]["camera"] == LENS
         assert not any("lens" in assumption for assumption in about[name]["assumed"])
     options = InputOptions(camera_file=tmp_path / "a" / "about.json")  # what was written is itself a camera
-    lift_file(tmp_path / "b.npz", tmp_path / "c", lifter=lifter, input_options=options, output_options=NPZ)
+    lift_file(tmp_path / "b.npz", tmp_path / "c", lifter=lifter, input_options=options, outputs=NPZ)
     np.testing.assert_array_equal(
         np.load(tmp_path / "a" / "poses.npz")["person0_joints_world_m"],
         np.load(tmp_path / "c" / "poses.npz")["person0_joints_world_m"],

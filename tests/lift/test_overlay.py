@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.lift.lift_file import OutputOptions, lift_file
+from pipeline.lift.lift_file import lift_file
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.outputs.overlay import choose_pictures
 from pipeline.lift.people import FilmedOn, InputOptions, Lifted
@@ -111,20 +112,19 @@ def write_keypoints(path, frames, **more):
 def test_a_keypoint_file_needs_its_video_which_is_as_fast(tmp_path, lifter):
     source = write_keypoints(tmp_path / "keypoints.npz", 120)
     video = write_video(tmp_path / "clip.mp4", np.arange(120) / 60)
-    overlay, on_video = OutputOptions(["overlay"]), OutputOptions(["overlay"], video)
-    on_absent = OutputOptions(["overlay"], tmp_path / "absent.mp4")
+    on_video, on_absent = InputOptions(overlay_on=video), InputOptions(overlay_on=tmp_path / "absent.mp4")
     with pytest.raises(UserError, match=r"keypoints\.npz: expected --overlay-on and the video of its keypoints"):
-        lift_file(source, tmp_path / "out", lifter=lifter, output_options=overlay)
+        lift_file(source, tmp_path / "out", lifter=lifter, outputs=["overlay"])
     with pytest.raises(UserError, match=r"absent\.mp4: expected a video, found none"):
-        lift_file(source, tmp_path / "out", lifter=lifter, output_options=on_absent)
+        lift_file(source, tmp_path / "out", lifter=lifter, input_options=on_absent, outputs=["overlay"])
     with pytest.raises(UserError, match=r"clip\.mp4: expected the video of keypoints at 30 Hz, .* --rate-hz 60"):
-        lift_file(source, tmp_path / "out", lifter=lifter, output_options=on_video)
+        lift_file(source, tmp_path / "out", lifter=lifter, input_options=on_video, outputs=["overlay"])
     with pytest.raises(UserError, match=r"clip\.mp4: expected pictures in the shape of 1000x1000, found 96x64"):
         lift_file(
             source,
             tmp_path / "out",
             lifter=lifter,
-            input_options=InputOptions(rate_hz=60.0),
-            output_options=on_video,
+            input_options=replace(on_video, rate_hz=60.0),
+            outputs=["overlay"],
         )
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from pipeline.lift.body.feet import find_foot_rests
 from pipeline.lift.formats import read_recording
-from pipeline.lift.lift_file import OutputOptions, lift_file
+from pipeline.lift.lift_file import lift_file
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.outputs.rig import name_bone
 from pipeline.lift.people import InputOptions, LiftOptions
@@ -39,8 +39,7 @@ def main() -> int:
     arguments = parser.parse_args()
     lifter, options = Lifter.load(), LiftOptions(lock_feet=True)
     lifts = arguments.out / "lift"
-    written = OutputOptions(("npz", "bvh", "glb"))
-    print(lift_file(EXAMPLE, lifts, lifter=lifter, lift_options=options, output_options=written))
+    print(lift_file(EXAMPLE, lifts, lifter=lifter, lift_options=options, outputs=("npz", "bvh", "glb")))
     sliding = lifter.lift(read_recording(EXAMPLE, InputOptions()))
     sliding_m = sliding.joints_world_m(sliding.people[0])
     rests = find_foot_rests(sliding_m, H36M_17, rate_hz=sliding.rate_hz)
