@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.frame_numbers import refuse_video
 from pipeline.lift.reading.times import Times, find_rate
 from pipeline.lift.video.detectors import detect_people, find_detector, find_joints_outside, refuse_missing_detector
-from pipeline.lift.video.frames import VideoAbout, describe_video, read_frames
-from pipeline.lift.video.progress import show_progress
+from pipeline.lift.video.frames import VideoAbout, VideoFrame, describe_video, read_frames
 from pipeline.poses.geometry import Camera
 from pipeline.system.errors import UserError
 
 FULL_FRAME_DIAGONAL_MM = float(np.hypot(36, 24))  # over which lenses' "35 mm equivalent" is meant (CIPA DCG-001)
 FOCAL_TAG = "com.apple.quicktime.camera.focal_length.35mm_equivalent"
 CAPTURE_RATE_TAGS = ("com.android.capture.fps", "com.apple.quicktime.capture-framerate")
+REFRESH_S = 0.2
 
 
 def read_video(path: Path, options: InputOptions) -> Detections:
@@ -42,7 +45,7 @@ def read_video(path: Path, options: InputOptions) -> Detections:
     frames: dict[int, list[Detection]] = {}
     stamps_s, size_px = [], (0, 0)
     with closing(read_frames(path)) as pictures:
-        shown = show_progress(pictures, path.name, about.duration_s)
+        shown = _show_progress(pictures, path.name, about.duration_s)
         for number, (frame, people) in enumerate(detect_people(shown, options.detector, model)):
             frames[number] = [Detection(keypoints, None) for keypoints in people]
             stamps_s.append(frame.time_s)
@@ -68,13 +71,33 @@ def read_video(path: Path, options: InputOptions) -> Detections:
     )
 
 
+def _show_progress(frames: Iterable[VideoFrame], name: str, duration_s: float | None) -> Iterator[VideoFrame]:
+    """Yields the frames, and shows how many there were, how many in a second, and the time left.
+
+    Drawn between two frames alone, as detectors divert what is written while they work.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, auto_refresh=False, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(name, total=duration_s, numbers="")
+        began_s = shown_s = time.monotonic()
+        for number, frame in enumerate(frames):
+            yield frame
+            now_s = time.monotonic()
+            if now_s - shown_s >= REFRESH_S:
+                shown_s = now_s
+                numbers = f"{number + 1:,} frames, {(number + 1) / (now_s - began_s):.1f} frames/s"
+                bar.update(task, completed=frame.time_s, numbers=numbers, refresh=True)
+
+
 def _tell_edge(frames: Mapping[int, Sequence[Detection]], size_px: tuple[int, int]) -> tuple[str, ...]:
     """Returns in words how much of people the detector guessed beyond the picture, if it did."""
     people = [find_joints_outside(person.keypoints, size_px) for found in frames.values() for person in found]
     share = float(np.mean(people)) if people else 0.0
-    return (f"beyond the edge of the picture: {share:.1%} of the joints, guessed by the detector; not used",) * (
-        share > 0
-    )
+    told = f"beyond the edge of the picture: {share:.1%} of the joints, guessed by the detector; not used"
+    return (told,) if share > 0 else ()
 
 
 def _settle_rate(
