@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,15 @@ from jaxtyping import Float
 from pipeline.lift.people import Track
 from pipeline.poses.skeleton import COCO_17, H36M_17, HUMANEVA_15, MPI_INF_3DHP_17, MPII_16, Skeleton
 
-MEDIAPIPE_33 = Skeleton(
+
+def _make_layout(name: str, joints: tuple[str, ...], parents: tuple[int, ...]) -> Skeleton:
+    """Returns a layout whose joints of the left and of the right begin with L and R before another capital letter."""
+    left = [joint for joint in joints if re.match("L[A-Z]", joint)]
+    right = [f"R{joint[1:]}" for joint in left]
+    return Skeleton(name, joints, parents, tuple(map(joints.index, left)), tuple(map(joints.index, right)))
+
+
+MEDIAPIPE_33 = _make_layout(
     name="mediapipe33",
     joints=(
         "Nose", "LEyeInner", "LEye", "LEyeOuter", "REyeInner", "REye", "REyeOuter", "LEar", "REar", "LMouth", "RMouth",
@@ -21,22 +30,18 @@ MEDIAPIPE_33 = Skeleton(
         -1, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26, 27, 28,
         27, 28,
     ),
-    left=(1, 2, 3, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31),
-    right=(4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32),
 )  # fmt: skip
 
 # OpenPose's two body models, in the order of its output files.
-OPENPOSE_18 = Skeleton(
+OPENPOSE_18 = _make_layout(
     name="openpose18",
     joints=(
         "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip", "RKnee", "RFoot",
         "LHip", "LKnee", "LFoot", "REye", "LEye", "REar", "LEar",
     ),
     parents=(1, -1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12, 0, 0, 14, 15),
-    left=(5, 6, 7, 11, 12, 13, 15, 17),
-    right=(2, 3, 4, 8, 9, 10, 14, 16),
 )  # fmt: skip
-BODY_25 = Skeleton(
+BODY_25 = _make_layout(
     name="body25",
     joints=(
         "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip", "RKnee",
@@ -44,63 +49,51 @@ BODY_25 = Skeleton(
         "RSmallToe", "RHeel",
     ),
     parents=(1, 8, 1, 2, 3, 1, 5, 6, -1, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 19, 14, 11, 22, 11),
-    left=(5, 6, 7, 12, 13, 14, 16, 18, 19, 20, 21),
-    right=(2, 3, 4, 9, 10, 11, 15, 17, 22, 23, 24),
 )  # fmt: skip
 
 # OpenPose's experimental model, which has as many joints in another order.
-BODY_25B = Skeleton(
+BODY_25B = _make_layout(
     name="body25b",
     joints=(
         *COCO_17.joints, "UpperNeck", "HeadTop", "LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel",
     ),
     parents=(17, 0, 0, 1, 2, 17, 17, 5, 6, 7, 8, 17, 17, 11, 12, 13, 14, -1, 17, 15, 19, 15, 16, 22, 16),
-    left=(*COCO_17.left, 19, 20, 21),
-    right=(*COCO_17.right, 22, 23, 24),
 )  # fmt: skip
 
 # CrowdPose (Li et al. 2019) and AI Challenger (Wu et al. 2017), which models of MMPose and AlphaPose are trained on.
-CROWDPOSE_14 = Skeleton(
+CROWDPOSE_14 = _make_layout(
     name="crowdpose14",
     joints=(
         "LShoulder", "RShoulder", "LElbow", "RElbow", "LWrist", "RWrist", "LHip", "RHip", "LKnee", "RKnee", "LFoot",
         "RFoot", "HeadTop", "Neck",
     ),
     parents=(13, 13, 0, 1, 2, 3, 13, 13, 6, 7, 8, 9, 13, -1),
-    left=(0, 2, 4, 6, 8, 10),
-    right=(1, 3, 5, 7, 9, 11),
 )  # fmt: skip
-AIC_14 = Skeleton(
+AIC_14 = _make_layout(
     name="aic14",
     joints=(
         "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip", "RKnee", "RFoot", "LHip", "LKnee",
         "LFoot", "HeadTop", "Neck",
     ),
     parents=(13, 0, 1, 13, 3, 4, 13, 6, 7, 13, 9, 10, 13, -1),
-    left=(3, 4, 5, 9, 10, 11),
-    right=(0, 1, 2, 6, 7, 8),
 )  # fmt: skip
 
 # COCO's keypoints with head, neck, hip and feet (Fang et al. 2022), as AlphaPose and MMPose give them.
-HALPE_26 = Skeleton(
+HALPE_26 = _make_layout(
     name="halpe26",
     joints=(*COCO_17.joints, "Head", "Neck", "Hip", "LBigToe", "RBigToe", "LSmallToe", "RSmallToe", "LHeel", "RHeel"),
     parents=(18, 0, 0, 1, 2, 18, 18, 5, 6, 7, 8, 19, 19, 11, 12, 13, 14, 18, 19, -1, 15, 16, 20, 21, 15, 16),
-    left=(*COCO_17.left, 20, 22, 24),
-    right=(*COCO_17.right, 21, 23, 25),
 )
 
 MPI_INF_3DHP = replace(MPI_INF_3DHP_17, name="3dhp17")
 # The same joints in the order of the dataset's test set and of the archives of P-STMO.
-MPI_INF_3DHP_PUBLIC = Skeleton(
+MPI_INF_3DHP_PUBLIC = _make_layout(
     name="3dhp17_public",
     joints=(
         "HeadTop", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "RHip", "RKnee", "RFoot",
         "LHip", "LKnee", "LFoot", "Pelvis", "Spine", "Head",
     ),
     parents=(1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1),
-    left=(5, 6, 7, 11, 12, 13),
-    right=(2, 3, 4, 8, 9, 10),
 )  # fmt: skip
 LAYOUTS = {
     skeleton.name: skeleton
