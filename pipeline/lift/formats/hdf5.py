@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TypedDict, final
 
 import h5py
 import numpy as np
 from einops import rearrange
 
-from pipeline.lift.formats.sleap import Analysis, Project, arrange_analysis, arrange_project
+from pipeline.lift.formats.sleap import Content, arrange_analysis, arrange_project
 from pipeline.lift.formats.tables import CHANNELS
 from pipeline.lift.people import Detection, Detections, InputOptions
 from pipeline.lift.reading.entries import describe, read_whole
@@ -24,15 +23,6 @@ EXPECTED = "a file of SLEAP (.slp or analysis) or DeepLabCut"
 AXES = {"tracks": ["track", "xy", "node", "frame"], "point_scores": ["track", "node", "frame"]}  # unless `dims` says
 TABLES = ("frames", "instances", "points", "pred_points")  # of a project
 HIGHEST_LEVEL = 4  # of DeepLabCut's columns: scorer, individuals, bodyparts, coords
-
-
-@final
-class LabelTable(TypedDict):
-    """What a table of pandas holds: the names of its columns, a number or name for each row, and the values."""
-
-    columns: Sequence[object]
-    rows: Sequence[object]
-    values: np.ndarray
 
 
 def read_hdf5(path: Path, options: InputOptions) -> Detections:
@@ -50,7 +40,7 @@ def read_hdf5(path: Path, options: InputOptions) -> Detections:
     return arrange_analysis(content, path) if "tracks" in content else _arrange_table(content, path)
 
 
-def _read_content(path: Path) -> Analysis | Project | LabelTable:
+def _read_content(path: Path) -> Content:
     """Returns arrays and names that are in the file itself; this and what it calls runs in the child process."""
     with h5py.File(path, "r") as file:
         if "tracks" in file:
@@ -98,15 +88,11 @@ def _decode(text: object) -> str:
     return text.decode("utf-8") if isinstance(text, bytes) else str(text)
 
 
-def _read_analysis(file: h5py.File) -> Analysis:
-    joints = _read_texts(file, "node_names")
-    people = _read_texts(file, "track_names") if "track_names" in file else None
-    found: Analysis = {"node_names": joints, "tracks": _read_in_order(file, "tracks")}
-    if people is not None:
-        found["track_names"] = people
-    if "point_scores" in file:
-        found["point_scores"] = _read_in_order(file, "point_scores")
-    return found
+def _read_analysis(file: h5py.File) -> Content:
+    found: Content = {"node_names": _read_texts(file, "node_names")}
+    if "track_names" in file:
+        found["track_names"] = _read_texts(file, "track_names")
+    return found | {name: _read_in_order(file, name) for name in AXES if name in file}
 
 
 def _read_in_order(file: h5py.File, name: str) -> np.ndarray:
@@ -119,7 +105,7 @@ def _read_in_order(file: h5py.File, name: str) -> np.ndarray:
     return rearrange(_read_numbers(file, name, len(axes)), f"{' '.join(map(str, stated))} -> {' '.join(order)}")
 
 
-def _read_project(file: h5py.File) -> Project:
+def _read_project(file: h5py.File) -> Content:
     tables = {}
     for name in TABLES:
         data = _find_dataset(file, name)
@@ -139,8 +125,11 @@ def _read_project(file: h5py.File) -> Project:
     }
 
 
-def _read_table(group: h5py.Group) -> LabelTable:
-    """Reads the columns, rows and values of a table in pandas' form "table" or "fixed"."""
+def _read_table(group: h5py.Group) -> Content:
+    """Reads the names of `columns`, a number or name for each of the `rows`, and the `values` of a table of pandas.
+
+    It is in pandas' form "table" or "fixed".
+    """
     if "table" in group:
         table = _find_dataset(group, "table")
         if {"index", "values_block_0"} != set(table.dtype.names or ()) or "values_block_0_kind" not in table.attrs:
@@ -168,7 +157,7 @@ def _read_levels(group: h5py.Group, name: str) -> list[tuple[object, ...]]:
     return [tuple(level[code] for level, code in zip(levels, row, strict=True)) for row in zip(*codes, strict=True)]
 
 
-def _arrange_table(content: LabelTable, path: Path) -> Detections:
+def _arrange_table(content: Content, path: Path) -> Detections:
     """Arranges columns by individual, joint and channel; the first of their names, the scorer, is the same in all."""
     columns, values = content["columns"], content["values"]
     lengths = {len(column) if isinstance(column, tuple) else 0 for column in columns}

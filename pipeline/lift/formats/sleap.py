@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, final
+from typing import Any
 
 import numpy as np
 
@@ -29,36 +29,11 @@ COLUMNS = {
     "pred_points": ("x", "y", "visible", "score"),
 }  # fmt: skip
 Table = dict[str, np.ndarray]  # columns of equal lengths by name
+Content = dict[str, Any]  # what a file holds, by name: arrays, tables, texts and numbers
 
 
-class _MayHold(TypedDict, total=False):
-    """What not every analysis file holds."""
-
-    track_names: list[str]
-    point_scores: np.ndarray
-
-
-@final
-class Analysis(_MayHold):
-    """What an analysis file holds: the names of joints, and of tracks if any, and what is known of each joint."""
-
-    node_names: list[str]
-    tracks: np.ndarray
-
-
-@final
-class Project(TypedDict):
-    """What a project holds: its tables by name, and the JSON about it, its videos and its tracks."""
-
-    tables: dict[str, Table]
-    metadata: str
-    format_id: float
-    videos_json: list[str]
-    tracks_json: list[str]
-
-
-def arrange_analysis(content: Analysis, path: Path) -> Detections:
-    """Arranges `tracks` (people, frames, joints, 2), `point_scores` without the last axis, and the names of both.
+def arrange_analysis(content: Content, path: Path) -> Detections:
+    """Arranges `tracks` (people, frames, joints, 2), `node_names` and, if any, `point_scores` and `track_names`.
 
     Raises UserError if their shapes do not match.
     """
@@ -79,8 +54,8 @@ def arrange_analysis(content: Analysis, path: Path) -> Detections:
     return Detections(None, frames, joints=joints)
 
 
-def arrange_project(content: Project, path: Path, video: str | None) -> Detections:
-    """Arranges the tables of a project, each an array by its column, and the JSON of its videos, tracks and skeletons.
+def arrange_project(content: Content, path: Path, video: str | None) -> Detections:
+    """Arranges the `tables` of a project and its JSON: `metadata` with its skeletons, `videos_json`, `tracks_json`.
 
     A label goes before the prediction that it corrects. Raises UserError if the project has several videos and `video`
     chooses none, people of several skeletons, or tables that do not fit each other.
@@ -175,7 +150,7 @@ def _keep_labels(instances: Table) -> list[int]:
     ]
 
 
-def _read_instance(content: Project, row: int, people: Sequence[str], where: str) -> Detection:
+def _read_instance(content: Content, row: int, people: Sequence[str], where: str) -> Detection:
     """Returns a person; a joint that is marked as not visible is not seen."""
     tables = content["tables"]
     kind, track, first, last = (
