@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +29,8 @@ def use_detector(monkeypatch):
             for frame in frames:
                 yield frame, [person.copy() for person in people]
 
-        monkeypatch.setattr(detectors, "import_module", lambda name: SimpleNamespace(detect_people=found))
+        detector = replace(detectors.DETECTORS["ultralytics"], detect=found)
+        monkeypatch.setitem(detectors.DETECTORS, "ultralytics", detector)
         monkeypatch.setattr(detectors, "find_spec", lambda package: True)
 
     return use

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.lift.video.frames import VideoFrame
+from pipeline.lift.video import mediapipe_detector, rtmlib_detector, ultralytics_detector
+from pipeline.lift.video.frames import People, VideoFrame
 from pipeline.lift.video.mediapipe_model import DETECTOR_MODEL
 from pipeline.system.errors import UserError
 
@@ -20,12 +20,12 @@ from pipeline.system.errors import UserError
 class Detector:
     """An optional package that finds people in pictures.
 
-    `module` has `detect_people`, as here. `layout` is that of the keypoints, if it is always the same;
+    `detect` is as `detect_people` here. `layout` is that of the keypoints, if it is always the same;
     `model` is where its own model lies, if it has one, and `models` says in words what may be stated instead. `install`
     says how all of it is had.
     """
 
-    module: str
+    detect: Callable[[Iterable[VideoFrame], Path], Iterator[tuple[VideoFrame, People]]]
     package: str
     layout: str | None
     model: Path | None
@@ -35,15 +35,15 @@ class Detector:
 
 DETECTORS = {
     "mediapipe": Detector(
-        "mediapipe_detector", "mediapipe", "mediapipe33", DETECTOR_MODEL, "a .task file",
+        mediapipe_detector.detect_people, "mediapipe", "mediapipe33", DETECTOR_MODEL, "a .task file",
         "make video, or: pip install --editable '.[video]' && poselift detector-model",
     ),
     "rtmlib": Detector(
-        "rtmlib_detector", "rtmlib", None, None, "an RTMO network, or a folder of a YOLOX and an RTMPose network",
-        "pip install rtmlib",
+        rtmlib_detector.detect_people, "rtmlib", None, None,
+        "an RTMO network, or a folder of a YOLOX and an RTMPose network", "pip install rtmlib",
     ),
     "ultralytics": Detector(
-        "ultralytics_detector", "ultralytics", None, None, "a pose network, such as yolo11n-pose.pt",
+        ultralytics_detector.detect_people, "ultralytics", None, None, "a pose network, such as yolo11n-pose.pt",
         "pip install ultralytics",
     ),
 }  # fmt: skip
@@ -75,16 +75,13 @@ def refuse_missing_detector(path: Path, name: str, model: Path | None, *, other:
     return model
 
 
-def detect_people(
-    frames: Iterable[VideoFrame], detector: str, model: Path
-) -> Iterator[tuple[VideoFrame, list[Float[np.ndarray, "J 3"]]]]:
+def detect_people(frames: Iterable[VideoFrame], detector: str, model: Path) -> Iterator[tuple[VideoFrame, People]]:
     """Yields each frame with the people in it: x and y in pixels, and confidence, of each joint.
 
     A joint outside of the picture has confidence 0: nobody saw it, the detector guesses. Raises UserError if the
     detector cannot use the model, or fails.
     """
-    module = import_module(f"pipeline.lift.video.{DETECTORS[detector].module}")
-    for frame, people in module.detect_people(frames, model):
+    for frame, people in DETECTORS[detector].detect(frames, model):
         height_px, width_px, _ = frame.picture.shape
         for person in people:
             person[find_joints_outside(person, (width_px, height_px)), 2] = 0

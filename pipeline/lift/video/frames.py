@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from pipeline.system.errors import UserError
 
@@ -35,6 +35,9 @@ class VideoFrame(NamedTuple):
 
     time_s: float
     picture: UInt8[np.ndarray, "H W 3"]
+
+
+People = list[Float[np.ndarray, "J 3"]]  # in a frame: x and y in pixels, and confidence, of each joint
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.lift.video.frames import VideoFrame
+from pipeline.lift.video.frames import People, VideoFrame
 from pipeline.system.errors import UserError
 from pipeline.system.terminal import divert_stderr
 
@@ -20,10 +20,8 @@ MOST_PEOPLE = 5
 COUNT_EVERY_S = 0.2
 LATEST_MESSAGES = 3
 
-Marks = Float[np.ndarray, "33 3"]
 
-
-def detect_people(frames: Iterable[VideoFrame], model: Path) -> Iterator[tuple[VideoFrame, list[Marks]]]:
+def detect_people(frames: Iterable[VideoFrame], model: Path) -> Iterator[tuple[VideoFrame, People]]:
     """Yields each frame with the people in it, at most MOST_PEOPLE: x and y in pixels, and visibility, of 33 landmarks.
 
     What its libraries write to stderr is kept for the error. Raises UserError if `model` is no pose landmarker, or it
@@ -86,6 +84,6 @@ def _make_landmarker(model: Path, *, people: int, is_video: bool) -> Any:
     )
 
 
-def _keypoints_px(person: Any, size_px: tuple[int, int]) -> Marks:
+def _keypoints_px(person: Any, size_px: tuple[int, int]) -> Float[np.ndarray, "33 3"]:
     """Returns pixels and visibility of the landmarker's marks, which are shares of the picture."""
     return np.array([[mark.x, mark.y, mark.visibility] for mark in person]) * [*size_px, 1]

@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.lift.video.frames import VideoFrame
+from pipeline.lift.video.frames import People, VideoFrame
 from pipeline.system.errors import UserError
-
-People = list[Float[np.ndarray, "J 3"]]
 
 
 def detect_people(frames: Iterable[VideoFrame], model: Path) -> Iterator[tuple[VideoFrame, People]]:

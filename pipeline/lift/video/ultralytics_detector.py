@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from pipeline.lift.video.frames import VideoFrame
+from pipeline.lift.video.frames import People, VideoFrame
 from pipeline.system.errors import UserError
 
 
-def detect_people(
-    frames: Iterable[VideoFrame], model: Path
-) -> Iterator[tuple[VideoFrame, list[Float[np.ndarray, "J 3"]]]]:
+def detect_people(frames: Iterable[VideoFrame], model: Path) -> Iterator[tuple[VideoFrame, People]]:
     """Yields each frame with the people in it: pixels and confidence of the joints that the network was trained for.
 
     Its own thresholds say who is a person. Raises UserError if `model` is no pose network.
