@@ -77,7 +77,7 @@ def make_track(keypoints: Float[np.ndarray, "F J C"], *, layout: str) -> Track:
             found = f"{confidence.min():g} to {confidence.max():g}"
             raise UserError(f"keypoints: expected confidence from 0 to 1, found {found}")
     seen = find_seen_joints(np.concatenate([pixels, confidence[..., None]], axis=-1)) & (pixels != 0).any(-1)
-    return Track("0", layout, 0, np.where(seen[..., None], pixels, np.nan), np.where(seen, confidence, 0.0))
+    return Track("0", layout, 0, pixels, confidence).keep(seen)
 
 
 def select_tracks(recording: Recording, persons: Sequence[str] | None) -> list[Track]:
@@ -129,9 +129,7 @@ def prepare_track(track: Track, settings: InputSettings) -> Track:
         if wanted != "h36m17":
             raise UserError(f"layout: expected '{wanted}', which the model takes, found '{track.layout}'")
         track = convert_to_h36m17(track)
-    seen = np.isfinite(track.pixels).all(-1) & (track.confidence >= settings.min_confidence)
-    pixels = np.where(seen[..., None], track.pixels, np.nan)
-    return replace(track, pixels=pixels, confidence=np.where(seen, track.confidence, 0.0))
+    return track.keep(np.isfinite(track.pixels).all(-1) & (track.confidence >= settings.min_confidence))
 
 
 def fill_gaps(track: Track, *, longest_frames: int) -> tuple[Track, Bool[np.ndarray, "F J"]]:

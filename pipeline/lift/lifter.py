@@ -212,8 +212,8 @@ class Lifter:
         return hold_bones(people, self.card.skeletons[1])
 
     def _fit_upright(self, people: Sequence[LiftedPerson], *, rate_hz: float) -> tuple[RigidTransform, str]:
-        joints_camera_m = [person.joints_camera_m + person.root_camera_m[:, None] for person in people]
-        return fit_upright(joints_camera_m, self.card.skeletons[1], rate_hz=rate_hz)
+        placed_m = [person.placed_camera_m for person in people]
+        return fit_upright(placed_m, self.card.skeletons[1], rate_hz=rate_hz)
 
     def _lift_person(
         self, seen: SeenPerson, camera: Camera, up_camera: Float[np.ndarray, "3"] | None, *, rate_hz: float

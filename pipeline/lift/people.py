@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -111,6 +111,11 @@ class Track:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def keep(self, seen: Bool[np.ndarray, "F J"]) -> Track:
+        """Returns the track in which joints are not seen that are not `seen`."""
+        pixels, confidence = np.where(seen[..., None], self.pixels, np.nan), np.where(seen, self.confidence, 0.0)
+        return replace(self, pixels=pixels, confidence=confidence)
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -151,6 +156,11 @@ class LiftedPerson:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def placed_camera_m(self) -> Float[np.ndarray, "F J_out 3"]:
+        """The joints in the camera frame, not relative to the root."""
+        return self.joints_camera_m + self.root_camera_m[:, None]
+
 
 @dataclass(frozen=True)
 class FilmedOn:
@@ -184,4 +194,4 @@ class Lifted:
 
     def joints_world_m(self, person: LiftedPerson) -> Float[np.ndarray, "F J_out 3"]:
         """Returns the person's joints in the upright world, in metres, NaN in frames that could not be lifted."""
-        return self.world_from_camera.apply(person.joints_camera_m + person.root_camera_m[:, None])
+        return self.world_from_camera.apply(person.placed_camera_m)

@@ -35,7 +35,7 @@ def lock_feet(
     """Returns the people with feet that stay where they rest and limbs of constant length, and in words what moved."""
     locked, rests, moved_m = [], 0, []
     for person in people:
-        joints_m = world_from_camera.apply(person.joints_camera_m + person.root_camera_m[:, None])
+        joints_m = world_from_camera.apply(person.placed_camera_m)
         whole = np.isfinite(joints_m).all((1, 2))
         if not whole.any():
             locked.append(person)

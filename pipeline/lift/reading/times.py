@@ -55,9 +55,4 @@ def resample_track(track: Track, times_s: Times, rate_hz: float) -> Track | None
     pixels, confidence = interpolate(track.pixels, places), interpolate(track.confidence, places)
     pixels[is_frame], confidence[is_frame] = track.pixels[nearest[is_frame]], track.confidence[nearest[is_frame]]
     seen = np.isfinite(pixels).all(-1) & (is_frame | ~is_hole)[:, None]
-    return replace(
-        track,
-        first_frame=first,
-        pixels=np.where(seen[..., None], pixels, np.nan),
-        confidence=np.where(seen, confidence, 0.0),
-    )
+    return replace(track, first_frame=first, pixels=pixels, confidence=confidence).keep(seen)

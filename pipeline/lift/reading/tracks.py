@@ -115,9 +115,8 @@ def _make_track(person: str, sightings: Sightings, layout: str) -> Track:
     keypoints = np.full((last - first + 1, *sightings[first].shape), np.nan)
     for frame, detected in sightings.items():
         keypoints[frame - first] = detected
-    seen = find_seen_joints(keypoints)
-    pixels = np.where(seen[..., None], keypoints[..., :2], np.nan)
-    return Track(person, layout, first, pixels, np.where(seen, np.minimum(keypoints[..., 2], 1.0), 0.0))
+    track = Track(person, layout, first, keypoints[..., :2], np.minimum(keypoints[..., 2], 1.0))
+    return track.keep(find_seen_joints(keypoints))
 
 
 def _predict_keypoints(sightings: Sightings, frame: int, pace: float) -> Float[np.ndarray, "J 3"]:
