@@ -37,29 +37,26 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of keypoint file: the name that --format takes, its reader, and whether a file looks like it."""
+    """A kind of keypoint file: its reader, and whether a file looks like it."""
 
-    name: str
     read: Callable[[Path, InputOptions], Detections]
     recognise: Callable[[Sample], bool]
 
 
-# The first format that recognises an input, or the first file of a folder that any does, reads it.
+# By the name that --format takes. The first that recognises an input, or the first file of a folder that any does,
+# reads it.
 FORMATS = {
-    format.name: format
-    for format in (
-        Format("npz", read_npz, lambda sample: sample.kind == "npz"),
-        Format("hdf5", read_hdf5, lambda sample: sample.kind == "hdf5"),
-        Format("video", read_video, lambda sample: sample.kind == "video"),
-        Format("ultralytics-labels", read_ultralytics_labels, lambda sample: looks_like_labels(sample.lines)),
-        Format("csv", read_table, lambda sample: sample.kind == "table"),
-        Format("openpose", read_openpose, lambda sample: is_openpose(sample.content)),
-        Format("alphapose", read_coco, lambda sample: is_coco(sample.content) and sample.entry_has("idx", "box")),
-        Format("coco", read_coco, lambda sample: is_coco(sample.content)),
-        Format("mmpose", read_mmpose, lambda sample: is_mmpose(sample.content)),
-        Format("ultralytics", read_ultralytics, lambda sample: is_ultralytics(sample.content)),
-        Format("mediapipe", read_mediapipe, lambda sample: is_mediapipe(sample.content)),
-    )
+    "npz": Format(read_npz, lambda sample: sample.kind == "npz"),
+    "hdf5": Format(read_hdf5, lambda sample: sample.kind == "hdf5"),
+    "video": Format(read_video, lambda sample: sample.kind == "video"),
+    "ultralytics-labels": Format(read_ultralytics_labels, lambda sample: looks_like_labels(sample.lines)),
+    "csv": Format(read_table, lambda sample: sample.kind == "table"),
+    "openpose": Format(read_openpose, lambda sample: is_openpose(sample.content)),
+    "alphapose": Format(read_coco, lambda sample: is_coco(sample.content) and sample.entry_has("idx", "box")),
+    "coco": Format(read_coco, lambda sample: is_coco(sample.content)),
+    "mmpose": Format(read_mmpose, lambda sample: is_mmpose(sample.content)),
+    "ultralytics": Format(read_ultralytics, lambda sample: is_ultralytics(sample.content)),
+    "mediapipe": Format(read_mediapipe, lambda sample: is_mediapipe(sample.content)),
 }
 
 

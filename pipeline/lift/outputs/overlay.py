@@ -46,7 +46,7 @@ def choose_pictures(frames: Iterable[VideoFrame], lifted: Lifted, filmed_on: Fil
     """
     where = filmed_on.video
     video = _check_shapes(frames, lifted.image_size_px, where=where)
-    pictures = _by_number(video) if filmed_on.numbered else _by_time(video, lifted.rate_hz)
+    pictures = (frame.picture for frame in video) if filmed_on.numbered else _by_time(video, lifted.rate_hz)
     count = 0
     for picture in pictures:
         count += 1
@@ -65,11 +65,6 @@ def _check_shapes(frames: Iterable[VideoFrame], size_px: tuple[int, int], *, whe
         if abs(across * height - down * width) > max(width, height):  # over a pixel off
             raise UserError(f"{where}: expected pictures in the shape of {width}x{height}, found {across}x{down}")
         yield frame
-
-
-def _by_number(frames: Iterable[VideoFrame]) -> Iterator[Picture]:
-    for frame in frames:
-        yield frame.picture
 
 
 def _by_time(frames: Iterable[VideoFrame], rate_hz: float) -> Iterator[Picture]:

@@ -50,8 +50,8 @@ def fit_upright(
     if len(lines):
         variance = BODY_TILT**2 + 1 / (trust.mean() * max(1.0, seconds))
         information = information + np.eye(3) / variance
-        target = target + _normalize(trust @ lines) / variance
-    up = _normalize(np.linalg.solve(information, target))
+        target = target + normalize(trust @ lines) / variance
+    up = normalize(np.linalg.solve(information, target))
     contacts = [_find_contacts(joints_m, skeleton, up, rate_hz=rate_hz) for joints_m in people_m]
     contacts = [points for points in contacts if len(points) >= FEWEST_CONTACTS]
     up, information = _fit_planes(contacts, up, information, target)
@@ -135,7 +135,7 @@ def _fit_planes(
         centred = [points - np.average(points, axis=0, weights=w) for points, w in zip(contacts, weights, strict=True)]
         for points, weight in zip(centred, weights, strict=True):
             scatter += einsum(weight, points, points, "c, c i, c j -> i j")
-        up = _normalize(np.linalg.solve(information + scatter / CONTACT_M**2, target))
+        up = normalize(np.linalg.solve(information + scatter / CONTACT_M**2, target))
         weights = [1 / (1 + (points @ up / CONTACT_M) ** 2) for points in centred]
     return up, information + scatter / CONTACT_M**2
 
@@ -157,7 +157,7 @@ def _find_floor(
 
 def _build_world(up: Float[np.ndarray, "3"], floor_m: float) -> RigidTransform:
     """Returns the transform to X on the camera's right, Y where it looks, both horizontal, and Z up from the floor."""
-    right = _normalize(np.array([1.0, 0.0, 0.0]) - up[0] * up)
+    right = normalize(np.array([1.0, 0.0, 0.0]) - up[0] * up)
     forward = np.cross(up, right)
     return RigidTransform(np.stack([right, forward, up]), np.array([0.0, 0.0, -floor_m]))
 
@@ -171,5 +171,6 @@ def _angle(one: Float[np.ndarray, "F K 3"], other: Float[np.ndarray, "F #K 3"]) 
     return np.arctan2(np.linalg.norm(np.cross(one, other), axis=-1), (one * other).sum(-1))
 
 
-def _normalize(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+def normalize(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    """Returns the direction of a vector, of length 1."""
     return vector / np.linalg.norm(vector)

@@ -10,6 +10,7 @@ import numpy as np
 from einops import einsum
 from jaxtyping import Float
 
+from pipeline.lift.scene.upright import normalize
 from pipeline.poses.geometry import Camera, rays_from_pixels
 
 STEEPEST = np.cos(np.radians(15))  # a camera that looks more nearly straight up or down keeps its own right
@@ -27,9 +28,9 @@ def aim_view(
     seen = pixels[np.isfinite(pixels).all(-1)]
     sights = np.pad(rays_from_pixels(seen, camera), ((0, 0), (0, 1)), constant_values=1.0)
     sights /= np.linalg.norm(sights, axis=1, keepdims=True)
-    forward = _normalize(sights.mean(0)) if len(seen) else np.array([0.0, 0.0, 1.0])
+    forward = normalize(sights.mean(0)) if len(seen) else np.array([0.0, 0.0, 1.0])
     across = np.cross(forward, up_camera) if abs(forward @ up_camera) < STEEPEST else np.array([1.0, 0.0, 0.0])
-    right = _normalize(across - (across @ forward) * forward)
+    right = normalize(across - (across @ forward) * forward)
     return np.stack([right, np.cross(forward, right), forward])
 
 
@@ -45,7 +46,3 @@ def turn_pixels(
     )
     inside = turned[..., :2] / np.maximum(turned[..., 2:], NEAREST)
     return inside * np.array(view.focal_px) + np.array(view.centre_px), view
-
-
-def _normalize(vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    return vector / np.linalg.norm(vector)
