@@ -30,7 +30,7 @@ class LivePage:
         tree = [{key: getattr(s, key) for key in ("joints", "parents", "left", "right")} for s in skeletons]
         about = json.dumps({"title": title, "inSkeleton": tree[0], "skeleton": tree[1]})
         page = TEMPLATES.get_template("live.html")
-        self._html = page.render(title=title, viewer=viewer_parts(), about=about, script=viewer_asset("live.js"))
+        self.html = page.render(title=title, viewer=viewer_parts(), about=about, script=viewer_asset("live.js"))
         self._listeners: list[Queue[str | None]] = []
         self._lock = Lock()
         try:
@@ -76,11 +76,6 @@ class LivePage:
         finally:
             with self._lock:
                 self._listeners.remove(listener)
-
-    @property
-    def html(self) -> str:
-        """The page itself."""
-        return self._html
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -67,14 +67,14 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_the_frame_is_the_number_in_which_names_differ(name):
     names, numbers = NAMES[name]
-    assert number_names(names, what="image", where="file", video=None) == dict(zip(names, numbers, strict=True))
+    assert number_names(names, where="file: image", video=None) == dict(zip(names, numbers, strict=True))
 
 
 def test_what_else_differs_tells_videos_apart():
     names = [f"cam{camera}/{take}_{frame:03d}.jpg" for camera in (1, 2) for take in "ab" for frame in range(40)]
     with pytest.raises(UserError, match="image: expected one video, found 4: cam1/a, cam1/b, cam2/a, cam2/b; choose"):
-        number_names(names, what="image", where="file", video=None)
-    chosen = number_names(names, what="image", where="file", video="cam2/a")
+        number_names(names, where="file: image", video=None)
+    chosen = number_names(names, where="file: image", video="cam2/a")
     assert chosen == {f"cam2/a_{frame:03d}.jpg": frame for frame in range(40)}
     with pytest.raises(UserError, match=r"--video: expected one of 4: .*, found 'cam3'"):
-        number_names(names, what="image", where="file", video="cam3")
+        number_names(names, where="file: image", video="cam3")

@@ -122,7 +122,7 @@ def _number_image_ids(people: Sequence[Mapping[str, object]], path: Path, video:
         return {image: read_whole(image, where=f"{path}: image_id") for image in images}
     if "None" in images:
         raise UserError(f"{path}: expected entries with 'image_id', or images beside annotations, found one without")
-    names = number_names([str(image) for image in images], what="image_id", where=str(path), video=video)
+    names = number_names([str(image) for image in images], where=f"{path}: image_id", video=video)
     return {image: names[str(image)] for image in images if str(image) in names}
 
 
@@ -150,7 +150,7 @@ def _number_images(
         refuse_video(video, where=where)
         note = "frames: images in the order in which they are listed, as their names have no numbers"
         return {image: place for place, image in enumerate(ids)}, (note,)
-    numbers = number_names(names, what="file_name", where=where, video=video)
+    numbers = number_names(names, where=f"{where}: file_name", video=video)
     return {image: numbers[name] for image, name in zip(ids, names, strict=True) if name in numbers}, ()
 
 

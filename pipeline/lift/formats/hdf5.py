@@ -188,5 +188,5 @@ def _number_rows(rows: Sequence[object], path: Path) -> list[int]:
     if all(isinstance(row, (int, float)) for row in rows):
         return [read_whole(row, where=f"{path}: index") for row in rows]
     names = ["/".join(map(str, row)) if isinstance(row, tuple) else str(row) for row in rows]
-    numbers = number_names(list(dict.fromkeys(names)), what="index", where=str(path), video=None)
+    numbers = number_names(list(dict.fromkeys(names)), where=f"{path}: index", video=None)
     return [numbers[name] for name in names]

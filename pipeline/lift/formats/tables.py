@@ -224,7 +224,7 @@ def _number_rows(rows: Sequence[Row], path: Path) -> dict[str, int]:
     bad = next((row for row in rows if number.fullmatch(row.frame) and not whole.fullmatch(row.frame)), None)
     if bad is not None:
         raise UserError(f"{bad.where}: frame: expected a whole number, found {describe(bad.frame)}")
-    return number_names(said, what="frame", where=str(path), video=None)
+    return number_names(said, where=f"{path}: frame", video=None)
 
 
 def _group_people(rows: Sequence[Row], numbers: Mapping[str, int]) -> list[tuple[int, str | None, Joints]]:

@@ -138,7 +138,7 @@ def _number_frames(part: Part, kind: Kind, video: str | None) -> Iterable[tuple[
         return [(part.number, part.content)]
     where, held = str(part.path), kind.frames_in(part.content)
     if isinstance(held, dict):
-        names = number_names(list(held), what="image name", where=where, video=video)
+        names = number_names(list(held), where=f"{where}: image name", video=video)
         return [(number, held[name]) for name, number in names.items()]
     refuse_video(video, where=where)
     frames = [part.content] if held is None else held
@@ -165,7 +165,7 @@ def read_parts(path: Path, kind: Kind, *, video: str | None) -> tuple[list[Part]
     if any(kind.frames_in(contents[file]) is not None for file in by_name.values()):
         file = by_name[choose_video(list(by_name), where=str(path), video=video)]
         return [Part(None, contents[file], file)], notes
-    numbers = number_names(list(by_name), what="file name", where=str(path), video=video)
+    numbers = number_names(list(by_name), where=f"{path}: file name", video=video)
     parts = [Part(number, contents[by_name[name]], by_name[name]) for name, number in numbers.items()]
     return sorted(parts, key=lambda part: part.number or 0), notes
 

@@ -15,21 +15,21 @@ SEPARATORS = " _-./\\"
 LONGEST_DIGITS = 18  # of a number of 64 bits
 
 
-def number_names(names: Sequence[str], *, what: str, where: str, video: str | None) -> dict[str, int]:
+def number_names(names: Sequence[str], *, where: str, video: str | None) -> dict[str, int]:
     """Returns the frame number in each of the different names of one video, by name.
 
     Names of one video differ in one number alone, wherever it stands: in walk_0001_cam2.jpg the first. Where several
     numbers differ, the one with most values is the frame's, and the rest of the name tells the videos apart; `video`
-    chooses one of them. Raises UserError, naming `where` and `what` has such names, if a name has no number, two have
-    the same, or the names are of several videos and none is chosen.
+    chooses one of them. Raises UserError, naming `where` they stand, if a name has no number, two have the same, or the
+    names are of several videos and none is chosen.
     """
     parts = {name: _split_name(name) for name in names}
     if len(names) == 1 and len(parts[names[0]]) == 1:  # one picture needs no number
-        choose_video(names, where=f"{where}: {what}", video=video)
+        choose_video(names, where=where, video=video)
         return {names[0]: 0}
     for name, pieces in parts.items():
         if len(pieces) == 1:
-            raise UserError(f"{where}: {what}: expected a frame number in the name, found none in '{name}'")
+            raise UserError(f"{where}: expected a frame number in the name, found none in '{name}'")
     alike: dict[tuple[str, ...], list[str]] = {}  # names that differ in numbers alone
     for name, pieces in parts.items():
         alike.setdefault(tuple(pieces[::2]), []).append(name)
@@ -41,11 +41,11 @@ def number_names(names: Sequence[str], *, what: str, where: str, video: str | No
             kept = [piece for at, piece in enumerate(parts[name]) if at % 2 == 0 or at // 2 not in same]
             label = "".join(kept[: 2 * place + 1]).rstrip(SEPARATORS) + "".join(kept[2 * place + 1 :])
             videos.setdefault(label, []).append((name, int(parts[name][2 * place + 1])))
-    chosen = videos[choose_video(list(videos), where=f"{where}: {what}", video=video)]
+    chosen = videos[choose_video(list(videos), where=where, video=video)]
     by_number: dict[int, str] = {}
     for name, number in chosen:
         if number in by_number:
-            raise UserError(f"{where}: {what}: expected each frame once, found '{by_number[number]}' and '{name}'")
+            raise UserError(f"{where}: expected each frame once, found '{by_number[number]}' and '{name}'")
         by_number[number] = name
     return dict(chosen)
 
