@@ -43,15 +43,6 @@ def test_the_people_of_a_file_are_those_who_were_written(tmp_path, name, layout,
         assert not track.confidence[EMPTY].any()
 
 
-@pytest.mark.parametrize(("name", "layout", "writer", "confident"), CASES, ids=IDS)
-def test_every_file_is_lifted(tmp_path, lifter, name, layout, writer, confident):
-    path = writer(tmp_path, layout)
-    summary = lift_file(path, tmp_path / "out", lifter=lifter, input_options=SIZE_STATED, outputs=["npz", "json"])
-    assert f"2 of 2 people, {FRAMES} frames" in summary
-    poses = json.loads((tmp_path / "out" / "poses.json").read_text(encoding="utf-8"))
-    assert len(poses["people"]) == 2
-
-
 def test_the_summary_explains_the_reading(tmp_path, lifter):
     people = walkers("coco17")
     people[0][:, 3, 2] = 0.1
