@@ -10,11 +10,10 @@ import pytest
 
 from pipeline.lift.body.feet import find_foot_rests, lock_feet, lock_run, measure_limbs
 from pipeline.lift.lifter import Lifter
-from pipeline.lift.outputs.bvh import write_bvh
 from pipeline.lift.people import LiftOptions
 from pipeline.poses.geometry import RigidTransform
 from pipeline.poses.skeleton import H36M_17
-from tests.fixtures.lifted_walker import lifted_person, lifted_walkers
+from tests.fixtures.lifted_walker import lifted_person
 from tests.fixtures.lifting import recording_of, track_of, walker_keypoints, write_small_checkpoint
 from tests.fixtures.walker import BONES, RATE_HZ
 
@@ -156,17 +155,6 @@ def test_a_rest_with_a_short_tremble_is_one_rest():
     rests = [rest for foot, rest in find_foot_rests(joints_m, H36M_17, rate_hz=RATE_HZ) if foot == 0]
     assert rests[0] == slice(0, 15)
     assert len(rests) == 3
-
-
-def test_bvh_has_the_locked_joints_where_the_arrays_have_them(tmp_path):
-    from tests.lift.test_bvh import read_back, turn_to_bvh
-
-    locked_m, _ = lock(drift_and_tremble(planted_walk()[0]))
-    person = as_person(locked_m)
-    lifted = replace(lifted_walkers(person, frames=FRAMES), world_from_camera=STILL)
-    (path,) = write_bvh(tmp_path / "walk.bvh", lifted, person)
-    joints_m, _ = read_back(path)
-    np.testing.assert_allclose(joints_m["LeftFoot"], turn_to_bvh(locked_m)[:, FEET[0]], atol=1e-4)
 
 
 def test_the_option_reaches_every_file_and_is_said(tmp_path):

@@ -216,7 +216,6 @@ def test_an_impossible_rate_is_not_taken_for_the_models(lifter):
         ({"image_size_px": None}, {}, "expected the size of the image, found none"),
         ({"rate_hz": 0.0}, {}, "expected a rate in Hz over 0, found 0"),
         ({}, {"smooth": "kalman"}, "smooth: expected one of one-euro, savgol, found 'kalman'"),
-        ({}, {"focal_px": 900.0, "fov_deg": 60.0}, "lens: expected a focal length or a field of view, found both"),
     ],
 )
 def test_recordings_and_options_that_cannot_be_lifted_are_refused(lifter, changes, options, message):
