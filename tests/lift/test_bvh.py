@@ -124,10 +124,10 @@ def test_the_chest_turns_with_the_shoulders_and_the_neck_does_not():
     arms = [H36M_17.joints.index(side + name) for side in "LR" for name in ("Shoulder", "Elbow", "Wrist")]
     for joint in arms:
         joints_m[:, joint] = joints_m[:, 8] + turn.apply(joints_m[:, joint] - joints_m[:, 8])
-    rotations = fit_rotations(turn_y_up(joints_m), build_rig(turn_y_up(joints_m), H36M_17), H36M_17)
-    names = build_rig(turn_y_up(joints_m), H36M_17).names
+    rig = build_rig(turn_y_up(joints_m), H36M_17)
+    rotations = fit_rotations(turn_y_up(joints_m), rig)
     first, last = (Rotation.from_quat(rotations[frame]) for frame in (0, -1))
-    turned_deg = dict(zip(names, np.degrees((last * first.inv()).magnitude()), strict=True))
+    turned_deg = dict(zip(rig.names, np.degrees((last * first.inv()).magnitude()), strict=True))
     assert turned_deg["Spine"] == pytest.approx(40, abs=1)
     assert turned_deg["Neck"] < 20  # not for itself, but it leans forward, seen from a chest that turns below it
 
@@ -152,7 +152,7 @@ def test_angles_turn_no_faster_than_the_limbs(seed):
     generator = np.random.default_rng(seed)
     lifted = lifted_walkers(lifted_person(60, start=float(generator.uniform(0, 9))), frames=60)
     joints_m = turn_y_up(lifted.joints_world_m(lifted.people[0]))
-    rotations = fit_rotations(joints_m, build_rig(joints_m, H36M_17), H36M_17)
+    rotations = fit_rotations(joints_m, build_rig(joints_m, H36M_17))
     assert np.abs(np.diff(_angles_deg(rotations), axis=0)).max() < 25  # a swing of 0.7 rad at 1 Hz makes 9 a frame
     assert (np.einsum("fnc,fnc->fn", rotations[1:], rotations[:-1]) > 0.99).all()
 

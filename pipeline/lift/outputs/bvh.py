@@ -39,7 +39,7 @@ def write_bvh(path: Path, lifted: Lifted, person: LiftedPerson) -> list[Path]:
     runs = find_runs(whole)
     written = []
     for run in runs:
-        rotations = fit_rotations(joints_m[run], rig, lifted.out_skeleton)
+        rotations = fit_rotations(joints_m[run], rig)
         file = path if len(runs) == 1 else path.with_stem(f"{path.stem}_from{person.first_frame + run.start}")
         root_m = joints_m[run, lifted.out_skeleton.root]
         write_text(file, _hierarchy(rig) + _motion(root_m, rotations, rate_hz=lifted.rate_hz))

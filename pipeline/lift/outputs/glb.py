@@ -18,7 +18,6 @@ from jaxtyping import Float, Int
 from pipeline.lift.outputs.rig import Rig, build_rig, fit_rotations, turn_y_up
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.poses.frames import split_runs
-from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
 from pipeline.system.files import new_file
 from pipeline.visualization.palette import Colours, body_colours, linear_rgb, side_of
@@ -100,7 +99,7 @@ def _add_person(document: _Document, lifted: Lifted, person: LiftedPerson, colou
         "skeleton": top,
         "inverseBindMatrices": document.array(rearrange(inverse_bind, "n c r -> n (c r)"), "MAT4"),
     }
-    mesh = _add_mesh(document, rig, lifted.out_skeleton, person.person, colours)
+    mesh = _add_mesh(document, rig, person.person, colours)
     body = {"name": f"{person.person} body", "mesh": mesh, "skin": document.add("skins", skin)}
     document.json["scenes"][0]["nodes"] += [top, document.add("nodes", body)]
     frames = person.first_frame + np.flatnonzero(whole)
@@ -141,7 +140,7 @@ def _add_animation(
 
     time = add_times(frames)
     move(top + 1, "translation", time, joints_m[:, lifted.out_skeleton.root], "VEC3")
-    rotations = fit_rotations(joints_m, rig, lifted.out_skeleton)
+    rotations = fit_rotations(joints_m, rig)
     for node, aim in enumerate(rig.aims):
         if aim >= 0:
             move(top + 1 + node, "rotation", time, rotations[:, node], "VEC4")
@@ -154,14 +153,14 @@ def _add_animation(
     document.add("animations", {"name": name, "channels": channels, "samplers": samplers})
 
 
-def _add_mesh(document: _Document, rig: Rig, skeleton: Skeleton, name: str, colours: Colours) -> int:
+def _add_mesh(document: _Document, rig: Rig, name: str, colours: Colours) -> int:
     """Adds a rounded limb for every bone, moved by the node that aims along it, in a primitive for each side."""
     primitives = []
     for place, (side, colour) in enumerate(colours._asdict().items()):
         nodes = [
             node
             for node, aim in enumerate(rig.aims)
-            if aim >= 0 and side_of(skeleton, aim) == place and np.linalg.norm(_bone(rig, node)[1]) > 1e-6
+            if aim >= 0 and side_of(rig.skeleton, aim) == place and np.linalg.norm(_bone(rig, node)[1]) > 1e-6
         ]
         if nodes:
             pbr = {"baseColorFactor": [*linear_rgb(colour), 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6}

@@ -35,9 +35,10 @@ DOWN = ("Knee", "Foot")  # to these down, and all others up
 
 @dataclass(frozen=True)
 class Rig:
-    """Nodes, parents before children. `aims[n]` is the joint that node n points at, or -1; `joints[n]` the joint that
-    stands there, or -1 for a helper."""
+    """Nodes, parents before children. `aims[n]` is the joint of `skeleton` that node n points at, or -1; `joints[n]`
+    the one that stands there, or -1 for a helper."""
 
+    skeleton: Skeleton
     names: tuple[str, ...]
     parents: tuple[int, ...]
     joints: tuple[int, ...]
@@ -87,10 +88,10 @@ def build_rig(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Rig:
 
     grow(skeleton.root, -1, np.zeros(3))
     names, parents, joints, aims, offsets_m = zip(*nodes, strict=True)
-    return Rig(names, parents, joints, aims, np.stack(offsets_m))
+    return Rig(skeleton, names, parents, joints, aims, np.stack(offsets_m))
 
 
-def fit_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skeleton) -> Float[np.ndarray, "F N 4"]:
+def fit_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig) -> Float[np.ndarray, "F N 4"]:
     """Returns each node's rotation relative to its parent, as quaternions (x, y, z, w) without jumps of sign.
 
     Each is the least rotation that aims the node, plus, where several bones meet, the turn about the aimed bone that
@@ -104,11 +105,9 @@ def fit_rotations(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, skeleton: Skel
         above = in_world[parent] if parent >= 0 else identity
         rotated = above
         if rig.aims[node] >= 0:
-            rotated = (
-                _swing(above.apply(rig.offsets_m[rig.end_of(node)]), _bone(joints_m, rig.aims[node], skeleton)) * above
-            )
+            rotated = _swing(above.apply(rig.offsets_m[rig.end_of(node)]), _bone(joints_m, rig, node)) * above
             if rig.joints[node] >= 0:
-                rotated = _twist(rotated, joints_m, rig, node, skeleton) * rotated
+                rotated = _twist(rotated, joints_m, rig, node) * rotated
         in_world.append(rotated)
         local[:, node] = (above.inv() * rotated).as_quat()
     jumps = einsum(local[1:], local[:-1], "f n c, f n c -> f n") < 0
@@ -142,8 +141,10 @@ def _rest_direction(skeleton: Skeleton, joint: int) -> Float[np.ndarray, "3"]:
     return np.array([0.0, -1.0 if kind in DOWN else 1.0, 0.0])
 
 
-def _bone(joints_m: Float[np.ndarray, "F J 3"], joint: int, skeleton: Skeleton) -> Float[np.ndarray, "F 3"]:
-    return joints_m[:, joint] - joints_m[:, skeleton.parents[joint]]
+def _bone(joints_m: Float[np.ndarray, "F J 3"], rig: Rig, node: int) -> Float[np.ndarray, "F 3"]:
+    """Returns in each frame the bone that a node aims along."""
+    end = rig.aims[node]
+    return joints_m[:, end] - joints_m[:, rig.skeleton.parents[end]]
 
 
 def _swing(source: Float[np.ndarray, "F 3"], target: Float[np.ndarray, "F 3"]) -> Rotation:
@@ -162,9 +163,7 @@ def _swing(source: Float[np.ndarray, "F 3"], target: Float[np.ndarray, "F 3"]) -
     return Rotation.from_quat(quaternions)
 
 
-def _twist(
-    rotated: Rotation, joints_m: Float[np.ndarray, "F J 3"], rig: Rig, node: int, skeleton: Skeleton
-) -> Rotation:
+def _twist(rotated: Rotation, joints_m: Float[np.ndarray, "F J 3"], rig: Rig, node: int) -> Rotation:
     """Returns the turn about the bone that a joint aims along which best fits the other bones that begin there."""
     axis = rotated.apply(rig.offsets_m[rig.end_of(node)])
     length_m = np.linalg.norm(axis, axis=1, keepdims=True)
@@ -173,7 +172,7 @@ def _twist(
     for helper in rig.children(node):
         if rig.joints[helper] >= 0:
             continue
-        source, target = rotated.apply(rig.offsets_m[rig.end_of(helper)]), _bone(joints_m, rig.aims[helper], skeleton)
+        source, target = rotated.apply(rig.offsets_m[rig.end_of(helper)]), _bone(joints_m, rig, helper)
         along = einsum(axis, source, "f c, f c -> f") * einsum(axis, target, "f c, f c -> f")
         sine = sine + einsum(axis, np.cross(source, target), "f c, f c -> f")
         cosine = cosine + einsum(source, target, "f c, f c -> f") - along
