@@ -109,10 +109,13 @@ def _read_size(video: object, where: str) -> tuple[int, int]:
     return width, height
 
 
-def split_frames(people: Sequence[Float[np.ndarray, "_F J 3"]]) -> dict[int, list[Detection]]:
-    """Returns each frame's people, numbered in their order, as far as all of them have frames."""
+def split_frames(
+    people: Sequence[Float[np.ndarray, "_F J 3"]], names: Sequence[str] = ()
+) -> dict[int, list[Detection]]:
+    """Returns each frame's people, as far as all have frames; without names they are numbered in their order."""
+    names = names or [str(number) for number in range(len(people))]
     return {
-        frame: [Detection(person[frame], str(number)) for number, person in enumerate(people)]
+        frame: [Detection(person[frame], name) for name, person in zip(names, people, strict=True)]
         for frame in range(min((len(person) for person in people), default=0))
     }
 

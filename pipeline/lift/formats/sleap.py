@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.lift.formats.arrays import split_frames
 from pipeline.lift.people import Detection, Detections
 from pipeline.lift.reading.entries import Json, describe, get_field, get_list, read_whole
 from pipeline.lift.reading.frame_numbers import choose_video
@@ -45,12 +46,7 @@ def arrange_analysis(content: Content, path: Path) -> Detections:
     scores = np.where(np.isnan(scores), 1, scores)  # of what a user placed
     people = np.concatenate([tracks, np.where(np.isfinite(tracks).all(-1), scores, 0)[..., None]], axis=3)
     names = content.get("track_names", [])
-    if len(set(names)) != len(people):
-        names = [str(number) for number in range(len(people))]
-    frames = {
-        frame: [Detection(person[frame], name) for name, person in zip(names, people, strict=True)]
-        for frame in range(people.shape[1])
-    }
+    frames = split_frames(list(people), names if len(set(names)) == len(people) else ())
     return Detections(None, frames, joints=joints)
 
 
