@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from pipeline.lift.body.sides import exchange_sides, find_swapped_joints
 from pipeline.lift.layouts import LAYOUTS, convert_to_h36m17
-from pipeline.lift.people import LiftOptions, Recording, Track
+from pipeline.lift.people import LiftedPerson, LiftOptions, Recording, Track
 from pipeline.lift.reading.tracks import find_seen_joints
 from pipeline.poses.frames import find_runs, interpolate_gaps
 from pipeline.poses.geometry import Camera, rays_from_pixels, screen_from_pixels
@@ -27,16 +27,6 @@ STANDING_HEIGHT_M = {
     "LEye": 0.6, "REye": 0.6, "LEar": 0.59, "REar": 0.59, "LShoulder": 0.45, "RShoulder": 0.45, "LElbow": 0.2,
     "RElbow": 0.2, "LWrist": 0.05, "RWrist": 0.05,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SeenPerson:
-    """One person as the model sees him: his track in its layout, which of the keypoints are filled in, and in how many
-    frames left and right were exchanged back."""
-
-    track: Track
-    filled: Bool[np.ndarray, "F J"]
-    swapped: int
 
 
 @dataclass(frozen=True)
@@ -105,10 +95,10 @@ def find_camera(recording: Recording, options: LiftOptions) -> tuple[Camera, lis
     return camera, [] if assumed is None else [assumed]
 
 
-def see_person(track: Track, settings: InputSettings, *, rate_hz: float) -> SeenPerson:
-    """Returns the track in the model's layout, its sides put right and its short gaps filled in.
+def see_person(track: Track, settings: InputSettings, *, joints_out: int, rate_hz: float) -> LiftedPerson:
+    """Returns a person as the model sees him, not lifted yet: in its layout, sides put right, short gaps filled in.
 
-    Raises UserError if there is no way from the track's layout to the model's.
+    His poses, of `joints_out` joints, are NaN. Raises UserError if there is no way from the track's layout to that one.
     """
     track, longest_gap = prepare_track(track, settings), int(settings.max_gap_s * rate_hz + 1e-9)
     swapped = find_swapped_joints(track.pixels, settings.skeleton, longest_gap=longest_gap)
@@ -116,7 +106,16 @@ def see_person(track: Track, settings: InputSettings, *, rate_hz: float) -> Seen
         exchange_sides(values, swapped, settings.skeleton) for values in (track.pixels, track.confidence)
     )
     track, filled = fill_gaps(replace(track, pixels=pixels, confidence=confidence), longest_frames=longest_gap)
-    return SeenPerson(track, filled, int(swapped.any(1).sum()))
+    return LiftedPerson(
+        track.person,
+        track.first_frame,
+        track.pixels,
+        track.confidence,
+        filled,
+        joints_camera_m=np.full((len(track), joints_out, 3), np.nan),
+        root_camera_m=np.full((len(track), 3), np.nan),
+        swapped=int(swapped.any(1).sum()),
+    )
 
 
 def prepare_track(track: Track, settings: InputSettings) -> Track:

@@ -18,7 +18,6 @@ from pipeline.lift.body.smoothing import FILTERS, smooth_motion
 from pipeline.lift.image_poses import ADULT_BONES_M, metres_from_image
 from pipeline.lift.input import (
     InputSettings,
-    SeenPerson,
     build_camera,
     encode_keypoints,
     find_camera,
@@ -201,12 +200,13 @@ class Lifter:
 
     def _lift_people(self, tracks: Sequence[Track], camera: Camera, *, rate_hz: float) -> tuple[LiftedPerson, ...]:
         """Returns the people in the camera frame, seen in the last pass upright as the pass before it told."""
-        seen = [see_person(track, self.settings, rate_hz=rate_hz) for track in tracks]
+        joints_out = len(self.card.skeletons[1].joints)
+        people = tuple(see_person(track, self.settings, joints_out=joints_out, rate_hz=rate_hz) for track in tracks)
         if not self.passes:
-            return tuple(self._lift_person(person, camera, None, rate_hz=rate_hz) for person in seen)
+            return tuple(self._lift_person(person, camera, None, rate_hz=rate_hz) for person in people)
         up = LEVEL_CAMERA
         for last in range(self.passes):
-            people = tuple(self._lift_person(person, camera, up, rate_hz=rate_hz) for person in seen)
+            people = tuple(self._lift_person(person, camera, up, rate_hz=rate_hz) for person in people)
             if last < self.passes - 1:
                 up = self._fit_upright(people, rate_hz=rate_hz)[0].rotation[2]
         return hold_bones(people, self.card.skeletons[1])
@@ -216,51 +216,47 @@ class Lifter:
         return fit_upright(placed_m, self.card.skeletons[1], rate_hz=rate_hz)
 
     def _lift_person(
-        self, seen: SeenPerson, camera: Camera, up_camera: Float[np.ndarray, "3"] | None, *, rate_hz: float
+        self, person: LiftedPerson, camera: Camera, up_camera: Float[np.ndarray, "3"] | None, *, rate_hz: float
     ) -> LiftedPerson:
         """Returns a person in the camera frame, lifted in the view that has him in the middle and `up_camera` upright.
 
         Without `up_camera` in the camera's own view.
         """
         in_skeleton, out_skeleton = self.card.skeletons
-        track = seen.track
-        pixels, view, view_from_camera = track.pixels, camera, np.eye(3)
+        pixels, view, view_from_camera = person.pixels, camera, np.eye(3)
         if up_camera is not None:
             view_from_camera = aim_view(pixels, camera, up_camera)
             pixels, view = turn_pixels(pixels, camera, view_from_camera)
-        joints_m = self._predict(replace(track, pixels=pixels), view, rate_hz=rate_hz)
+        joints_m = self._predict(pixels, person.confidence, view, rate_hz=rate_hz)
         names = [name for name in in_skeleton.joints if name in out_skeleton.joints]
         ins, outs = ([skeleton.joints.index(name) for name in names] for skeleton in (in_skeleton, out_skeleton))
         rays = rays_from_pixels(pixels[:, ins], view)
-        root_m = fit_root_path(joints_m[:, outs], rays, track.confidence[:, ins])
+        root_m = fit_root_path(joints_m[:, outs], rays, person.confidence[:, ins])
         root_m = smooth_depth(root_m, sigma_frames=DEPTH_SIGMA_S * rate_hz)
-        joints_m, root_m = joints_m @ view_from_camera, root_m @ view_from_camera
-        return LiftedPerson(
-            track.person,
-            track.first_frame,
-            track.pixels,
-            track.confidence,
-            seen.filled,
-            joints_m,
-            root_m,
-            swapped=seen.swapped,
-        )
+        return replace(person, joints_camera_m=joints_m @ view_from_camera, root_camera_m=root_m @ view_from_camera)
 
-    def _predict(self, track: Track, camera: Camera, *, rate_hz: float) -> Float[np.ndarray, "F J_out 3"]:
+    def _predict(
+        self,
+        pixels: Float[np.ndarray, "F J 2"],
+        confidence: Float[np.ndarray, "F J"],
+        camera: Camera,
+        *,
+        rate_hz: float,
+    ) -> Float[np.ndarray, "F J_out 3"]:
         """Returns poses relative to the root, in metres, NaN in frames with too few joints.
 
         Each run of frames with enough joints is brought to the model's rate, predicted window by window, and brought
         back; windows do not reach from one run into another.
         """
         in_skeleton, out_skeleton = self.card.skeletons
-        joints_m = np.full((len(track), len(out_skeleton.joints), 3), np.nan)
-        runs = find_runs(find_usable_frames(track.pixels))
+        joints_m = np.full((len(pixels), len(out_skeleton.joints), 3), np.nan)
+        runs = find_runs(find_usable_frames(pixels))
         if not runs:
             return joints_m
         step = rate_hz / self.rate_hz  # frames of the recording per frame of the model
         screens = []
         for run in runs:
-            screen = encode_keypoints(track.pixels[run], track.confidence[run], camera, self.settings)
+            screen = encode_keypoints(pixels[run], confidence[run], camera, self.settings)
             times = np.arange(int(np.ceil((len(screen) - 1) / step - 1e-9)) + 1) * step
             screens.append(interpolate(screen, times))
         table = build_frame_table(screens, out_joints=len(out_skeleton.joints))
