@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.lift.formats import read_recording, recognise_format
 from pipeline.lift.lifter import Lifter
 from pipeline.lift.outputs import DEFAULT_OUTPUTS, check_outputs, write_lifted
-from pipeline.lift.outputs.overlay import check_video
+from pipeline.lift.outputs.scene import check_video
 from pipeline.lift.people import FilmedOn, InputOptions, Lifted, LiftOptions, Recording
 from pipeline.lift.video.frames import describe_video
 from pipeline.system.errors import UserError, make_printable

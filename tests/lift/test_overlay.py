@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.lift.lift_file import lift_file
 from pipeline.lift.lifter import Lifter
-from pipeline.lift.outputs.overlay import choose_pictures
+from pipeline.lift.outputs.scene import choose_pictures
 from pipeline.lift.people import FilmedOn, InputOptions, Lifted
 from pipeline.lift.video.frames import VideoFrame
 from pipeline.poses.geometry import Camera, RigidTransform

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.lift.outputs import angles, bvh, files, glb, markers, overlay, scene
+from pipeline.lift.outputs import angles, bvh, files, glb, markers, scene
 from pipeline.lift.people import Lifted, LiftedPerson
 from pipeline.system.errors import BAD_VALUE, UserError
 from pipeline.system.files import new_folder, read_json, write_json
@@ -38,7 +38,7 @@ OUTPUTS = {
     "html": ("view.html", scene.write_page),
     "mp4": ("people.mp4", scene.write_film),
     "gif": ("people.gif", scene.write_film),
-    "overlay": ("overlay.mp4", overlay.write_overlay_film),
+    "overlay": ("overlay.mp4", scene.write_overlay_film),
     "png": ("strip.png", scene.write_pictures),
 }
 DEFAULT_OUTPUTS = ("npz", "json", "csv", "bvh", "glb", "html")
