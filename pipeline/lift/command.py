@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -66,14 +67,14 @@ def lift(
     if not source.exists():
         raise UserError(f"{source}: expected a keypoint file, a folder of them or a video, found none")
     from pipeline.lift.body.height import parse_heights
-    from pipeline.lift.lift_file import lift_file, parse_image_size
+    from pipeline.lift.lift_file import lift_file
     from pipeline.lift.lifter import Lifter
     from pipeline.lift.people import InputOptions, LiftOptions
 
     wanted = outputs.split(",")
     if overlay_on is not None and "overlay" not in wanted:
         wanted.append("overlay")
-    size = None if image_size is None else parse_image_size(image_size)
+    size = None if image_size is None else _parse_image_size(image_size)
     who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
     lifter = Lifter.load(checkpoint, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     how_to_read = InputOptions(
@@ -123,12 +124,11 @@ def live(
     if source is None or source.suffix.lower() in VIDEO_ENDINGS:
         model = refuse_missing_detector(source or Path(f"camera {camera}"), detector, detector_model)
     refuse_missing_checkpoint(checkpoint)
-    from pipeline.lift.lift_file import parse_image_size
     from pipeline.lift.lifter import Lifter
     from pipeline.lift.live import capture_camera, detect_live, play_file, show_live
     from pipeline.lift.people import InputOptions
 
-    size = None if image_size is None else parse_image_size(image_size)
+    size = None if image_size is None else _parse_image_size(image_size)
     lifter = Lifter.load(checkpoint)
     if source is None:
         assert camera is not None
@@ -145,3 +145,11 @@ def detector_model(
     """The model of the detector for videos, MediaPipe's pose landmarker, assembled from a package that pip fetches."""
     make_detector_model(out)
     print(f"written to {out}")
+
+
+def _parse_image_size(text: str) -> tuple[int, int]:
+    """Returns width and height of "1920x1080". Raises UserError if it is something else."""
+    match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text)
+    if match is None:
+        raise UserError(f"image size: expected WIDTHxHEIGHT in pixels, such as 1920x1080, found '{text}'")
+    return int(match[1]), int(match[2])

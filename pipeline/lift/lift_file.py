@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,11 +83,3 @@ def summarize(lifted: Lifted, recording: Recording, out: Path, *, min_confidence
             lines.append(f"    not lifted: {few} frames with less than half of the joints")
     lines += [f"  {assumption}" for assumption in lifted.assumed]
     return "\n".join(map(make_printable, [*lines, f"written to {out}"]))
-
-
-def parse_image_size(text: str) -> tuple[int, int]:
-    """Returns width and height of "1920x1080". Raises UserError if it is something else."""
-    match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text)
-    if match is None:
-        raise UserError(f"image size: expected WIDTHxHEIGHT in pixels, such as 1920x1080, found '{text}'")
-    return int(match[1]), int(match[2])

@@ -38,7 +38,7 @@ def find_swapped_joints(
     not compared. Most of such a stretch is taken to be right, so that a person whose sides are always exchanged stays
     so. Joints of the head go with the arms.
     """
-    pairs = [[(_joint(skeleton, "L", name), _joint(skeleton, "R", name)) for name in limbs] for limbs in (ARMS, LEGS)]
+    pairs = [[[skeleton.joints.index(side + name) for side in "LR"] for name in limbs] for limbs in (ARMS, LEGS)]
     limbs = pixels[:, np.array(pairs)]  # F, arms and legs, three pairs, left and right, 2
     known = np.isfinite(limbs).all((-1, -2))
     shown = np.flatnonzero((known.sum(-1) > 1).all(-1))
@@ -111,7 +111,3 @@ def _mean_distance(
     off = np.minimum(np.linalg.norm(places - expected, axis=-1), FARTHEST).mean(-1)
     known = np.isfinite(off)
     return np.where(known, off, 0.0).sum(-1) / np.where(known.any(-1), known.sum(-1), np.nan)
-
-
-def _joint(skeleton: Skeleton, side: str, name: str) -> int:
-    return skeleton.joints.index(side + name)

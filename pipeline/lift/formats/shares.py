@@ -15,6 +15,7 @@ from pipeline.lift.reading.entries import (
     describe,
     get_field,
     get_list,
+    is_number,
     read_numbers,
     read_person,
     read_size,
@@ -59,7 +60,7 @@ def read_ultralytics_labels(path: Path, options: InputOptions) -> Detections:
 
 def looks_like_labels(lines: Sequence[Sequence[str]]) -> bool:
     """Returns whether a file has lines of numbers, and more of them than a box has."""
-    return bool(lines) and all(len(line) > BOX_NUMBERS and all(map(_is_number, line)) for line in lines)
+    return bool(lines) and all(len(line) > BOX_NUMBERS and all(map(is_number, line)) for line in lines)
 
 
 def _read_label_lines(path: Path) -> list[Line]:
@@ -75,10 +76,6 @@ def _channels(values: list[str], joints: int, where: str) -> int:
     expected = " or ".join(f"{BOX_NUMBERS + c * joints} to {BOX_NUMBERS + c * joints + 2}" for c in (2, 3))
     found = f"{len(values)}; --layout states joints other than COCO's"
     raise UserError(f"{where}: expected {expected} numbers, found {found}")
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).replace("-", "").replace("+", "").replace("e", "", 1).isdigit()
 
 
 def read_mediapipe(path: Path, options: InputOptions) -> Detections:

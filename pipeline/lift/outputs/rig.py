@@ -83,7 +83,8 @@ def build_rig(joints_m: Float[np.ndarray, "F J 3"], skeleton: Skeleton) -> Rig:
             from_node = node
             if place > 0:
                 above, offset = (node, np.zeros(3)) if parent < 0 else (parent, offset_m)
-                from_node = add(_name_helper(skeleton, child), above, -1, child, offset)
+                helper = HELPERS.get(skeleton.joints[child], f"to_{name_bone(skeleton, child)}")
+                from_node = add(helper, above, -1, child, offset)
             grow(child, from_node, length_m * _rest_direction(skeleton, child))
 
     grow(skeleton.root, -1, np.zeros(3))
@@ -128,10 +129,6 @@ def name_bone(skeleton: Skeleton, joint: int) -> str:
     if name == "Head":  # which begins at the joint below, where there is one
         return "HeadTop_End" if "Neck/Nose" in skeleton.joints else "Head"
     return BONES.get(name, name.replace("/", "_").replace(" ", "_"))
-
-
-def _name_helper(skeleton: Skeleton, joint: int) -> str:
-    return HELPERS.get(skeleton.joints[joint], f"to_{name_bone(skeleton, joint)}")
 
 
 def _rest_direction(skeleton: Skeleton, joint: int) -> Float[np.ndarray, "3"]:

@@ -52,7 +52,7 @@ def read_numbers(values: object, *, where: str) -> Float[np.ndarray, "..."]:
         while isinstance(flat, (list, tuple)) and flat and isinstance(flat[0], (list, tuple)):
             flat = [value for part in flat for value in (part if isinstance(part, (list, tuple)) else [part])]
         listed = flat if isinstance(flat, (list, tuple)) else [flat]
-        bad = next((value for value in listed if not _is_number(value)), None)
+        bad = next((value for value in listed if not is_number(value)), None)
         found = "lists of different lengths" if bad is None else describe(bad)
         raise UserError(f"{where}: expected numbers, found {found}") from None
 
@@ -147,7 +147,8 @@ def _whole_number(text: str) -> str:
     return whole if point and whole.lstrip("-").isdigit() and not rest.strip("0") else text
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Returns whether a value is a number, also as text, or null."""
     try:
         float(value)  # type: ignore[arg-type]
     except BAD_VALUE:

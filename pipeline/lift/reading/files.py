@@ -158,7 +158,7 @@ def read_parts(path: Path, kind: Kind, *, video: str | None) -> tuple[list[Part]
     files = list_files(path, kind.endings)
     contents = {file: kind.read(file) for file in files}
     strays = [file for file in files if not re.search(r"\d", file.stem) and not kind.is_part(contents[file])]
-    by_name = {_bare_name(file): file for file in files if file not in strays}
+    by_name = {file.name.removesuffix(".gz").rsplit(".", 1)[0]: file for file in files if file not in strays}
     if not by_name:
         raise UserError(f"{path}: expected files of keypoints, found none that ends in {' or '.join(kind.endings)}")
     notes = tuple(f"left out, as it has no keypoints: {file.name}" for file in strays)
@@ -170,10 +170,6 @@ def read_parts(path: Path, kind: Kind, *, video: str | None) -> tuple[list[Part]
     return sorted(parts, key=lambda part: part.number or 0), notes
 
 
-def _bare_name(file: Path) -> str:
-    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
-
-
 @dataclass(frozen=True)
 class Sample:
     """What an input is recognised by: the kind of file, and what the first entry of a JSON file holds."""
@@ -183,7 +179,8 @@ class Sample:
     @cached_property
     def kind(self) -> str:
         """Is "npz", "hdf5", "video", "json" or "table", by the first bytes or else the ending of the file."""
-        mark = _first_bytes(self.path)
+        with self.path.open("rb") as file:
+            mark = file.read(8)
         if mark.startswith(ZIP_MARK) or self.path.suffix.lower() == ".npz":
             return "npz"
         if mark.startswith(HDF5_MARK):
@@ -221,8 +218,3 @@ def first_entry(content: Json) -> Json:
     while isinstance(content, list) and content:
         content = next((part for part in content if part), content[0])
     return content
-
-
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(8)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from pipeline.lift.video.frames import People, VideoFrame
 from pipeline.system.errors import UserError
@@ -31,7 +30,8 @@ def detect_people(frames: Iterable[VideoFrame], model: Path) -> Iterator[tuple[V
         try:
             for frame, people in _follow_people(frames, model, messages):
                 height_px, width_px, _ = frame.picture.shape
-                yield frame, [_keypoints_px(person, (width_px, height_px)) for person in people]
+                size = np.array([width_px, height_px, 1])  # of the picture, of which marks are shares
+                yield frame, [size * [[mark.x, mark.y, mark.visibility] for mark in person] for person in people]
         except (RuntimeError, ValueError, FileNotFoundError) as error:
             messages.seek(0)
             said = messages.read().decode("utf-8", "replace").splitlines()[-LATEST_MESSAGES:]
@@ -82,8 +82,3 @@ def _make_landmarker(model: Path, *, people: int, is_video: bool) -> Any:
     return vision.PoseLandmarker.create_from_options(
         vision.PoseLandmarkerOptions(base_options=options, running_mode=mode, num_poses=people)
     )
-
-
-def _keypoints_px(person: Any, size_px: tuple[int, int]) -> Float[np.ndarray, "33 3"]:
-    """Returns pixels and visibility of the landmarker's marks, which are shares of the picture."""
-    return np.array([[mark.x, mark.y, mark.visibility] for mark in person]) * [*size_px, 1]
