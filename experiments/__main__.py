@@ -6,11 +6,15 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.config.rows import parse_row
 from pipeline.system.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.comparisons.compare import Paths
 
 app = typer.Typer(
     help="What shows how good, how fast and how general the models are.",
@@ -24,23 +28,27 @@ COMPUTE, REAL_VIDEO = Path("experiments/compute"), Path("experiments/real_video"
 PARAMS, RAW, BENCHMARKS = Path("params.yaml"), Path("data/raw"), Path("reports/benchmarks")
 
 
+def _paths(rows: Path) -> Paths:
+    """Returns where the rows of a file come from, and where they are worked on."""
+    from experiments.comparisons.compare import Paths
+
+    return Paths(rows, PARAMS, RAW, work=Path(".work"))
+
+
 @app.command("compare")
 def compare(row: Annotated[str, typer.Argument(help="A row of experiments/comparisons/rows.yaml.")]) -> None:
     """Prepares a row of the comparisons, trains its runs and scores them."""
-    from experiments.comparisons.compare import Paths, compare
+    from experiments.comparisons.compare import compare
 
-    paths = Paths(COMPARISONS / "rows.yaml", PARAMS, RAW, work=Path(".work"))
-    compare(row, paths, out=COMPARISONS / "results" / f"{row}.json")
+    compare(row, _paths(COMPARISONS / "rows.yaml"), out=COMPARISONS / "results" / f"{row}.json")
 
 
 @app.command("training_cost")
 def training_cost() -> None:
     """Measures the CPU seconds of a run of each row of the comparisons."""
-    from experiments.comparisons.compare import Paths
     from experiments.comparisons.cost import training_cost
 
-    paths = Paths(COMPARISONS / "rows.yaml", PARAMS, RAW, work=Path(".work"))
-    training_cost(paths, out=COMPARISONS / "cost.json")
+    training_cost(_paths(COMPARISONS / "rows.yaml"), out=COMPARISONS / "cost.json")
 
 
 @app.command("comparisons_report")
@@ -53,40 +61,35 @@ def comparisons_report() -> None:
 
 @app.command("step_cost")
 def step_cost() -> None:
-    """Measures what a training step of each row of experiments/compute costs."""
-    from experiments.comparisons.compare import Paths
+    """Measures what a training step of each network of experiments/compute costs."""
     from experiments.compute.measure import step_cost
 
-    step_cost(Paths(COMPUTE / "curves.yaml", PARAMS, RAW, work=Path(".work")), out=COMPUTE / "cost.json")
+    step_cost(_paths(COMPUTE / "curves.yaml"), out=COMPUTE / "cost.json")
 
 
 @app.command("choose_rate")
-def choose_rate(row: Annotated[str, typer.Argument(help="A row of experiments/compute/curves.yaml.")]) -> None:
-    """Trains a row with three rates and writes which does best on validation takes."""
-    from experiments.comparisons.compare import Paths
+def choose_rate(row: Annotated[str, typer.Argument(help="Such as mocap-det-f27-rayformer.")]) -> None:
+    """Trains a row with each of the rates and writes which does best on validation takes."""
     from experiments.compute.measure import choose_rate
     from experiments.compute.settings import read_step_costs
 
-    cost = read_step_costs(COMPUTE / "cost.json", [row])[row]
-    paths = Paths(COMPUTE / "curves.yaml", PARAMS, RAW, work=Path(".work"))
+    (cost,) = read_step_costs(COMPUTE / "cost.json", [parse_row(row).model]).values()
+    paths = _paths(COMPUTE / "curves.yaml")
     choose_rate(row, cost, paths, out=COMPUTE / "rates" / f"{row}.json")
 
 
 @app.command("curve")
 def curve(
-    row: Annotated[str, typer.Argument(help="A row of experiments/compute/curves.yaml.")],
-    minutes: Annotated[int, typer.Argument(help="A budget of that file.")],
+    row: Annotated[str, typer.Argument(help="Such as mocap-det-f27-rayformer.")],
+    minutes: Annotated[int, typer.Argument(help="A budget of experiments/compute/curves.yaml.")],
 ) -> None:
     """Trains a row's runs for so many CPU minutes and scores them."""
-    from experiments.comparisons.compare import Paths
     from experiments.compute.measure import curve
     from experiments.compute.settings import read_rate, read_step_costs
 
-    cost, factor = (
-        read_step_costs(COMPUTE / "cost.json", [row])[row],
-        read_rate(COMPUTE / "rates" / f"{row}.json").factor,
-    )
-    paths = Paths(COMPUTE / "curves.yaml", PARAMS, RAW, work=Path(".work"))
+    (cost,) = read_step_costs(COMPUTE / "cost.json", [parse_row(row).model]).values()
+    factor = read_rate(COMPUTE / "rates" / f"{row}.json").factor
+    paths = _paths(COMPUTE / "curves.yaml")
     curve(row, minutes, cost, paths, factor=factor, out=COMPUTE / "results" / f"{row}-{minutes}.json")
 
 

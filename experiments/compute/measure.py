@@ -18,13 +18,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.comparisons.compare import Paths
 from experiments.comparisons.cost import measure_costs
 from experiments.compute.settings import (
+    COSTLIEST_KEYPOINTS,
     Curves,
     StepCost,
+    name_row,
     read_curves,
     recipe_for_budget,
     write_row_params,
 )
 from experiments.untrained import untrained_model
+from pipeline.config.rows import parse_row
 from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.poses.checkpoint import read_card
 from pipeline.prepare_data.stage import prepare_data
@@ -43,15 +46,18 @@ class BudgetRuns(NamedTuple):
 
 
 def step_cost(paths: Paths, *, out: Path) -> None:
-    """Prepares all rows of curves.yaml, measures a training step of each in turns and writes the file `out`.
+    """Prepares a row of each network, measures a training step of each in turns and writes the file `out`.
 
-    Raises UserError if a parameter or a raw file is bad.
+    The row is the one with the costliest keypoints, whose steps all rows of the network count for a budget. Raises
+    UserError if a parameter or a raw file is bad.
     """
     curves = read_curves(paths.rows)
-    folders = {row: _prepare(row, curves, paths, paths.work / "compute" / row) for row in curves.rows}
+    rows = {network: name_row(COSTLIEST_KEYPOINTS, network) for network in curves.networks}
+    folders = {network: _prepare(row, curves, paths, paths.work / "compute" / row) for network, row in rows.items()}
     costs = measure_costs(folders)
-    write_json(out, {row: _describe(folder, costs[row]["cpu_s_per_step"]) for row, folder in folders.items()})
-    for row in folders:
+    described = {network: _describe(folder, costs[network]["cpu_s_per_step"]) for network, folder in folders.items()}
+    write_json(out, described)
+    for row in rows.values():
         shutil.rmtree(paths.work / "compute" / row)
 
 
@@ -81,10 +87,14 @@ def curve(row: str, minutes: int, cost: StepCost, paths: Paths, *, factor: float
     Raises UserError if a parameter or a raw file is bad.
     """
     curves = read_curves(paths.rows)
-    if minutes not in curves.budgets:
-        known = ", ".join(map(str, curves.budgets))
-        raise UserError(f"{paths.rows}: budgets: expected one of {known} minutes, found {minutes}")
-    seeds = curves.budgets[minutes]
+    keypoints = parse_row(row).keypoints
+    if keypoints not in curves.budgets:
+        raise UserError(f"{paths.rows}: budgets: expected one of {', '.join(curves.budgets)}, found '{keypoints}'")
+    budgets = curves.budgets[keypoints]
+    if minutes not in budgets:
+        known = ", ".join(map(str, budgets))
+        raise UserError(f"{paths.rows}: budgets.{keypoints}: expected one of {known} minutes, found {minutes}")
+    seeds = budgets[minutes]
     folder = _train(row, BudgetRuns(minutes, factor, seeds), curves, cost, paths)
     prepared, checkpoints, reports = (folder / name for name in ("prepared", "checkpoints", "reports"))
     evaluate_5runs(prepared, checkpoints, seeds=seeds, reports=reports, work_folder=paths.work)

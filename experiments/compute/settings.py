@@ -1,4 +1,4 @@
-"""curves.yaml -> the rows and budgets of the curves, and the parameters of a run that uses a budget up."""
+"""curves.yaml -> the networks and budgets of the curves, and the parameters of a run that uses a budget up."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pipeline.config.values import Values, validated
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_json, read_yaml, write_json
 
+COSTLIEST_KEYPOINTS = "det"  # the simulated detector's take longer to draw than exact ones
+
 
 class ChooseRate(Values):
     """How a row's rate is chosen: the budget and the seed, and the factors of the recipe's rates that are tried."""
@@ -22,8 +24,8 @@ class ChooseRate(Values):
     factors: tuple[PositiveFloat, ...]
 
 
-class CurveRow(Values):
-    """A row in words, and its changes to the recipe and to the model's hyperparameters."""
+class Network(Values):
+    """A network in words, and its changes to the recipe and to the model's hyperparameters."""
 
     words: str
     recipe: dict[str, object]
@@ -31,13 +33,16 @@ class CurveRow(Values):
 
 
 class Curves(Values):
-    """The whole of curves.yaml. `common` are changes to params.yaml that hold for all rows."""
+    """The whole of curves.yaml. `common` are changes to params.yaml that hold for all networks.
 
-    budgets: dict[PositiveInt, tuple[int, ...]]
+    `budgets` has the seeds that are trained, by keypoints and by minutes.
+    """
+
+    budgets: dict[str, dict[PositiveInt, tuple[int, ...]]]
     choose_rate: ChooseRate
     epoch_windows: PositiveInt
     common: dict[str, object]
-    rows: dict[str, CurveRow]
+    networks: dict[str, Network]
 
 
 class ChosenRate(Values):
@@ -48,7 +53,7 @@ class ChosenRate(Values):
 
 
 class StepCost(Values):
-    """What a row costs: its parameters, the multiplications of a window, CPU seconds and windows of a training step."""
+    """What a network costs: its parameters, the multiplications of a window, CPU seconds and windows of a step."""
 
     parameters: int
     multiplications_per_window: int
@@ -60,6 +65,11 @@ class StepCost(Values):
         return max(1, round(60 * minutes / self.cpu_s_per_step))
 
 
+def name_row(keypoints: str, network: str) -> str:
+    """Returns the name of the row in which a network is trained on such keypoints."""
+    return f"mocap-{keypoints}-f27-{network}"
+
+
 def read_curves(path: Path) -> Curves:
     """Returns the content of curves.yaml. Raises UserError that names the first wrong key."""
     return validated(Curves, read_yaml(path), where=str(path))
@@ -69,8 +79,9 @@ def write_row_params(
     row: str, curves: Curves, path: Path, *, extends: Path, recipe: Mapping[str, object] | None = None
 ) -> None:
     """Writes the parameters of a row to `path`: those of `extends`, what differs for the row, and `recipe`."""
-    entry, model = curves.rows[row], parse_row(row).model
-    changes = {"datasets": {"mocap": {"for_model": {model: entry.recipe}}}, "models": {model: entry.model}}
+    model = parse_row(row).model
+    network = curves.networks[model]
+    changes = {"datasets": {"mocap": {"for_model": {model: network.recipe}}}, "models": {model: network.model}}
     content = merged(
         merged(curves.common, changes), {"datasets": {"mocap": {"for_model": {model: dict(recipe or {})}}}}
     )
@@ -95,12 +106,12 @@ def recipe_for_budget(
     }
 
 
-def read_step_costs(path: Path, rows: Iterable[str]) -> dict[str, StepCost]:
-    """Returns what each of the rows costs. Raises UserError if the file or a row is missing."""
-    costs = read_json(path, "what a step of each row costs")
-    if missing := [row for row in rows if row not in costs]:
+def read_step_costs(path: Path, networks: Iterable[str]) -> dict[str, StepCost]:
+    """Returns what each of the networks costs. Raises UserError if the file or a network is missing."""
+    costs = read_json(path, "what a step of each network costs")
+    if missing := [network for network in networks if network not in costs]:
         raise UserError(f"{path}: expected the cost of {missing[0]}, found none; run step_cost")
-    return {row: validated(StepCost, costs[row], where=f"{path}: {row}") for row in rows}
+    return {network: validated(StepCost, costs[network], where=f"{path}: {network}") for network in networks}
 
 
 def read_rate(path: Path) -> ChosenRate:

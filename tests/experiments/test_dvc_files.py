@@ -61,11 +61,13 @@ def test_there_is_a_stage_for_each_declared_row_that_leaves_its_metrics_alone(st
         )
 
 
-def test_the_curves_have_the_declared_rows_and_budgets():
+def test_the_curves_have_the_declared_networks_and_budgets():
     declared = read_curves(REPOSITORY / "experiments/compute/curves.yaml")
     matrix = yaml.safe_load((REPOSITORY / "experiments/compute/dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert matrix["curve"]["matrix"] == {"row": [*declared.rows], "minutes": [*declared.budgets]}
-    assert matrix["choose_rate"]["matrix"] == {"row": [*declared.rows]}
+    networks = [*declared.networks]
+    assert matrix["choose_rate"]["matrix"] == {"keypoints": [*declared.budgets], "network": networks}
+    for keypoints, budgets in declared.budgets.items():
+        assert matrix[f"curve_{keypoints}"]["matrix"] == {"network": networks, "minutes": [*budgets]}
 
 
 def test_a_row_depends_on_the_code_and_parameters_that_a_row_of_the_table_depends_on(stages):
