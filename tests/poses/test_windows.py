@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -376,6 +376,11 @@ def test_weights_are_a_power_of_the_frames_of_the_action_over_all_its_clips():
     assert balancing_weights([clip.action for clip in clips], list(map(len, clips)), 0.0) is None
 
 
+def test_a_recording_without_an_action_is_not_left_without_a_weight():
+    with pytest.raises(ValueError, match="longer"):
+        balancing_weights(["walking"], [4, 9], 0.5)
+
+
 def test_the_table_holds_normalised_keypoints_and_poses_relative_to_the_root():
     clips = walker_clips((4, 7))
     table = frame_table(clips, root=3, device=CPU)
@@ -413,12 +418,22 @@ def test_a_stretch_is_the_wanted_part_of_the_clip(frames, fraction):
     assert end - first == max(1, round(frames * fraction))
 
 
-@pytest.mark.parametrize("frames", [1, 7, 100, 2478])
+@pytest.mark.parametrize("frames", [1, 7, 100, 2478, 10**11])
 def test_a_stretch_begins_where_the_hash_of_the_length_says(frames):
     number = sum(byte << (8 * place) for place, byte in enumerate(hashlib.sha256(str(frames).encode()).digest()[:4]))
     kept = max(1, round(frames / 10))
     first, _ = stretch(frames, 0.1)
-    assert first == int(number / (2**32 - 1) * (frames - kept + 1))
+    assert first == number * (frames - kept + 1) // (2**32 - 1)
+
+
+def test_a_stretch_ends_with_the_clip_where_the_hash_is_the_largest_number_there_is():
+    frames = 3_610_672_442  # the first whose hash begins with 32 ones
+    assert hashlib.sha256(str(frames).encode()).hexdigest().startswith("ffffffff")
+    assert stretch(frames, 0.25) == (frames - round(frames / 4), frames)
+
+
+def test_the_stretch_of_all_frames_is_the_clip():
+    assert [stretch(frames, 1.0) for frames in range(1, 50)] == [(0, frames) for frames in range(1, 50)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -456,6 +471,14 @@ def test_a_clip_that_cannot_be_scored_is_named():
     poses_m[8, 3] = torch.nan
     with pytest.raises(UserError, match=r"^clip walk_1/at_2\.5/0: frame 2: the prediction is not finite"):
         score_actions(clips, poses_m, table, torch.ones(10, dtype=torch.bool))
+
+
+def test_windows_and_how_they_are_sampled_stay_as_they_were_made():
+    sampling = Sampling(flips=False, clip_weights=None, at_most=None)
+    for value in (tile_windows(numbered_table((9,)), stride=3), sampling):
+        for field in fields(value):
+            with pytest.raises(FrozenInstanceError):
+                setattr(value, field.name, getattr(value, field.name))
 
 
 def test_windows_are_chosen_by_slice_and_by_index():
