@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from pipeline.poses.geometry import (
     project,
     rays_from_pixels,
     rotation_from_quaternion,
+    rotation_looking_along,
     screen_from_pixels,
 )
 from pipeline.prepare_data.licensed.human36m_files import LABELLED, cameras_of
@@ -194,6 +196,19 @@ def test_a_camera_is_upright_at_any_distance(distance_m):
 def test_a_camera_that_looks_straight_up_or_nowhere_is_refused(target):
     with pytest.raises(ValueError, match="has a vertical or no axis"):
         camera_from_world_looking_at(np.array([1.0, 2.0, 3.0]), np.array(target))
+
+
+def test_cameras_along_several_directions_are_upright_and_each_looks_along_its_own():
+    forward = torch.tensor([[3.0, 4.0, 0.0], [0.0, -2.0, 1.0], [1.0, 0.0, -5.0]], dtype=torch.float64)
+    rotations = rotation_looking_along(forward)
+    lengths = torch.linalg.vector_norm(forward, dim=1)
+    ahead = torch.stack([torch.zeros_like(lengths), torch.zeros_like(lengths), lengths], -1)
+    torch.testing.assert_close((rotations @ forward[..., None])[..., 0], ahead)
+    identity = torch.eye(3, dtype=torch.float64).expand(3, 3, 3)
+    torch.testing.assert_close(rotations @ rotations.mT, identity)
+    torch.testing.assert_close(torch.linalg.det(rotations), torch.ones(3, dtype=torch.float64))
+    assert not rotations[:, 0, 2].any()  # the camera's right is level
+    assert (rotations[:, 1, 2] < 0).all()  # its down points down
 
 
 @pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.name)

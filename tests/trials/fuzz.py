@@ -60,12 +60,15 @@ def _fuzz_all(options: argparse.Namespace, kept: Path) -> dict[str, Any]:
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.trials import readers
 
+    date = datetime.now(timezone.utc).date().isoformat()
     record: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
         "python": sys.version.split()[0],
         "atheris": importlib.metadata.version("atheris"),
-        "readers": json.loads(options.out.read_text())["readers"] if options.only and options.out.exists() else {},
+        "readers": {},
     }
+    if options.only and options.out.exists():
+        earlier = json.loads(options.out.read_text())["readers"]
+        record["readers"] = {name: counts for name, counts in earlier.items() if name in readers.READERS}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.only or readers.READERS:
         folder = kept / re.sub(r"\W", "_", name)
@@ -74,7 +77,7 @@ def _fuzz_all(options: argparse.Namespace, kept: Path) -> dict[str, Any]:
         before = record["readers"].get(name, {})
         for count in ("inputs", "minutes"):
             counts[count] = round(counts[count] + before.get(count, 0), 2)
-        record["readers"][name] = counts
+        record["readers"][name] = {"date": date} | counts
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         found = "; ".join(counts["found"]) or "nothing found"
         print(
@@ -184,20 +187,29 @@ def section(record: dict[str, Any]) -> list[str]:
     readers = record["readers"].values()
     inputs, minutes = sum(reader["inputs"] for reader in readers), sum(reader["minutes"] for reader in readers)
     found = sum(len(reader["found"]) for reader in readers)
+    first, last = (choice(reader["date"] for reader in readers) for choice in (min, max))
+    dates = f"on {last}" if first == last else f"from {first} to {last}"
     lines = [
         "## Hostile files",
         "",
-        f"`make fuzz` on {record['date']} (Python {record['python']}, atheris {record['atheris']}): {len(readers)} "
+        f"`make fuzz` {dates} (Python {record['python']}, atheris {record['atheris']}): {len(readers)} "
         f"readers, {inputs:,} inputs in {minutes:.0f} minutes, steered by coverage; **{found}** left that run code, "
         "touch other files, hang, take more memory than stated, or end in anything but a result or one line. The "
         "minutes are the clock's, on processors that had other work beside it.",
         "",
-        "| reader | inputs | minutes | different ways through it | found |",
-        "| --- | --- | --- | --- | --- |",
+        "| reader | last fuzzed | inputs | minutes | different ways through it | found |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, reader in record["readers"].items():
         found_here = "; ".join(reader["found"]) or "–"
-        cells = [name, f"{reader['inputs']:,}", f"{reader['minutes']:.1f}", str(reader["ways"]), found_here]
+        cells = [
+            name,
+            reader["date"],
+            f"{reader['inputs']:,}",
+            f"{reader['minutes']:.1f}",
+            str(reader["ways"]),
+            found_here,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

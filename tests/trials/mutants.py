@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import gc
 import hashlib
 import importlib
 import importlib.metadata
@@ -46,6 +47,8 @@ CPU_LIMIT_S = 30
 WALL_LIMIT_S = 3600  # for what waits; a busy machine must not pass for a test that fails
 MEMORY_LIMIT_BYTES = 16 << 30
 LOADED = ("numpy", "torch", "einops", "scipy", "scipy.spatial.transform", "pydantic", "yaml", "safetensors.torch")
+LOADED += ("pydantic.main", "beartype.vale", "einops._torch_specific", "torch.distributed.tensor", "h5py", "cdflib")
+LOADED += ("torch.fx.experimental.symbolic_shapes", "scipy.optimize")
 LOADED += ("pytest", "hypothesis", "hypothesis.strategies", "hypothesis.extra.numpy", "jaxtyping", "beartype", "xdist")
 # What no test can notice: lines before and after, and why the result is the same.
 SAME = {
@@ -93,6 +96,58 @@ SAME = {
         "source, sign, place = (tensor.to(values.device, non_blocking=True) for tensor in (source, sign, place))",
         "source, sign, place = (tensor.to(values.device, non_blocking=False) for tensor in (source, sign, place))",
     ): "says only whether a GPU is waited for",
+    (
+        "return values[..., skeleton.mirrored, :] * sign",
+        "return values[..., skeleton.mirrored, :] / sign",
+    ): "a sign is 1 or -1",
+    (
+        "sign = 1.0 - 2.0 * (place % coordinates == 0)",
+        "sign = 1.0 - 2.0 * (place % coordinates <= 0)",
+    ): "a remainder is not negative",
+    (
+        "return marked & (since_start % step == 0)",
+        "return marked & (since_start % step <= 0)",
+    ): "a remainder is not negative",
+    (
+        "last = counts.cumsum(0) - 1",
+        "last = counts.cumsum( -1) - 1",
+    ): "the last axis is the first",
+    (
+        "number = torch.arange(len(clip), device=count.device) - (count.cumsum(0) - count)[clip]",
+        "number = torch.arange(len(clip), device=count.device) - (count.cumsum( -1) - count)[clip]",
+    ): "the last axis is the first",
+    (
+        "before = scored.cumsum(0) - scored",
+        "before = scored.cumsum( -1) - scored",
+    ): "the last axis is the first",
+    (
+        "up = forward.new_tensor([0.0, 0.0, 1.0]).expand_as(forward)",
+        "up = forward.new_tensor([0.0, 0.0, 2.0]).expand_as(forward)",
+    ): "only its direction counts",
+    (
+        "if balance == 0:",
+        "if balance <= 0:",
+    ): "params.yaml with a balance below 0 is refused",
+    (
+        "if fraction < 1:",
+        "if fraction <= 1:",
+    ): "the stretch of a whole clip leaves no frame out",
+    (
+        "mirrored = flat.gather(2, torch.where(each, source, place).expand(flat.shape)) * torch.where(each, sign, 1.0)",
+        "mirrored = flat.gather(2, torch.where(each, source, place).expand(flat.shape)) / torch.where(each, sign, 1.0)",
+    ): "a sign is 1 or -1",
+    (
+        "if fraction < 1:",
+        "if fraction < 2:",
+    ): "the stretch of a whole clip leaves no frame out",
+    (
+        "if fraction < 1:",
+        "if fraction != 1:",
+    ): "a stretch is not longer than the clip",
+    (
+        'def every_nth(table: FrameTable, step: int, *, fraction: float = 1.0) -> Bool[Tensor, " N"]:',
+        'def every_nth(table: FrameTable, step: int, *, fraction: float = 2.0) -> Bool[Tensor, " N"]:',
+    ): "from 1 on every frame is counted",
 }
 
 
@@ -176,7 +231,7 @@ def tested(folder: Path, tests: tuple[str, ...]) -> None:
     quick = {"max_examples": 20, "phases": (Phase.explicit, Phase.generate)}
     settings.register_profile("mutants", derandomize=True, database=None, deadline=None, **quick)
     settings.load_profile("mutants")
-    options = ["-x", "-q", "--noconftest", "-p", "no:cacheprovider", "-p", "jaxtyping._pytest_plugin"]
+    options = ["-x", "-q", "--tb=no", "--noconftest", "-p", "no:cacheprovider", "-p", "jaxtyping._pytest_plugin"]
     os._exit(int(pytest.main([*options, *tests])))
 
 
@@ -202,27 +257,31 @@ def copied() -> Iterator[Path]:
 
 
 def tried(
-    module: str, chosen: Iterable[tuple[str, int]], folder: Path, *, cpu_minutes: float
-) -> tuple[int, list[dict[str, Any]]]:
-    """How many of the mutants were tried before the time was over, and those that no test noticed."""
+    module: str, chosen: Iterable[tuple[str, int]], folder: Path, *, cpu_minutes: float, begin: int = 0
+) -> tuple[int, list[dict[str, Any]], bool]:
+    """How many mutants were tried, those from `begin` on that no test noticed, and whether the time allowed all."""
     path, before = folder / module, (folder / module).read_bytes()
     if not survives(folder, TESTS[module]):
         raise SystemExit(f"mutants: the tests of {module} fail on what is there")
-    number, unnoticed, begin_s = 0, [], cpu_s()
+    number, unnoticed, begin_s, whole = 0, [], cpu_s(), True
     for operator, place in chosen:
-        if cpu_s() - begin_s > 60 * cpu_minutes:
+        if number >= begin and cpu_s() - begin_s > 60 * cpu_minutes:
+            whole = False
             break
         mutant = mutant_of(module, operator, place)
         if mutant is None:
             continue
         number += 1
+        if number <= begin:
+            begin_s = cpu_s()
+            continue
         path.write_text(mutant.code, encoding="utf-8")
         os.utime(path, (number, number))  # by which Python knows whether what it compiled is of this file
         if survives(folder, TESTS[module]):
             unnoticed.append({key: value for key, value in mutant._asdict().items() if key != "code"})
             print(module, number, json.dumps(unnoticed[-1]), flush=True)
     path.write_bytes(before)
-    return number, unnoticed
+    return number, unnoticed, whole
 
 
 def cpu_s() -> float:
@@ -230,23 +289,30 @@ def cpu_s() -> float:
     return sum(os.times()[:4])
 
 
-def record_of(module: str, *, cpu_minutes: float, seed: int, before: dict[str, Any] | None) -> dict[str, Any]:
+def record_of(module: str, *, cpu_minutes: float, seed: int, before: dict[str, Any] | None, on: bool) -> dict[str, Any]:
     """What came of the mutants of a module, in seeded order, as many as the time allows.
 
-    With `before`, the record of the same module under fewer tests, only what was not noticed is tried again.
+    With `before`, the record of the same module under the same tests or fewer, only what was not noticed is tried
+    again, or (`on`) only what was not tried yet.
     """
     sha256 = hashlib.sha256((REPOSITORY / module).read_bytes()).hexdigest()
     possible = changes(module)
+    seed = before["seed"] if before is not None and on else seed
     chosen = random.Random(seed).sample(possible, len(possible))
     if before is not None:
         if before["sha256"] != sha256:
             raise SystemExit(f"mutants: {module} has changed since, try them all")
-        chosen = [(one["operator"], one["place"]) for one in before["unnoticed"]]
+        if not on:
+            chosen = [(one["operator"], one["place"]) for one in before["unnoticed"]]
     for needed in LOADED:
         importlib.import_module(needed)
+    gc.freeze()  # so that no process looks through what all of them share
     with copied() as folder:
-        number, unnoticed = tried(module, chosen, folder, cpu_minutes=cpu_minutes)
-    whole = number if before is None else before["tried"]
+        begin = before["tried"] if before is not None and on else 0
+        number, unnoticed, all_tried = tried(module, chosen, folder, cpu_minutes=cpu_minutes, begin=begin)
+    if before is not None and on:
+        unnoticed = [*before["unnoticed"], *unnoticed]
+    whole = number if before is None or on else before["tried"]
     same = [one | {"because": SAME[key]} for one in unnoticed if (key := (one["before"], one["after"])) in SAME]
     survivors = [one for one in unnoticed if (one["before"], one["after"]) not in SAME]
     noticed = whole - len(unnoticed)
@@ -255,6 +321,7 @@ def record_of(module: str, *, cpu_minutes: float, seed: int, before: dict[str, A
         "seed": seed,
         "possible": len(possible),
         "tried": whole,
+        "all_tried": all_tried if before is None or on else before["all_tried"],
         "noticed": noticed,
         "same_result": len(same),
         "survived": len(survivors),
@@ -274,6 +341,8 @@ def section(record: dict[str, Any]) -> list[str]:
         f"**{100 * noticed / (noticed + survived):.1f} %** of those that change a result. What they did not notice is "
         "in [mutants.json](reliability/mutants.json), with the reason where the result is the same."
     )
+    if not all(one["all_tried"] for one in modules.values()):
+        said += " Where the time did not allow all changes, those tried were drawn."
     lines = [
         "## Changes to a formula that no test would notice",
         "",
@@ -283,7 +352,8 @@ def section(record: dict[str, Any]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, one in modules.items():
-        cells = (name, one["tried"], one["noticed"], one["survived"], one["same_result"], one["score"])
+        number = one["tried"] if one["all_tried"] else f"{one['tried']}, drawn"
+        cells = (name, number, one["noticed"], one["survived"], one["same_result"], one["score"])
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
@@ -294,13 +364,17 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", default=list(TESTS))
     parser.add_argument("--cpu-minutes", type=float, default=20.0, help="for each module; the order is drawn")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
-    parser.add_argument("--again", action="store_true", help="only what was not noticed the last time")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--again", action="store_true", help="only what was not noticed the last time")
+    which.add_argument("--on", action="store_true", help="only what the time did not allow the last time")
     parser.add_argument("--out", type=Path, default=RECORD, help="the record; modules that are not tried stay in it")
     options = parser.parse_args()
     record = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {"modules": {}}
     for module in options.modules:
-        before = record["modules"][module] if options.again else None
-        record["modules"][module] = record_of(module, cpu_minutes=options.cpu_minutes, seed=options.seed, before=before)
+        before = record["modules"][module] if options.again or options.on else None
+        record["modules"][module] = record_of(
+            module, cpu_minutes=options.cpu_minutes, seed=options.seed, before=before, on=options.on
+        )
         record |= {"date": time.strftime("%Y-%m-%d"), "tool": f"Cosmic Ray {importlib.metadata.version('cosmic_ray')}"}
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
