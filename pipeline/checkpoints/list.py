@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import TypedDict
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -39,7 +39,7 @@ class Entry:
     protocol: Protocol | None = None
 
 
-class Recorded(TypedDict):
+class Recorded(NamedTuple):
     """What dvc.lock says of a file or folder."""
 
     path: str
@@ -115,12 +115,16 @@ def _read_lock(path: Path) -> Lock:
         return lock
     try:
         for stage in read_yaml(path)["stages"].values():
-            lock.outputs.update({out["path"]: out for out in stage.get("outs", ())})
-            deps = {PurePosixPath(dep["path"]): dep for dep in stage.get("deps", ())}
+            lock.outputs.update({out.path: out for out in map(_recorded, stage.get("outs", ()))})
+            deps = {PurePosixPath(dep.path): dep for dep in map(_recorded, stage.get("deps", ()))}
             lock.scored_folders.update({dep.name: deps[dep] for dep in deps if str(dep.parent) == FOLDER})
     except BAD_VALUE as error:
         raise UserError(f"{path}: expected the stages as DVC records them, found {reason(error)}") from error
     return lock
+
+
+def _recorded(found: Mapping[str, Any]) -> Recorded:
+    return Recorded(str(found["path"]), str(found["md5"]), int(found["size"]))
 
 
 def _read_run(root: Path, path: str, lock: Lock) -> Entry:
@@ -129,9 +133,9 @@ def _read_run(root: Path, path: str, lock: Lock) -> Entry:
     seed = folder.name.removeprefix("run")
     if not seed.isdigit():
         raise UserError(f"{folder}: expected a folder called run<seed>")
-    md5 = "" if recorded is None else recorded["md5"].removesuffix(".dir")
+    md5 = "" if recorded is None else recorded.md5.removesuffix(".dir")
     if not folder.is_dir():
-        return Entry(row, int(seed), MISSING, 0 if recorded is None else int(recorded["size"]), md5, None)
+        return Entry(row, int(seed), MISSING, 0 if recorded is None else recorded.size, md5, None)
     found, size_bytes = md5_as_dvc(folder), sum(file.stat().st_size for file in folder.rglob("*"))
     state = UNKNOWN if recorded is None else HERE if found == md5 else CHANGED
     weights = folder / WEIGHTS
@@ -142,7 +146,7 @@ def _add_scores(root: Path, row: str, runs: list[Entry], lock: Lock) -> list[Ent
     """Returns the runs with test score and protocol where dvc.lock ties the row's metrics to these checkpoints."""
     name = f"reports/metrics/{row}.json"
     path = root / name
-    if name not in lock.outputs or not path.is_file() or md5_as_dvc(path) != lock.outputs[name]["md5"]:
+    if name not in lock.outputs or not path.is_file() or md5_as_dvc(path) != lock.outputs[name].md5:
         return runs
     if row not in lock.scored_folders or not _are_as_scored(root / FOLDER / row, runs, lock.scored_folders[row]):
         return runs
@@ -158,5 +162,5 @@ def _are_as_scored(folder: Path, runs: Sequence[Entry], scored: Recorded) -> boo
     """Returns whether a row's checkpoints are those that were scored. Of missing ones only the sizes are known."""
     if any(run.state == MISSING for run in runs):
         all_recorded = all(run.state in (HERE, MISSING) for run in runs)
-        return bool(all_recorded and sum(run.size_bytes for run in runs) == scored["size"])
-    return bool(md5_as_dvc(folder) == scored["md5"].removesuffix(".dir"))
+        return bool(all_recorded and sum(run.size_bytes for run in runs) == scored.size)
+    return bool(md5_as_dvc(folder) == scored.md5.removesuffix(".dir"))

@@ -24,6 +24,8 @@ from pipeline.system.files import md5_as_dvc
 from tests.fixtures.row_metrics import make_protocol
 from tests.fixtures.small_repository import ROW, run, write_repository
 
+LOCK_WITHOUT_HASH = f"stages: {{train: {{cmd: a, outs: [{{path: data/checkpoints/{ROW}/run0, size: 1}}]}}}}"
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -109,6 +111,7 @@ def test_without_anything_the_list_is_empty(tmp_path):
     ("name", "content", "complaint"),
     [
         ("dvc.lock", "stages: [1]", "dvc.lock: expected the stages as DVC records them"),
+        ("dvc.lock", LOCK_WITHOUT_HASH, "dvc.lock: expected the stages as DVC records them"),
         (f"data/checkpoints/{ROW}/runaway/card.json", "{}", "runaway: expected a folder called run<seed>"),
     ],
 )
