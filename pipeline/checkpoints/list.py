@@ -16,7 +16,7 @@ from pipeline.poses.row_metrics import Protocol, describe_value, read_row_metric
 from pipeline.system.errors import BAD_VALUE, UserError, reason
 from pipeline.system.files import md5_as_dvc, read_yaml, sha256_of
 
-FOLDER = "data/checkpoints"
+FOLDER, METRICS = "data/checkpoints", "reports/metrics"
 HERE, CHANGED, MISSING, UNKNOWN = "here", "changed since", "dvc pull", "not of DVC"
 SHORT_HASH = 12
 
@@ -42,14 +42,13 @@ class Entry:
 class Recorded(NamedTuple):
     """What dvc.lock says of a file or folder."""
 
-    path: str
     md5: str
     size: int
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What dvc.lock records: every output by its path, and by row the folder of checkpoints that was scored."""
+    """What dvc.lock records: checkpoints and metrics by their paths, and by row the folder that was scored."""
 
     outputs: dict[str, Recorded]
     scored_folders: dict[str, Recorded]
@@ -115,16 +114,18 @@ def _read_lock(path: Path) -> Lock:
         return lock
     try:
         for stage in read_yaml(path)["stages"].values():
-            lock.outputs.update({out.path: out for out in map(_recorded, stage.get("outs", ()))})
-            deps = {PurePosixPath(dep.path): dep for dep in map(_recorded, stage.get("deps", ()))}
-            lock.scored_folders.update({dep.name: deps[dep] for dep in deps if str(dep.parent) == FOLDER})
+            outs = [out for out in stage.get("outs", ()) if out["path"].startswith((f"{FOLDER}/", f"{METRICS}/"))]
+            lock.outputs.update({out["path"]: _recorded(out) for out in outs})
+            deps = {PurePosixPath(dep["path"]): dep for dep in stage.get("deps", ())}
+            folders = {path.name: _recorded(dep) for path, dep in deps.items() if str(path.parent) == FOLDER}
+            lock.scored_folders.update(folders)
     except BAD_VALUE as error:
         raise UserError(f"{path}: expected the stages as DVC records them, found {reason(error)}") from error
     return lock
 
 
 def _recorded(found: Mapping[str, Any]) -> Recorded:
-    return Recorded(str(found["path"]), str(found["md5"]), int(found["size"]))
+    return Recorded(str(found["md5"]), int(found["size"]))
 
 
 def _read_run(root: Path, path: str, lock: Lock) -> Entry:
@@ -144,7 +145,7 @@ def _read_run(root: Path, path: str, lock: Lock) -> Entry:
 
 def _add_scores(root: Path, row: str, runs: list[Entry], lock: Lock) -> list[Entry]:
     """Returns the runs with test score and protocol where dvc.lock ties the row's metrics to these checkpoints."""
-    name = f"reports/metrics/{row}.json"
+    name = f"{METRICS}/{row}.json"
     path = root / name
     if name not in lock.outputs or not path.is_file() or md5_as_dvc(path) != lock.outputs[name].md5:
         return runs

@@ -103,6 +103,14 @@ def test_as_json_the_hashes_are_whole(made):
     assert [entry["protocol"]["seeds"] for entry in content] == [[0, 1], [0, 1]]
 
 
+def test_what_other_stages_depend_on_may_be_recorded_without_a_hash_of_dvc(root):
+    before = checkpoint_entries(root)
+    lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
+    lock["stages"]["other"] = {"cmd": "a", "deps": [{"path": "s3://bucket/file", "etag": "1", "size": 2}]}
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    assert checkpoint_entries(root) == before != []
+
+
 def test_without_anything_the_list_is_empty(tmp_path):
     assert checkpoint_entries(tmp_path) == []
 
