@@ -131,7 +131,10 @@ def test_the_page_shows_each_row_in_its_words_with_its_difference_and_cost(score
     assert f"| as {REFERENCE} | {REFERENCE} | 42 | 3 | 51.0 ± 1.0 | | |" in lines
     assert f"| as {WORSE} | {WORSE} | 42 | 3 | 71.2 ± 1.0 | +20.2 ± 0.3 | yes |" in lines
     assert f"| as {ALIKE} | {ALIKE} | 42 | 3 | 51.0 ± 0.5 | +0.0 ± 0.5 | no |" in lines
-    assert (scored / "figures" / "differences.svg").read_text(encoding="utf-8").endswith("</svg>\n")
+    written = [scored / "README.md", scored / "figures" / "differences.svg"]
+    before = [path.read_bytes() for path in written]
+    comparisons_report(scored)
+    assert [path.read_bytes() for path in written] == before
 
 
 def test_a_row_without_metrics_or_without_a_cost_is_refused(scored):

@@ -58,6 +58,7 @@ NAMES = {
     "a size behind": (["0001_1920x1080.png", "0007_1920x1080.png"], [1, 7]),
     "a folder before": (["take3/img_5.png", "take3/img_6.png"], [5, 6]),
     "Roboflow": (["f_0001_jpg.rf.0a9b.jpg", "f_0002_jpg.rf.77c.jpg"], [1, 2]),
+    "milliseconds behind": (["f_0001_0033ms.jpg", "f_0002_0066ms.jpg", "f_0003_0099ms.jpg"], [1, 2, 3]),
     "time beside": (["f1_t0033.png", "f2_t0066.png", "f3_t0099.png"], [1, 2, 3]),
     "no ending": (["walk.0001", "walk.0002"], [1, 2]),
     "one picture": (["photo.jpg"], [0]),

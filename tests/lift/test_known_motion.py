@@ -134,7 +134,7 @@ def test_every_form_of_a_file_is_read_as_it_was_meant(tmp_path, writer, variant)
 
 
 @settings(
-    max_examples=int(os.environ.get("MOTIONS", "30")),
+    max_examples=int(os.environ.get("MOTIONS", "60")),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
