@@ -68,8 +68,15 @@ def set_up_training(
 
 
 def steps_of(training: tuple[Setup, State]) -> Callable[[], object]:
-    """Returns what takes the next STEPS_PER_READING steps of a training."""
-    return partial(next, train_epochs(*training))
+    """Returns what takes the next STEPS_PER_READING steps of a training, in its own precision, which is torch's."""
+    moments = train_epochs(*training)
+
+    def take() -> None:
+        tf32 = training[0].config.precision == "tf32"
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")  # another training may have set it since
+        next(moments)
+
+    return take
 
 
 def random_data(device: torch.device, *, frames: int | None = None) -> Data:

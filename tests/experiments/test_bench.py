@@ -142,6 +142,20 @@ def test_an_epoch_takes_the_steps_of_all_its_windows_plain_and_mirrored(params, 
         assert line["predicted_frames_per_s"] * line["epoch_minutes"] * 60 == pytest.approx(2 * 3000)
 
 
+def test_trainings_in_turns_compute_each_in_its_own_precision(params, monkeypatch):
+    monkeypatch.setattr(networks, "TABLE_FRAMES", 1500)
+    data = networks.random_data(CPU)
+    takes = {}
+    for precision in ("tf32", "float32"):
+        chosen = params.model_copy(update={"precision": precision})
+        takes[precision] = networks.steps_of(networks.set_up_training("rayformer", chosen, data, frames=3))
+    found = {}
+    for precision, take in takes.items():
+        take()
+        found[precision] = torch.get_float32_matmul_precision()
+    assert found == {"tf32": "high", "float32": "highest"}
+
+
 def test_the_cost_along_an_axis_is_relative_to_the_default(params, monkeypatch):
     monkeypatch.setattr(networks, "TABLE_FRAMES", 1500)
     monkeypatch.setattr(scaling, "DEFAULTS", {"frames": 3, "width": 8, "batch_windows": 2})
