@@ -20,9 +20,9 @@ from experiments.comparisons.compare import Paths, prepare_row
 from experiments.comparisons.rows import read_comparisons
 from experiments.untrained import untrained_model
 from pipeline.config.params import TrainingConfig
-from pipeline.config.values import validated
-from pipeline.system.files import read_yaml, write_json
+from pipeline.system.files import write_json
 from pipeline.train.batches import Data, read_data
+from pipeline.train.job import read_training_config
 from pipeline.train.loop import set_up, train_epochs
 
 ROUNDS, STEPS = 4, 4  # the first round warms up and is not counted
@@ -61,8 +61,7 @@ def measure_costs(prepared: Mapping[str, Path]) -> dict[str, dict[str, float]]:
 
 
 def _read_run(prepared: Path) -> tuple[TrainingConfig, Data]:
-    path = prepared / "training.json"
-    config = validated(TrainingConfig, read_yaml(path), where=str(path))
+    config = read_training_config(prepared)
     return config, read_data(prepared, config, torch.device("cpu"))
 
 
