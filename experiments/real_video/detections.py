@@ -74,9 +74,15 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue(), zipfile.ZIP_DEFLATED)
 
 
+def read_arrays(path: Path, *, stage: str) -> dict[str, np.ndarray]:
+    """Reads what write_arrays wrote, numbers as float64. Raises UserError, naming the stage, if there is no file."""
+    if not path.is_file():
+        raise UserError(f"{path}: expected what the stage {stage} writes, found none")
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return {name: values if values.dtype == bool else values.astype(float) for name, values in arrays.items()}
+
+
 def read_detections(path: Path) -> Detections:
     """Reads the file. Raises UserError if there is none."""
-    if not path.is_file():
-        raise UserError(f"{path}: expected what the stage detect writes, found none")
-    with np.load(path) as arrays:
-        return Detections(**{name: arrays[name].astype(float) for name in arrays.files})
+    return Detections(**read_arrays(path, stage="detect"))

@@ -15,11 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.signal import butter, sosfiltfilt
 
-from experiments.real_video.detections import RATE_HZ, Detections, read_detections, write_arrays
+from experiments.real_video.detections import RATE_HZ, Detections, read_arrays, read_detections, write_arrays
 from experiments.real_video.views import FOCAL_PX, TINY, information_of, offsets_px, refine_cameras, triangulate, weigh
 from pipeline.lift.layouts import MEDIAPIPE_33
 from pipeline.poses.geometry import RigidTransform, rays_from_pixels
-from pipeline.system.errors import UserError
 
 LIMBS = tuple(range(11, 17)) + tuple(range(23, 29))  # shoulders, elbows, wrists, hips, knees, ankles
 STEADY = tuple(joint for joint in LIMBS if joint not in (15, 16))  # wrists are too quick for the coarse path
@@ -86,11 +85,7 @@ def make_reference(source: Path, out: Path) -> None:
 
 def read_reference(path: Path) -> Reference:
     """Reads what make_reference wrote. Raises UserError if there is nothing."""
-    if not path.is_file():
-        raise UserError(f"{path}: expected what the stage reference writes, found none")
-    with np.load(path) as arrays:
-        values = {name: arrays[name] for name in arrays.files}
-    return Reference(**{name: v if v.dtype == bool else v.astype(float) for name, v in values.items()})
+    return Reference(**read_arrays(path, stage="reference"))
 
 
 def _find_sightings(detections: Detections) -> tuple[Float[np.ndarray, "P S F 33 2"], Float[np.ndarray, "P S F 33"]]:
