@@ -11,13 +11,11 @@ from experiments.real_video.detections import PEOPLE
 from experiments.real_video.measure import AIMED, EXACT, KNOWN_LENS, LIFTED, MEDIAPIPE, NO_SWAPS, UNSURE_M
 from experiments.real_video.records import Errors, Trial, ViewScores
 from pipeline.poses.row_metrics import read_json_as
-from pipeline.system.errors import UserError
 from pipeline.system.files import write_text
-from pipeline.visualization.tables import markdown_table
+from pipeline.visualization.tables import markdown_table, put_between
 
 PAGE = Path(__file__).with_name("page.md")
-START = "<!-- real video: written by `python -m experiments real_video_report` -->"
-END = "<!-- real video: end -->"
+MARKERS = ("<!-- real video: written by `python -m experiments real_video_report` -->", "<!-- real video: end -->")
 STEPS = {
     LIFTED: "as `poselift lift` does: keypoints as detected, lens assumed",
     KNOWN_LENS: "with the calibrated lens",
@@ -32,16 +30,8 @@ def real_video_report(results: Path, *, page: Path, guide: Path) -> None:
     """Writes the page, and the table into the guide. Raises UserError if there are no results or no markers."""
     trial = read_json_as(Trial, results, "the record of the trial on real video")
     text = guide.read_text(encoding="utf-8")
-    write_text(guide, put_table(text, trial, where=str(guide)))
+    write_text(guide, put_between(MARKERS, errors_table(trial), text, where=str(guide)))
     write_text(page, page_of(trial))
-
-
-def put_table(text: str, trial: Trial, *, where: str) -> str:
-    """Returns the text with the table of errors between the markers. Raises UserError unless both are there once."""
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise UserError(f"{where}: expected the markers '{START}' and '{END}' once each")
-    before, rest = text.split(START)
-    return f"{before}{START}\n\n{errors_table(trial)}\n\n{END}{rest.split(END)[1]}"
 
 
 def errors_table(trial: Trial) -> str:

@@ -32,7 +32,7 @@ from pipeline.report.page import Group, Manifest, Published, RowRecord, results_
 from pipeline.system.errors import BAD_VALUE, UserError, reason
 from pipeline.system.files import new_file, read_csv_lines, write_text
 from pipeline.visualization.figures import new_figure
-from pipeline.visualization.tables import format_mean_std, latex_table, markdown_table
+from pipeline.visualization.tables import format_mean_std, latex_table, markdown_table, put_between
 
 ROW_COLUMNS = ("dataset", "2D", "frames", "model", "runs")
 SENTENCES_SHOWN = 3  # of a list in the protocol; the metrics file has them all
@@ -54,8 +54,10 @@ PUBLISHED_REMARKS = {  # by the protocol of the figures; each has a table of its
         "three takes left out."
     ),
 }
-README_START = "<!-- results: written by `poselift readme` from reports/results.md -->"
-README_END = "<!-- end of results -->"
+README_MARKERS = (
+    "<!-- results: written by `poselift readme` from reports/results.md -->",
+    "<!-- end of results -->",
+)
 
 
 def report(*, params_path: Path, dvc_yaml: Path, reports: Path, prepared: Path) -> None:
@@ -225,9 +227,5 @@ def readme_with_results(readme: str, results: str) -> str:
 
     Raises UserError unless both markers are there once.
     """
-    if readme.count(README_START) != 1 or readme.count(README_END) != 1:
-        raise UserError(f"README.md: expected the markers '{README_START}' and '{README_END}' once each")
-    before, rest = readme.split(README_START)
-    _, after = rest.split(README_END)
     table = results.removeprefix("# Results\n\n").replace("\n## ", "\n### ").strip()
-    return f"{before}{README_START}\n\n{table}\n\n{README_END}{after}"
+    return put_between(README_MARKERS, table, readme, where="README.md")

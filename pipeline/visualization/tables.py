@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from pipeline.poses.row_metrics import MeanStd
+from pipeline.system.errors import UserError
 
 Cells = Sequence[Sequence[object]]
 
@@ -34,3 +35,15 @@ def latex_table(header: Sequence[str], rows: Cells, *, text_columns: int, captio
     escaped = "".join(LATEX_ESCAPE_RULES.get(letter, letter) for letter in caption)
     table = f"\\begin{{table}}\n\\centering\n\\caption{{{escaped}}}\n{body}\n\\end{{table}}\n"
     return table.replace("±", r"$\pm$").replace("–", "--")
+
+
+def put_between(markers: tuple[str, str], table: str, page: str, *, where: str) -> str:
+    """Returns the page's text with the table between its two markers, in place of what stands there.
+
+    Raises UserError, naming `where`, unless both markers are there once.
+    """
+    start, end = markers
+    if page.count(start) != 1 or page.count(end) != 1:
+        raise UserError(f"{where}: expected the markers '{start}' and '{end}' once each")
+    before, rest = page.split(start)
+    return f"{before}{start}\n\n{table}\n\n{end}{rest.split(end)[1]}"

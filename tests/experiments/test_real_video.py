@@ -21,7 +21,7 @@ from experiments.real_video.measure import (
 )
 from experiments.real_video.records import Trial
 from experiments.real_video.reference import LIMBS, PART_OF, read_reference, swap_parts, triangulate_person
-from experiments.real_video.report import page_of, put_table
+from experiments.real_video.report import MARKERS, errors_table, page_of
 from experiments.real_video.views import refine_cameras, triangulate
 from pipeline.lift.input import build_camera
 from pipeline.lift.layouts import MEDIAPIPE_33
@@ -31,6 +31,7 @@ from pipeline.poses.geometry import RigidTransform, camera_from_world_looking_at
 from pipeline.poses.row_metrics import read_json_as
 from pipeline.poses.skeleton import H36M_17
 from pipeline.system.errors import UserError
+from pipeline.visualization.tables import put_between
 
 HERE = Path("experiments/real_video")
 CAMERAS = [
@@ -173,9 +174,7 @@ def test_the_page_and_the_guide_show_the_record():
     trial = read_json_as(Trial, HERE / "results.json", "the record")
     assert (HERE / "README.md").read_text(encoding="utf-8") == page_of(trial)
     guide = Path("docs/lift.md").read_text(encoding="utf-8")
-    assert put_table(guide, trial, where="docs/lift.md") == guide
-    with pytest.raises(UserError, match="guide: expected the markers"):
-        put_table("no markers", trial, where="guide")
+    assert put_between(MARKERS, errors_table(trial), guide, where="docs/lift.md") == guide
 
 
 def test_what_is_stored_fits_together():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.poses.row_metrics import MeanStd, mean_std
-from pipeline.visualization.tables import format_mean_std, latex_table, markdown_table
+from pipeline.system.errors import UserError
+from pipeline.visualization.tables import format_mean_std, latex_table, markdown_table, put_between
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,15 @@ def test_a_latex_table_escapes_its_cells_and_caption():
     assert [line.replace(r"\&", "").count("&") for line in lines] == [1, 1, 1]
     assert text.count(r"\begin") == text.count(r"\end") == 2
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+
+
+def test_a_table_takes_the_place_of_what_stands_between_the_markers_of_a_page():
+    once = put_between(("<s>", "<e>"), "new", "before\n<s>\n\nold\n\n<e>\nafter\n", where="page.md")
+    assert once == "before\n<s>\n\nnew\n\n<e>\nafter\n"
+    assert put_between(("<s>", "<e>"), "new", once, where="page.md") == once
+
+
+@pytest.mark.parametrize("page", ["", "<s>", "<e>", "<s> <e> <s>", "<s> <e> <e>"])
+def test_a_page_without_a_marker_or_with_one_twice_is_refused(page):
+    with pytest.raises(UserError, match=r"^page\.md: expected the markers '<s>' and '<e>' once each$"):
+        put_between(("<s>", "<e>"), "new", page, where="page.md")
