@@ -14,7 +14,7 @@ from threading import Lock, Thread
 
 from pipeline.poses.skeleton import Skeleton
 from pipeline.system.errors import UserError
-from pipeline.visualization.viewer import TEMPLATES, viewer_asset, viewer_parts
+from pipeline.visualization.viewer import TEMPLATES, skeleton_tree, viewer_asset, viewer_parts
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ class LivePage:
 
     def __init__(self, skeletons: tuple[Skeleton, Skeleton], *, title: str, port: int) -> None:
         """Starts the server. `skeletons` are those of keypoints and of poses. Raises UserError if the port is taken."""
-        tree = [{key: getattr(s, key) for key in ("joints", "parents", "left", "right")} for s in skeletons]
-        about = json.dumps({"title": title, "inSkeleton": tree[0], "skeleton": tree[1]})
+        in_tree, tree = map(skeleton_tree, skeletons)
+        about = json.dumps({"title": title, "inSkeleton": in_tree, "skeleton": tree})
         page = TEMPLATES.get_template("live.html")
         self.html = page.render(title=title, viewer=viewer_parts(), about=about, script=viewer_asset("live.js"))
         self._listeners: list[Queue[str | None]] = []

@@ -87,15 +87,16 @@ def _body(body: Body) -> dict[str, object]:
     content = {
         "name": body.name,
         "faint": body.faint,
-        "skeleton": _tree(body.skeleton),
+        "skeleton": skeleton_tree(body.skeleton),
         "joints": _packed(body.joints_world_m, METRE_STEPS),
     }
     if body.pixels is not None and body.in_skeleton is not None:
-        content |= {"inSkeleton": _tree(body.in_skeleton), "pixels": _packed(body.pixels, PIXEL_STEPS)}
+        content |= {"inSkeleton": skeleton_tree(body.in_skeleton), "pixels": _packed(body.pixels, PIXEL_STEPS)}
     return content
 
 
-def _tree(skeleton: Skeleton) -> dict[str, object]:
+def skeleton_tree(skeleton: Skeleton) -> dict[str, object]:
+    """Returns what the viewer's script has to know of a skeleton."""
     return {key: getattr(skeleton, key) for key in ("joints", "parents", "left", "right")}
 
 
