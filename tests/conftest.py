@@ -1,4 +1,4 @@
-"""Shared data: the motion capture that ships with the project, and a tiny archive cut from it."""
+"""What tests share: the motion capture of the project, a tiny archive cut from it, a browser, unchecked shapes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from playwright.sync_api import Browser
@@ -18,6 +19,14 @@ from tests.fixtures.tiny_archive import TAKES, write_tiny_archive
 RAW = Path(__file__).parents[1] / "data" / "raw"
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Shape annotations off, as they are outside the tests, so that the functions' own checks are reached."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

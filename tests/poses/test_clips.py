@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -53,14 +52,6 @@ def assert_same(one: Clip, other: Clip) -> None:
     for key in ("rotation", "translation_m"):
         pose, other_pose = one.camera.camera_from_world, other.camera.camera_from_world
         np.testing.assert_array_equal(getattr(pose, key), getattr(other_pose, key))
-
-
-@pytest.fixture
-def without_annotations():
-    """Shape annotations off, as they are outside the tests, so that the functions' own checks are reached."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("dress", [lambda plain: plain, with_confidence])
@@ -133,7 +124,7 @@ def test_a_number_that_is_not_finite_is_refused_with_its_frame(key, number, tmp_
         write_split(tmp_path / "train", [bad])
 
 
-@pytest.mark.usefixtures("without_annotations")
+@pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize(("pixels", "joints"), [(4, 5), (0, 0)])
 def test_arrays_of_different_or_no_length_are_refused(pixels, joints):
     bad = clip(

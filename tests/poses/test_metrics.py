@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,14 +14,6 @@ from pipeline.system.errors import UserError
 
 MIRROR = np.array([-1.0, 1.0, 1.0])
 seeds = st.integers(0, 2**32 - 1)
-
-
-@pytest.fixture
-def unchecked_shapes():
-    """Shape annotations off, as they are outside the tests, so that the functions' own checks are reached."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def golden_poses_m():

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -62,14 +61,6 @@ def test_clips_without_marks_are_written_without_a_file_for_them(tmp_path):
 def test_a_split_has_marks_in_all_clips_or_in_none(tmp_path):
     with pytest.raises(UserError, match="expected one joint layout in all clips"):
         write_split(tmp_path / "test", [clip(scored=SCORED), clip(take="TS2")])
-
-
-@pytest.fixture
-def unchecked_shapes():
-    """Shape annotations off, as they are outside the tests, so that the functions' own checks are reached."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

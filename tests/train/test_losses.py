@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jaxtyping
 import pytest
 import torch
 
@@ -11,14 +10,6 @@ from pipeline.poses.skeleton import H36M_17
 from pipeline.train import losses
 
 FLOAT32_RTOL = 1e-6
-
-
-@pytest.fixture
-def unchecked_shapes():
-    """Shape annotations off, as they are outside the tests, so that the functions' own checks are reached."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def random_windows_m(dtype=torch.float32, shape=(2, 5, 4, 3)):
