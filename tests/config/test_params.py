@@ -283,7 +283,7 @@ def test_a_resolved_configuration_is_read_back_from_json(load, tmp_path):
     assert validated(TrainingConfig, read_yaml(tmp_path / "training.json"), where="training.json") == config
 
 
-def test_a_preset_is_an_architecture_with_other_numbers(tmp_path):
+def test_a_preset_is_an_architecture_with_other_numbers():
     params = load_params(REPOSITORY / "params.yaml")
     architecture, hyperparameters = architecture_of("rayformer_large", params)
     assert architecture == "rayformer"

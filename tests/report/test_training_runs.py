@@ -159,7 +159,7 @@ def run_of(seed: int, started_s: float, *, lr: float = 0.001, **changes: Any) ->
     return TrainingRun(f"{started_s}-{seed}", ROW, seed, (), Path("x.wandb"), "finished", **values)
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_series_of_the_newest_of_each(tmp_path):
+def test_runs_that_differ_in_the_seed_alone_are_one_series_of_the_newest_of_each():
     series = group_in_series([run_of(1, 30.0), run_of(0, 20.0), run_of(0, 10.0)])
     assert {label: [(run.seed, run.started_s) for run in runs] for label, runs in series.items()} == {
         ROW: [(0, 20.0), (1, 30.0)]

@@ -303,7 +303,6 @@ hostile("dvc.lock: another kind of list", "dvc.lock", "expected", lambda: b"stag
 
 # --- MATLAB -----------------------------------------------------------------------------------------------------------
 MAT_HEAD = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-WHOLE_MAT = "expected a whole MATLAB file of version 5 to 7"
 
 
 def tagged(kind: int, content: bytes) -> bytes:
