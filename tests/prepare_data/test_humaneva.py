@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pipeline.prepare_data.licensed import humaneva_files as files
 from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
-from tests.fixtures.four_stages import four_stages
+from tests.fixtures.four_stages import cells_of, four_stages
 from tests.fixtures.humaneva import GT_METADATA, RUNS, lens, write_archives, write_converted
 
 USUAL = ("Walking", "Jog", "Box")
@@ -353,11 +352,6 @@ def test_what_is_wrong_in_the_matlab_files_is_named(converted, tmp_path):
     shutil.rmtree(path.parent)
     with pytest.raises(UserError, match=r"Train/S2: expected one file per action, such as Walking_1.mat, found none"):
         prepare(folder)
-
-
-def cells_of(table: str, row: str) -> list[float]:
-    (line,) = re.findall(rf"^\| {re.escape(row)} \|(.*)\|$", table, flags=re.MULTILINE)
-    return [float(cell.split("±")[0]) for cell in line.split("|")]
 
 
 def test_a_row_goes_through_all_stages_to_the_table_of_the_papers(raw, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
@@ -27,7 +26,7 @@ from pipeline.prepare_data.prepared import Prepared
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 from tests.fixtures import mpi_inf_3dhp as fixture
-from tests.fixtures.four_stages import four_stages
+from tests.fixtures.four_stages import cells_of, four_stages
 from tests.fixtures.networks import trained_model
 
 TRAIN, TEST = "data_train_3dhp.npz", "data_test_3dhp.npz"
@@ -472,11 +471,6 @@ def test_other_keypoints_and_an_unknown_validation_take_are_refused(archived):
         prepare(archived, keypoints="cpn")
     with pytest.raises(UserError, match="validation_takes: expected train sequences such as 'S8 Seq2', found 'TS1'"):
         prepare(archived, validation_takes=["TS1"])
-
-
-def cells_of(table: str, row: str) -> list[float]:
-    (line,) = re.findall(rf"^\| {re.escape(row)} \|(.*)\|$", table, flags=re.MULTILINE)
-    return [float(cell.split("±")[0]) for cell in line.split("|")]
 
 
 def test_a_row_goes_through_all_stages_to_the_official_table(released, tmp_path):

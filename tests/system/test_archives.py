@@ -19,6 +19,7 @@ import pytest
 from pipeline.system import archives
 from pipeline.system.archives import PlainUnpickler, read_object_npz
 from pipeline.system.errors import UserError
+from tests.fixtures.poseformer_bin import Calls
 
 VALUES = {
     "S1": {"Walking 1": np.arange(12, dtype=np.float32).reshape(2, 2, 3), 7: [1, 2.5, "text", None, True, (1, -2)]},
@@ -29,16 +30,6 @@ VALUES = {
     "words": np.array(["a", "bc"]),
     "objects": np.array([np.zeros(2), {"w": 1000}, None], dtype=object),
 }
-
-
-class Calls:
-    """An object whose pickle calls `function`."""
-
-    def __init__(self, function: Any, *args: Any, state: object = None) -> None:
-        self.parts = (function, args) if state is None else (function, args, state)
-
-    def __reduce__(self) -> Any:
-        return self.parts
 
 
 def npy_of_pickle(payload: bytes, shape: tuple[int, ...] = ()) -> bytes:
