@@ -17,12 +17,13 @@ from pipeline.__main__ import main
 from pipeline.checkpoints.evaluate import evaluate
 from pipeline.checkpoints.import_checkpoint import Description, import_checkpoint
 from pipeline.config.params import Evaluation, EvaluationConfig
-from pipeline.poses.checkpoint import Card, load_checkpoint, write_checkpoint
+from pipeline.poses.checkpoint import load_checkpoint, write_checkpoint
 from pipeline.poses.clips import Clip, write_split
 from pipeline.poses.geometry import screen_from_pixels
 from pipeline.prepare_data.licensed.human36m_files import cameras_of
 from pipeline.system.errors import UserError
 from pipeline.system.files import sha256_of, write_json
+from tests.fixtures.networks import make_card
 from tests.fixtures.poseformer_bin import SMALL, random_poseformer, save, upstream_content
 from tests.fixtures.walker import change_json
 
@@ -97,26 +98,10 @@ def public(tmp_path: Path) -> Path:
 def own_checkpoint(folder: Path, **changes: Any) -> Path:
     """A checkpoint as training writes it."""
     hyperparameters = {key: SMALL[key] for key in ("embed_dim_ratio", "depth", "heads")}
-    card = {
-        "row": ROW,
-        "seed": 3,
-        "model": "poseformer",
-        "hyperparameters": hyperparameters,
-        "frames": 9,
-        "in_skeleton": "h36m17",
-        "out_skeleton": "h36m17",
-        "in_channels": 2,
-        "rate_hz": 30.0,
-        "focal": 2.29,
-        "epoch": 5,
-        "validation_mpjpe_mm": 40.0,
-        "run_key": "abc",
-        "torch": "2.13.0",
-    }
-    card |= changes
+    card = make_card("poseformer", **{"row": ROW, "seed": 3, "hyperparameters": hyperparameters} | changes)
     folder.mkdir()
-    model = random_poseformer(frames=card["frames"], in_channels=card["in_channels"])
-    write_checkpoint(folder, model.state_dict(), Card(**card))
+    model = random_poseformer(frames=card.frames, in_channels=card.in_channels)
+    write_checkpoint(folder, model.state_dict(), card)
     return folder
 
 

@@ -12,14 +12,13 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.checkpoints.show import Selection, clip_scene, show
-from pipeline.config.params import TrainingConfig
-from pipeline.poses.checkpoint import Card, build_model, write_checkpoint
+from pipeline.poses.checkpoint import build_model, write_checkpoint
 from pipeline.poses.clips import read_split
 from pipeline.poses.geometry import Camera, RigidTransform
 from pipeline.poses.metrics import mpjpe_mm
 from pipeline.system.errors import UserError
-from pipeline.system.files import read_yaml
 from tests.fixtures.browser import opened
+from tests.fixtures.networks import make_card
 from tests.fixtures.walker import change_json, walker_clip, write_prepared
 
 ROW = "walker-gt-f9-rayformer"
@@ -30,12 +29,7 @@ def folders(tmp_path_factory):
     """Prepared data of a row of walkers, and a checkpoint without training."""
     folder = tmp_path_factory.mktemp("show")
     write_prepared(folder / "prepared" / ROW)
-    config = TrainingConfig(**read_yaml(folder / "prepared" / ROW / "training.json"))
-    card = Card(
-        row=ROW, seed=0, model=config.model, hyperparameters=config.hyperparameters, frames=9,
-        in_skeleton=config.in_skeleton, out_skeleton=config.out_skeleton, in_channels=2,
-        rate_hz=30.0, focal=2.29, epoch=1, validation_mpjpe_mm=None, run_key=None, torch=None,
-    )  # fmt: skip
+    card = make_card("rayformer", row=ROW)
     torch.manual_seed(0)
     checkpoint = folder / "checkpoints" / ROW / "run0"
     checkpoint.mkdir(parents=True)

@@ -10,39 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import MODELS, check_hyperparameters
-from pipeline.poses.checkpoint import Card, build_model, load_checkpoint, read_card, read_history, write_checkpoint
+from models import MODELS
+from pipeline.poses.checkpoint import build_model, load_checkpoint, read_card, read_history, write_checkpoint
 from pipeline.system.errors import UserError
-from tests.fixtures.walker import SMALL_MODELS, change_json
+from tests.fixtures.networks import make_card
+from tests.fixtures.walker import change_json
 
 CPU = torch.device("cpu")
-
-
-def card_of(model: str, **changes: Any) -> Card:
-    values: dict[str, Any] = {
-        "row": f"walker-gt-f9-{model}",
-        "seed": 3,
-        "model": model,
-        "hyperparameters": check_hyperparameters(model, SMALL_MODELS[model]),
-        "frames": 9,
-        "in_skeleton": "h36m17",
-        "out_skeleton": "h36m17",
-        "in_channels": 2,
-        "rate_hz": 30.0,
-        "focal": 2.29,
-        "epoch": 7,
-        "validation_mpjpe_mm": 41.5,
-        "run_key": "0123456789abcdef",
-        "torch": "2.0.0",
-    }
-    return Card(**{**values, **changes})
+TRAINED: dict[str, Any] = {"epoch": 7, "validation_mpjpe_mm": 41.5, "run_key": "0123456789abcdef", "torch": "2.0.0"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A checkpoint of a small RayFormer."""
     torch.manual_seed(0)
-    card = card_of("rayformer")
+    card = make_card("rayformer", **TRAINED)
     write_checkpoint(tmp_path, build_model(card).state_dict(), card)
     return tmp_path
 
@@ -50,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_written_and_loaded_predicts_the_same(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    card = card_of(name, validation_mpjpe_mm=None)
+    card = make_card(name, **TRAINED | {"validation_mpjpe_mm": None})
     model = build_model(card).eval()
     write_checkpoint(tmp_path, model.state_dict(), card)
     loaded, its_card = load_checkpoint(tmp_path, device=CPU)
@@ -69,7 +51,7 @@ def test_the_same_weights_and_card_give_the_same_bytes(folder: Path, tmp_path_fa
 
 
 def test_a_card_knows_its_layouts() -> None:
-    in_skeleton, out_skeleton = card_of("linear").skeletons
+    in_skeleton, out_skeleton = make_card().skeletons
     assert in_skeleton.name == out_skeleton.name == "h36m17"
 
 
