@@ -14,7 +14,7 @@ from models.poseformer import PoseFormer
 from tests.fixtures import human36m, humaneva, mpi_inf_3dhp
 from tests.fixtures.motionagformer_file import fitted_motionagformer, published_content
 from tests.fixtures.poseformer_bin import save, upstream_content
-from tests.fixtures.small_project import copy_of_repository, environment
+from tests.fixtures.small_project import IDENTITY, copy_of_repository, environment
 from tests.fixtures.tiny_archive import write_tiny_archive
 
 REPOSITORY = Path(__file__).parents[2]
@@ -108,12 +108,11 @@ def run(folder: Path, programs: Path, *commands: str) -> None:
 
 def variables(folder: Path, programs: Path) -> dict[str, str]:
     """For programs: nothing tracked or shared with other repositories, and commits by somebody."""
-    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     own = environment(folder)
     paths = f"{programs}:{Path(sys.executable).parent}:{own['PATH']}"
     return {
         **own,
-        **identity,
+        **IDENTITY,
         "PATH": paths,
         "POSELIFT_PORT": "0",
         "OMP_NUM_THREADS": "1",

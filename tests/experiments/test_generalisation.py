@@ -23,7 +23,7 @@ from pipeline.system.errors import UserError
 from pipeline.system.files import read_json, write_json
 from tests.fixtures.four_stages import SEEDS, four_stages
 from tests.fixtures.tiny_archive import TAKES
-from tests.fixtures.walker import change_json
+from tests.fixtures.walker import change_json, contents
 
 ROWS = ("mocap-gt-f9-linear", "mocap-det-f9-linear")
 LEVEL = {"mocap-gt-f9-linear": None, "mocap-det-f9-linear": 1.3}
@@ -183,9 +183,9 @@ def test_five_rows_of_the_same_keypoints_are_all_drawn_in_colours_of_their_own_a
 
 def test_the_page_is_the_same_when_written_again(trained, page):
     folder = trained / "generalisation"
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = contents(folder)
     generalisation_report(ROWS, results=folder / "results", out=folder)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert contents(folder) == before
 
 
 def test_a_row_without_a_record_is_refused(tmp_path):

@@ -24,6 +24,7 @@ from pipeline.prepare_data.stage import prepare_data
 from pipeline.system.errors import UserError
 from pipeline.system.files import read_yaml
 from tests.fixtures.tiny_archive import FRAMES, TAKES, write_tiny_archive
+from tests.fixtures.walker import contents
 
 GT, DET = "mocap-gt-f27-linear", "mocap-det-f27-linear"
 
@@ -44,10 +45,6 @@ def write_params(folder: Path, **changes: Any) -> Path:
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.fixtures.small_project import environment, hashes, stages_run, write_project
+from tests.fixtures.small_project import IDENTITY, environment, hashes, stages_run, write_project
 from tests.fixtures.storage_server import storage_server
 
 TRAINED = ("prepare_data", "train")  # the stages that the second machine must not run
-IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 TINY = {"epochs": 1, "windows_per_epoch": 64, "batch_windows": 32, "validation_step": 16, "frame_step": 9}
 
 
