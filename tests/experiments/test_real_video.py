@@ -41,8 +41,8 @@ CAMERAS = [
 FRAMES = 60
 
 
-def rays_of(points_m: np.ndarray, cameras=CAMERAS) -> np.ndarray:
-    seen_m = np.stack([camera.apply(points_m) for camera in cameras])
+def rays_of(points_m: np.ndarray) -> np.ndarray:
+    seen_m = np.stack([camera.apply(points_m) for camera in CAMERAS])
     return seen_m[..., :2] / seen_m[..., 2:]
 
 

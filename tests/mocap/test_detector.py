@@ -66,8 +66,8 @@ def jitter_px(windows: int, frames: int, slowdown: float = 1.0) -> np.ndarray:
     return rearrange(_jitter_px(in_planes(white), slowdown, generator()), "j x t w -> w t j x").numpy()
 
 
-def tail_px(windows: int, frames: int, slowdown: float = 1.0) -> np.ndarray:
-    tail = _tail_px(torch.zeros(17, 2, frames, windows, dtype=torch.float64), slowdown, generator())
+def tail_px(windows: int, frames: int) -> np.ndarray:
+    tail = _tail_px(torch.zeros(17, 2, frames, windows, dtype=torch.float64), 1.0, generator())
     return rearrange(tail, "j x t w -> w t j x").numpy()
 
 

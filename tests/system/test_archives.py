@@ -32,9 +32,9 @@ VALUES = {
 }
 
 
-def npy_of_pickle(payload: bytes, shape: tuple[int, ...] = ()) -> bytes:
+def npy_of_pickle(payload: bytes) -> bytes:
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
     return file.getvalue() + payload
 
 

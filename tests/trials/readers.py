@@ -79,10 +79,10 @@ def _npz_seeds(folder: Path) -> Iterator[bytes]:
     yield _npz(a=np.asfortranarray(np.ones((2, 3), np.float32)), b=np.array(["x", "yy"]))
 
 
-def npz_of_pickle(payload: bytes, shape: tuple[int, ...] = ()) -> bytes:
+def npz_of_pickle(payload: bytes) -> bytes:
     """Returns an archive with an object array "all" whose pickle is `payload`."""
     header, file = BytesIO(), BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("all.npy", header.getvalue() + payload)
     return file.getvalue()

@@ -89,10 +89,10 @@ def guard() -> None:
     signal.signal(signal.SIGVTALRM, _too_long)
 
 
-def limit_memory(more_bytes: int = MEMORY_BYTES) -> None:
-    """Lets this process take so much more memory than it has now."""
+def limit_memory() -> None:
+    """Lets this process take MEMORY_BYTES more than it has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + more_bytes
+    limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
