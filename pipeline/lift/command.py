@@ -75,32 +75,31 @@ def lift(
     if overlay_on is not None and "overlay" not in wanted:
         wanted.append("overlay")
     size = None if image_size is None else _parse_image_size(image_size)
-    who, heights_m = tuple(person) if person else None, parse_heights(body_height or [])
-    lifter = Lifter.load(checkpoint, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
     how_to_read = InputOptions(
-        file_format,
-        layout,
-        rate_hz,
-        size,
-        camera,
-        detector,
-        detector_model,
-        video,
-        units,
-        y_up,
-        highest_score,
-        overlay_on,
+        format=file_format,
+        layout=layout,
+        rate_hz=rate_hz,
+        image_size_px=size,
+        camera_file=camera,
+        detector=detector,
+        detector_model=detector_model,
+        video=video,
+        units=units,
+        y_up=y_up,
+        highest_score=highest_score,
+        overlay_on=overlay_on,
     )
-    print(
-        lift_file(
-            source,
-            out,
-            lifter=lifter,
-            input_options=how_to_read,
-            lift_options=LiftOptions(who, focal_px, fov_deg, smooth, heights_m, lock_feet, force),
-            outputs=wanted,
-        )
+    how_to_lift = LiftOptions(
+        persons=tuple(person) if person else None,
+        focal_px=focal_px,
+        fov_deg=fov_deg,
+        smooth=smooth,
+        body_height_m=parse_heights(body_height or []),
+        lock_feet=lock_feet,
+        force=force,
     )
+    lifter = Lifter.load(checkpoint, rate_hz=model_rate_hz, max_gap_s=max_gap, min_confidence=min_confidence)
+    print(lift_file(source, out, lifter=lifter, input_options=how_to_read, lift_options=how_to_lift, outputs=wanted))
 
 
 def live(
