@@ -22,10 +22,20 @@ MAKERS = {
 def page() -> str:
     """The page of the records that are there, and of what was found."""
     lines = [
-        "# What it survives",
+        "# Reliability",
         "",
-        "What was tried to lose or spoil a result. Each section is written from a record in `docs/reliability/`, which",
-        "the command in it makes; the page is written from all of them by `python -m tests.trials.reliability_page`.",
+        "After a crash, a full disk or a killed process, type the command again:",
+        "",
+        "```sh",
+        "dvc repro",
+        "```",
+        "",
+        "Training goes on from its last saved state, and all files come out the same to the byte. This page shows what was",
+        "tried to make that fail, and what else could spoil a result: changed formulas, other processors and Pythons, and",
+        "hostile files.",
+        "",
+        "Each section is written from a record in `docs/reliability/`, which the command in it makes; the page is written",
+        "from all of them by `python -m tests.trials.reliability_page`.",
     ]
     for name, module in MAKERS.items():
         path = RECORDS / f"{name}.json"
@@ -37,7 +47,7 @@ def page() -> str:
                 ),
             ]
     found = json.loads((RECORDS / "found.json").read_text(encoding="utf-8"))
-    lines += ["", "## What was found, and is mended", "", "| found by | what | now |", "| --- | --- | --- |"]
+    lines += ["", "## Faults that were found and mended", "", "| found by | what | now |", "| --- | --- | --- |"]
     lines += [f"| {one['by']} | {one['what']} | {one['now']} |" for one in found]
     return "\n".join(lines) + "\n"
 

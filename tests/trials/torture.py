@@ -304,7 +304,8 @@ def killed_at_random(part: dict[str, Any]) -> list[str]:
         f"at {len(tries)} random instants (seed {part['seed']}), and `dvc repro` was typed once more. "
         f"**{survived} of {len(tries)}** ended with all {part['files']} files, weights and metrics among them, byte "
         f"for byte as undisturbed. Stages that DVC had recorded as finished were repeated in {repeated} tries. "
-        f"In {orphans} a process was still about to leave when the second `dvc repro` began; in {left} one was left."
+        f"When the second `dvc repro` began, a process was still ending in {orphans} tries; at the end one remained in "
+        f"{left}."
     )
     lines = [
         "",
@@ -327,13 +328,13 @@ def killed_at_random(part: dict[str, Any]) -> list[str]:
 def killed_at_changes(part: dict[str, Any]) -> list[str]:
     """The kills at changes to files."""
     said = (
-        f"{made(part)} Random instants miss what takes a moment. So each stage was killed right before the first and "
+        f"{made(part)} Random instants miss what takes but a moment. So each stage was killed right before the first and "
         "the last change to each of its files (made, opened, renamed, removed), and in the write that follows; so was "
         "DVC, with stages that take no time, while it commits outputs and writes dvc.lock. Then the stage, or "
         "`dvc repro`, ran again."
     )
     if any(len(tried) < part["ways"][name] for name, tried in part["tried"].items()):
-        said += f" Of these ways to die, those tried were drawn (seed {part['seed']})."
+        said += f" Those tried were drawn among these ways to die (seed {part['seed']})."
     lines = [
         "",
         "### kill -9 at each change to a file",
