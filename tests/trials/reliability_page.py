@@ -30,12 +30,12 @@ def page() -> str:
         "dvc repro",
         "```",
         "",
-        "Training goes on from its last saved state, and all files come out the same to the byte. This page shows what was",
-        "tried to make that fail, and what else could spoil a result: changed formulas, other processors and Pythons, and",
-        "hostile files.",
+        "Training goes on from its last saved state, and all files come out the same to the byte. This page shows",
+        "what was tried to make that fail, and what else could spoil a result: changed formulas, other processors and",
+        "Pythons, and hostile files.",
         "",
-        "Each section is written from a record in `docs/reliability/`, which the command in it makes; the page is written",
-        "from all of them by `python -m tests.trials.reliability_page`.",
+        "Each section is written from a record in `docs/reliability/`, which the command in it makes; the page is",
+        "written from all of them by `python -m tests.trials.reliability_page`.",
     ]
     for name, module in MAKERS.items():
         path = RECORDS / f"{name}.json"

@@ -328,7 +328,7 @@ def killed_at_random(part: dict[str, Any]) -> list[str]:
 def killed_at_changes(part: dict[str, Any]) -> list[str]:
     """The kills at changes to files."""
     said = (
-        f"{made(part)} Random instants miss what takes but a moment. So each stage was killed right before the first and "
+        f"{made(part)} Random instants miss what takes a moment. So each stage was killed right before the first and "
         "the last change to each of its files (made, opened, renamed, removed), and in the write that follows; so was "
         "DVC, with stages that take no time, while it commits outputs and writes dvc.lock. Then the stage, or "
         "`dvc repro`, ran again."
