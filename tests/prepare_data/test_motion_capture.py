@@ -16,6 +16,7 @@ import pytest
 from pipeline.mocap.takes import Take
 from pipeline.poses.skeleton import H36M_17
 from pipeline.prepare_data.amc import read_amc
+from pipeline.prepare_data.bvh import read_bvh
 from pipeline.prepare_data.motion_capture import read_takes
 from pipeline.system.errors import UserError
 from tests.fixtures.walker import walker_joints_world_m
@@ -139,6 +140,54 @@ def test_a_bvh_file_gives_the_joints_of_its_own_rotations(tmp_path: Path) -> Non
     hanging, sideways = take.joints_world_m[:, 10] - hip_m  # 17 bones
     np.testing.assert_allclose(hanging, [0, 0, -3.4], atol=1e-5)
     np.testing.assert_allclose(sideways, [3.4, 0, 0], atol=1e-5)
+
+
+BVH = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 0 90 0
+  CHANNELS 6 Zrotation Xrotation Yrotation Zposition Xposition Yposition
+  JOINT Left Leg {
+    OFFSET 0 -10 0
+    CHANNELS 2 Yposition Xrotation
+    End Site { OFFSET 0 -5 0 } } }
+MOTION
+Frames: 2
+Frame Time: 0.04
+0 0 0 3 1 2 -10 0
+90 0 90 3 1 2 -20 90
+
+"""
+
+
+def test_a_bvh_file_may_have_any_channels_of_any_joint_in_any_order(tmp_path: Path) -> None:
+    """The hips turn about z, then about the y that has turned with them; the leg grows and bends by 90 degrees."""
+    (tmp_path / "walk.bvh").write_text(BVH, encoding="utf-8")
+    joints = read_bvh(tmp_path / "walk.bvh")
+    assert list(joints) == ["Hips", "Left Leg", "Left Leg_end"]
+    still, turned = (np.stack([joint[frame] for joint in joints.values()]) for frame in range(2))
+    np.testing.assert_allclose(still, [[1, 2, 3], [1, -8, 3], [1, -13, 3]], atol=1e-9)
+    np.testing.assert_allclose(turned, [[1, 2, 3], [21, 2, 3], [21, -3, 3]], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("90 0 90 3 1 2 -20 90", ""), "8 numbers for 2 frames of 8 channels"),  # cut off between two lines
+        (("-20 90", "-20"), "15 numbers for 2 frames of 8 channels"),  # cut off within a line
+        (("-20 90", "-20 90 0"), "17 numbers for 2 frames of 8 channels"),
+        (("Frames: 2", "Frames: 0"), "16 numbers for 0 frames of 8 channels"),
+        (("Xrotation\n    End", "Wrotation\n    End"), "no OFFSET or unknown CHANNELS of Left Leg"),
+        (("OFFSET 0 -5 0 } }", "OFFSET 0 -5 0 }"), "no end of Hips"),
+        (("JOINT Left Leg", "JOINT Hips"), "two joints of one name"),
+        (("Frames: 2", "2"), "no MOTION with Frames and Frame Time"),
+    ],
+)
+def test_a_bvh_file_that_is_not_whole_is_refused(tmp_path, change, complaint):
+    assert BVH.count(change[0]) == 1
+    (tmp_path / "walk.bvh").write_text(BVH.replace(*change), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"walk\.bvh: expected a whole BVH file, found ValueError: {complaint}"):
+        read_bvh(tmp_path / "walk.bvh")
 
 
 ASF = """# made up
