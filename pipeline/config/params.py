@@ -18,6 +18,16 @@ Precision = Literal["float32", "tf32", "bf16"]
 Compile = Literal["none", "default", "reduce-overhead"]
 
 
+def _all_different(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("different numbers")
+    return value
+
+
+Seed = Annotated[StrictInt, Field(ge=0)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_all_different)]
+
+
 class Training(Values):
     """How a model is trained on a dataset."""
 
@@ -127,7 +137,7 @@ class Params(Values):
     keypoints: str
     frames: StrictInt
     model: str
-    seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
+    seeds: Seeds  # a run twice would be scored as two that agree
     threads: Count
     device: Device
     precision: Precision

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
+from pydantic_core import ErrorDetails
 
 from pipeline.system.errors import UserError
+
+# What pydantic says in words of Python, or at length, by its name of the complaint.
+IN_PLAIN_WORDS = {"tuple_type": "a list", "too_short": "at least one entry", "float_parsing": "a number"}
 
 Count = Annotated[StrictInt, Field(ge=1)]
 
@@ -44,7 +49,28 @@ def validated(kind: type[V], values: object, *, where: str) -> V:
             raise UserError(f"{where}: {key}: unknown key, found value {first['input']!r}") from error
         if first["type"] == "missing":
             raise UserError(f"{where}: {key}: expected a value, found none") from error
-        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        if expected.startswith(("greater", "less")):
-            expected = f"a number {expected}"
-        raise UserError(f"{where}: {key}: expected {expected}, found {first['input']!r}") from error
+        key = _key_in(values, first["loc"])
+        expected = [_expectation(one) for one in complaints if _key_in(values, one["loc"]) == key]
+        text = f"expected {' or '.join(dict.fromkeys(expected))}, found {first['input']!r}"
+        raise UserError(f"{where}: {key or 'content'}: {text}") from error
+
+
+def _key_in(values: object, place: Sequence[str | int]) -> str:
+    """Returns the keys of a place; pydantic adds which of several kinds it tried a value as."""
+    keys = []
+    for part in place:
+        is_key = isinstance(values, Mapping) and part in values
+        is_number = isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+        if not (is_key or is_number):
+            break
+        keys.append(str(part))
+        values = values[part]  # type: ignore[index]
+    return ".".join(keys)
+
+
+def _expectation(complaint: ErrorDetails) -> str:
+    """Returns what pydantic expected, to be said after that word."""
+    if complaint["type"] in IN_PLAIN_WORDS:
+        return IN_PLAIN_WORDS[complaint["type"]]
+    expected = complaint["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"a number {expected}" if expected.startswith(("greater", "less")) else expected

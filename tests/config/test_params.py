@@ -156,10 +156,25 @@ def test_the_learning_rate_decays_by_a_factor_or_linearly(load):
             load(setting(("datasets", "mocap", "lr_decay"), bad))
 
 
-@pytest.mark.parametrize("seeds", [[], [-1], [0.5], 3])
-def test_seeds_must_be_at_least_one_whole_number(seeds, load):
+@pytest.mark.parametrize("seeds", [[], [-1], [0.5], 3, [0, 1, 0]])
+def test_seeds_must_be_at_least_one_whole_number_and_different(seeds, load):
     with refuses("seeds"):
         load(setting(("seeds",), seeds))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("lr_decay", "cosine", "a number or 'linear'"),
+        ("lr_decay", 2, "a number less than or equal to 1 or 'linear'"),
+        ("actions", "walking", "'all' or a list"),
+        ("actions", [], "'all' or at least one entry"),
+        ("folders", "cmu_mocap", "a list"),
+    ],
+)
+def test_a_value_that_may_be_of_two_kinds_is_refused_in_plain_words(key, value, expected):
+    with refuses(f"datasets.mocap.{key}: expected {expected}, found {value!r}"):
+        check_changed(setting(("datasets", "mocap", key), value))
 
 
 def test_parameters_cannot_be_changed():
