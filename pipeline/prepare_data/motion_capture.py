@@ -72,7 +72,7 @@ def prepare(raw_folder: Path, folders: Sequence[str], *, keypoints: str, rate_hz
     """Reads every take of the folders below `raw_folder` at `rate_hz`, by the split that its folder says.
 
     Keypoints "gt" are exact projections, "det" those of a simulated detector. Raises UserError for other keypoints, two
-    takes of one name, and whatever `read_takes` finds wrong.
+    takes of one name, none to train on or to test on, and whatever `read_takes` finds wrong.
     """
     if keypoints not in KEYPOINTS:
         raise UserError(f"keypoints: expected one of {', '.join(KEYPOINTS)} for dataset mocap, found '{keypoints}'")
@@ -87,6 +87,10 @@ def prepare(raw_folder: Path, folders: Sequence[str], *, keypoints: str, rate_hz
             folder_of[take.name] = folder
             joints_world_m = resample(take.joints_world_m, rate_hz=take.rate_hz, wanted_hz=rate_hz).astype(np.float32)
             takes[take.split].append(replace(take, rate_hz=rate_hz, joints_world_m=joints_world_m))
+    for split in ("train", "test"):
+        if not takes[split]:
+            tables = ", ".join(str(raw_folder / name / "takes.csv") for name in folders)
+            raise UserError(f"{tables}: expected a take of split {split}, found none")
     return Prepared(in_skeleton=H36M_17, out_skeleton=H36M_17, target="joints of the capture's skeleton", takes=takes)
 
 

@@ -68,7 +68,11 @@ def prepare_data(row_name: str, out: Path, *, params_path: Path, raw_folder: Pat
             raise UserError(f"{where}: selection: expected takes to validate on for 'best_validation', found none")
         seen = prepared.splits["train"]
         if prepared.takes is not None:
-            seen, _ = film(prepared.takes["train"][0], detector_level=level)
+            seen = next(filter(None, (film(take, detector_level=level)[0] for take in prepared.takes["train"])), [])
+        for split, clips in (("train", seen), ("test", recordings["test"])):
+            if not clips:
+                expected = f"a take of split {split} whose body a camera sees whole in a frame"
+                raise UserError(f"{raw_folder}: expected {expected}, found none; the floor is to be at height 0")
         training = _training_config(row, params, recipe, prepared, clips=seen)
         write_json(folder / "training.json", training.model_dump())
         write_json(folder / "evaluation.json", _evaluation_config(row, params, recipe, prepared).model_dump())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -223,10 +224,22 @@ def test_a_bad_raw_file_leaves_nothing_behind(own_raw, tmp_path):
     refuses(GT, tmp_path, own_raw, "cmu_05.npz: take cmu_05_02: expected finite numbers, .* in frame 3")
 
 
-def test_a_failure_while_writing_leaves_nothing_behind(raw, tmp_path):
-    # Nothing to test on: found out when the last of the three splits is written.
+def test_a_folder_with_nothing_to_test_on_is_refused_by_the_name_of_its_table(raw, tmp_path):
     write_tiny_archive(raw, tmp_path / "raw", left_out=["cmu_02_03", "cmu_05_02"])
-    refuses(GT, tmp_path, tmp_path / "raw", "test: expected at least one take, found none")
+    refuses(GT, tmp_path, tmp_path / "raw", r"cmu_mocap/takes\.csv: expected a take of split test, found none")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_takes_far_from_the_floor_leave_nothing_behind(split, own_raw, tmp_path):
+    # Found out when all splits are written, and what cameras see of them is counted.
+    for folder in own_raw.iterdir():
+        with (folder / "takes.csv").open(newline="", encoding="utf-8") as file:
+            lifted = [row for row in csv.DictReader(file) if row["split"] == split]
+        for path in {folder / row["file"] for row in lifted}:
+            with np.load(path) as archive:
+                joints = {name: values + np.array([0.0, 0.0, 80_000.0]) for name, values in archive.items()}  # 20 m
+            np.savez(path, **joints)
+    refuses(GT, tmp_path, own_raw, f"expected a take of split {split} whose body a camera sees whole in a frame, found")
 
 
 def test_the_best_epoch_cannot_be_selected_without_takes_to_validate_on(raw, tmp_path):
