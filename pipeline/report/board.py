@@ -15,7 +15,7 @@ from pathlib import Path
 from socket import socket
 from socketserver import BaseServer
 
-from pipeline.report.experiments import read_experiments, state_of_experiments
+from pipeline.report.experiments import list_modified, read_experiments, state_of_experiments
 from pipeline.report.page import (
     RowRecord,
     Sections,
@@ -127,8 +127,7 @@ def _refuse_other_folders(root: Path) -> None:
 
 
 def _state_of_results(root: Path) -> list[tuple[str, int]]:
-    paths = (path for pattern in RESULT_FILES for path in sorted(root.glob(pattern)))
-    return [(str(path), path.stat().st_mtime_ns) for path in paths]
+    return list_modified(path for pattern in RESULT_FILES for path in sorted(root.glob(pattern)))
 
 
 def _make_experiments(root: Path) -> str:

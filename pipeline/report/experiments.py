@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -82,13 +82,18 @@ def state_of_experiments(root: Path) -> list[tuple[str, int]]:
     """Returns a value that changes whenever DVC may know of another experiment, or other numbers of one."""
     paths = [path for pattern in WATCHED for path in sorted(root.glob(pattern))]
     paths += [path for tree in WATCHED_TREES for path in sorted((root / tree).rglob("*")) if path.is_file()]
-    state = []
+    return list_modified(paths)
+
+
+def list_modified(paths: Iterable[Path]) -> list[tuple[str, int]]:
+    """Returns when each file was last written, in ns, without those that were deleted since they were listed."""
+    modified = []
     for path in paths:
         try:
-            state.append((str(path), path.stat().st_mtime_ns))
-        except FileNotFoundError:  # deleted since it was listed
+            modified.append((str(path), path.stat().st_mtime_ns))
+        except FileNotFoundError:
             continue
-    return state
+    return modified
 
 
 def find_differences(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, tuple[object, object]]:

@@ -226,11 +226,11 @@ def _clips(record: RowRecord) -> list[Markup]:
 def _experiment_cells(
     experiment: Experiment, by_name: Mapping[str, Experiment], errors: Sequence[str]
 ) -> tuple[str, ...]:
-    baseline = experiment.baseline
-    changed = {} if baseline is None else find_differences(by_name[baseline].params, experiment.params)
+    baseline = by_name.get(experiment.baseline or "")  # none for a commit, and where DVC cannot read the commit
+    changed = {} if baseline is None else find_differences(baseline.params, experiment.params)
     words = ", ".join(f"{name} {_word(value)}" for name, (_, value) in changed.items()) or "–"
     numbers = (experiment.metrics.get(name) for name in errors)
-    state = experiment.state or ("workspace" if not experiment.created else "done" if baseline else "commit")
+    state = experiment.state or ("workspace" if not experiment.created else "done" if experiment.baseline else "commit")
     cells = ("–" if number is None else f"{number:.2f}" for number in numbers)
     return (experiment.name, state, experiment.created.replace("T", " ") or "now", words, *cells)
 

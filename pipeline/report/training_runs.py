@@ -11,7 +11,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -72,7 +72,7 @@ class TrainingRun:
         return [f"{last[name]:.1f} mm {word}" for name, word in names.items() if last.get(name) is not None]
 
 
-ReadFiles = dict[Path, tuple[tuple[int, int], TrainingRun | None]]  # by path: time and size when read, and the run
+ReadFiles = dict[Path, tuple[tuple[int, int], tuple[TrainingRun, ...]]]  # by path: time and size when read; its runs
 
 
 def find_training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
@@ -88,9 +88,9 @@ def find_training_runs(root: Path, files: ReadFiles) -> list[TrainingRun]:
         known = runs.get(run.run_id)
         runs[run.run_id] = run if known is None else replace(known, curve=run.curve, source=run.source, state=run.state)
     with_checkpoint = {run.row for run in runs.values() if run.source.name == HISTORY}
-    for path in sorted(root.glob("reports/learning_curves/*.csv")):
-        if path.stem not in with_checkpoint:
-            runs |= {run.run_id: run for run in _read_reported_runs(path)}
+    for run in _read_all(root, "reports/learning_curves/[!.]*.csv", files, _read_reported_runs):
+        if run.row not in with_checkpoint:
+            runs[run.run_id] = run
     return sorted(runs.values(), key=lambda run: (-run.started_s, run.row, run.seed))
 
 
@@ -147,7 +147,7 @@ def _setting_in_words(key: str, value: object) -> str:
 
 
 def _read_all(
-    root: Path, pattern: str, files: ReadFiles, read: Callable[[Path], TrainingRun | None]
+    root: Path, pattern: str, files: ReadFiles, read: Callable[[Path], Iterable[TrainingRun]]
 ) -> Iterator[TrainingRun]:
     """Yields the runs in the files of a pattern; a file that cannot be read is left out with one warning."""
     for path in sorted(root.glob(pattern)):
@@ -156,27 +156,25 @@ def _read_all(
             stat = path.stat()
             state = (stat.st_mtime_ns, stat.st_size)
             if path not in files or files[path][0] != state:
-                files[path] = (state, read(path))
+                files[path] = (state, tuple(read(path)))
         except (UserError, OSError, ImportError, *BAD_VALUE) as error:
             if path not in files:
                 log.warning("%s is left out: %s: %s", path, type(error).__name__, error)
-            files[path] = (state, None)
-        run = files[path][1]
-        if run is not None:
-            yield run
+            files[path] = (state, ())
+        yield from files[path][1]
 
 
-def _read_tracked_run(path: Path) -> TrainingRun | None:
-    """Returns the run in a file of wandb; None if it is of another stage or has not written how it began."""
+def _read_tracked_run(path: Path) -> Iterator[TrainingRun]:
+    """Yields the run in a file of wandb; none if it is of another stage or has not written how it began."""
     records = records_by_kind(path)
     if "run" not in records or records["run"][0].job_type != "train":
-        return None
+        return
     run = records["run"][0]
     config = {key: value for key, value in read_items(run.config.update).items() if not key.startswith("_")}
     rows = [read_items(history.item) for history in records.get("history", [])]
     epochs = {row["epoch"]: row for row in rows if "train/mpjpe_mm" in row}  # figures and tables have other rows
     exit_codes = [record.exit_code for record in records.get("exit", [])]
-    return TrainingRun(
+    yield TrainingRun(
         run_id=run.run_id,
         row=str(config["row"]),
         seed=int(config["seed"]),
@@ -191,11 +189,11 @@ def _read_tracked_run(path: Path) -> TrainingRun | None:
     )
 
 
-def _read_checkpoint_run(path: Path) -> TrainingRun:
-    """Returns the run whose checkpoint has this card."""
+def _read_checkpoint_run(path: Path) -> Iterator[TrainingRun]:
+    """Yields the run whose checkpoint has this card."""
     card, history = read_json(path), path.with_name(HISTORY)
     run_id = f"{card['run_key']}-{card['seed']}"
-    return TrainingRun(run_id, card["row"], int(card["seed"]), _read_curve(history), history, "finished")
+    yield TrainingRun(run_id, card["row"], int(card["seed"]), _read_curve(history), history, "finished")
 
 
 def _read_reported_runs(path: Path) -> Iterator[TrainingRun]:

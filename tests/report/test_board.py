@@ -19,7 +19,8 @@ from filelock import FileLock
 from pipeline.__main__ import main
 from pipeline.evaluate_5runs.stage import evaluate_5runs
 from pipeline.report.board import board_server, write_board
-from pipeline.report.experiments import find_differences, read_experiments
+from pipeline.report.experiments import Experiment, find_differences, list_modified, read_experiments
+from pipeline.report.page import experiments_section
 from pipeline.tracking.pictures import track_evaluation_pictures
 from pipeline.tracking.run import start_run
 from pipeline.train.stage import train
@@ -211,6 +212,19 @@ def test_two_chosen_experiments_show_what_differs(repository, tmp_path, browser)
 
 def test_a_value_that_only_one_has_differs():
     assert find_differences({"a": 1, "b": 2}, {"b": 2, "c": 3}) == {"a": (1, None), "c": (None, 3)}
+
+
+def test_an_experiment_is_shown_though_dvc_cannot_read_the_commit_that_it_started_from():
+    experiment = Experiment("mine", "2026-12-01T10:00:00", "", "c0ffee0", {"lr": 1}, {f"{ROW} mpjpe_mm": 40.125})
+    section = experiments_section([experiment], "")
+    assert "<td>mine</td>" in section
+    assert "<td>done</td>" in section
+    assert "40.12" in section
+
+
+def test_a_file_that_is_gone_since_it_was_listed_is_no_part_of_the_state(tmp_path):
+    (tmp_path / "there").touch()
+    assert [path for path, _ in list_modified([tmp_path / "gone", tmp_path / "there"])] == [str(tmp_path / "there")]
 
 
 @pytest.mark.parametrize(

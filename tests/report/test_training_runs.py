@@ -153,6 +153,17 @@ def test_a_file_that_cannot_be_read_is_left_out_with_one_warning(tmp_path, caplo
     ]
 
 
+def test_a_damaged_or_unfinished_table_of_curves_is_left_out(tmp_path, caplog):
+    path = tmp_path / "reports" / "learning_curves" / f"{ROW}.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("run,epoch\n0\n", encoding="utf-8")
+    path.with_name(f".{ROW}.partial.csv").write_text("run,epoch\n0,1\n", encoding="utf-8")  # as evaluation writes it
+    with caplog.at_level(logging.WARNING):
+        assert find_training_runs(tmp_path, {}) == []
+    complaint = f"{path}: line 2: expected 2 values, found 1"
+    assert [record.getMessage() for record in caplog.records] == [f"{path} is left out: UserError: {complaint}"]
+
+
 def run_of(seed: int, started_s: float, *, lr: float = 0.001, **changes: Any) -> TrainingRun:
     config = {**CONFIG, "training": {"epochs": 3, "lr": lr}, "seed": seed, "dvc": {"stage": f"train-{seed}"}}
     values: dict[str, Any] = {"config": config, "commit": "c0ffee0ff", "started_s": started_s, **changes}
