@@ -51,6 +51,12 @@ def options(
     """Lift 2D human keypoints to 3D poses: a reproducible experiment pipeline."""
 
 
+# Why the system refuses to write where it was told to: for the reader of one line, not an error of the program.
+UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+)
+
 Folder = Annotated[Path, typer.Argument(file_okay=False)]
 Params = Annotated[Path, typer.Option("--params", help="The parameters file.")]
 Work = Annotated[Path | None, typer.Option(envvar="POSELIFT_WORK", help="Where unfinished runs keep their state.")]
@@ -233,6 +239,8 @@ def export(
     }
     if dataset not in writers:
         raise UserError(f"dataset: expected one that can be exported, {', '.join(writers)}, found '{dataset}'")
+    if out.exists():  # it would be replaced, with all that lies in it: raw files, say
+        raise UserError(f"{out}: expected a new folder, found one that exists")
     writers[dataset](raw / dataset, out, keypoints=keypoints)
 
 
@@ -253,7 +261,7 @@ def main() -> None:
         print(f"poselift: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in UNWRITABLE:
             raise
         print(f"poselift: {error.strerror}: {error.filename or 'while writing'}", file=sys.stderr)
         raise SystemExit(1) from None

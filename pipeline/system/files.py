@@ -23,9 +23,13 @@ MAX_YAML_ALIASES = 10  # dvc.yaml has 2; ten that refer to each other make at mo
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yields a folder to fill, which takes the place of `folder` when the block ends well; else it is removed."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    """Yields a folder to fill, which takes the place of `folder` when the block ends well; else it is removed.
+
+    Whoever is killed on the way leaves the old one, the new one or none, not a part of one.
+    """
+    partial, replaced = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "replaced.partial"))
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         with _error_names(folder):
@@ -36,8 +40,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     for path in partial.rglob("*"):
         if path.is_file():
             _flush(path)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
     partial.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager

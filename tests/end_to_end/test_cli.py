@@ -135,8 +135,8 @@ def test_python_m_pipeline_ends_with_code_2_and_one_line_too(tmp_path):
     assert process.stdout == ""
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_a_disk_that_cannot_be_written_is_one_line(number, capsys, monkeypatch, tmp_path):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR])
+def test_a_disk_or_folder_that_cannot_be_written_is_one_line(number, capsys, monkeypatch, tmp_path):
     error = OSError(number, os.strerror(number), "data/run0/state.partial")
     monkeypatch.setattr("pipeline.train.runs.train_run", raising(error))
     (tmp_path / "prepared").mkdir()

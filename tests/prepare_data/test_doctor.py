@@ -87,5 +87,7 @@ def test_the_commands_doctor_and_export_work(
     assert "Not as the dataset is known to be" in capsys.readouterr().out
     assert run(monkeypatch, "export", "h36m", str(tmp_path / "out"), "--raw", str(tmp_path / "raw")) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["data_2d_h36m_gt.npz", "data_3d_h36m.npz"]
+    assert run(monkeypatch, "export", "h36m", str(tmp_path / "raw" / "h36m"), "--raw", str(tmp_path / "raw")) == 2
+    assert "h36m: expected a new folder, found one that exists" in capsys.readouterr().err
     assert run(monkeypatch, "export", "mocap", str(tmp_path / "out")) == 2
     assert "expected one that can be exported, h36m, humaneva, mpi_inf_3dhp, found 'mocap'" in capsys.readouterr().err

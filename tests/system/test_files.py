@@ -35,6 +35,16 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path):
     assert names_in(tmp_path) == ["out"]
 
 
+def test_the_old_folder_is_out_of_the_way_before_any_of_it_is_removed(tmp_path, monkeypatch):
+    removed = []
+    monkeypatch.setattr("shutil.rmtree", lambda path, **_: removed.append(path.name))
+    for _ in range(2):
+        with new_folder(tmp_path / "out"):
+            pass
+    assert removed.count(".out.replaced.partial") == 4
+    assert "out" not in removed
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_after_a_failure_the_old_folder_is_there_and_nothing_else(error, tmp_path):
     (tmp_path / "out").mkdir()
