@@ -257,7 +257,8 @@ def start_run(
     experiment = os.environ.get("DVC_EXP_NAME")
     tags = list(dict.fromkeys([*row.split("-"), *filter(None, [experiment])]))
     run_id = trial_of_sweep(job_type, config.get("seed")) or run_id
-    # From the folder that the stage runs in: an experiment's temporary copy of the repository has data of its own.
+    # From the folder that the stage runs in: an experiment's temporary copy of the repository has a commit and data of
+    # its own, and files of wandb may go where there is no repository.
     manifest = Path("data") / "prepared" / row / "manifest.json"
     data = {"data": {"manifest_sha256": sha256_of(manifest)}} if manifest.is_file() else {}
     identity: RunIdentity = {
@@ -266,7 +267,7 @@ def start_run(
         "group": row,
         "job_type": job_type,
         "tags": tags,
-        "config": {**config, **code_config(folder), **dvc_config(), **data},
+        "config": {**config, **code_config(Path()), **dvc_config(), **data},
     }
     mode = os.environ.get("WANDB_MODE", "")
     opened = partial(open_run, mode, wandb_root(root), BEST_IS_LOWEST, identity)

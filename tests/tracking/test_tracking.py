@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -73,6 +74,19 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         (checkpoint / "weights.bin").write_bytes(b"overwritten")
         where = run.where
     return SimpleNamespace(repository=repository, copy=copy, home=home, where=where, file=wandb_files(repository)[0])
+
+
+def test_the_commit_is_that_of_the_folder_that_a_stage_runs_in(tmp_path, monkeypatch) -> None:
+    name = ["-c", "user.name=me", "-c", "user.email=me@mail.example"]
+    for command in (["init", "-q"], [*name, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    identities: list[dict[str, dict[str, object]]] = []
+    monkeypatch.setattr("pipeline.tracking.run.open_run", lambda *arguments: identities.append(arguments[-1]))
+    monkeypatch.chdir(tmp_path)
+    with start_run(**RUN, config={}, folder=tmp_path.parent):  # as POSELIFT_WORK has it: not in the repository
+        pass
+    assert identities[0]["config"]["code"] == {"commit": head.stdout.strip()}
 
 
 def test_the_values_read_back_are_the_values_logged(recorded: SimpleNamespace) -> None:
