@@ -30,7 +30,7 @@ from pipeline.poses.predict import load_trained_model
 from pipeline.poses.row_metrics import ExampleClips, RowDistributions, RowMetrics
 from pipeline.system.device import torch_device
 from pipeline.system.errors import UserError
-from pipeline.system.files import read_yaml, write_json, write_text
+from pipeline.system.files import md5_as_dvc, read_yaml, write_json, write_text
 from pipeline.tracking import run as tracking
 
 
@@ -46,7 +46,7 @@ def evaluate_5runs(
     scores = score_checkpoints(prepared, folders, seeds=seeds)
     curves = [[seed, *epoch] for seed, folder in zip(seeds, folders, strict=True) for epoch in read_history(folder)]
     _write_reports(scores, seeds, curves, reports)
-    _track(scores, seeds, folders, work_folder.parent)
+    _track(scores, seeds, folders, reports=reports, wandb_folder=work_folder.parent)
 
 
 def score_checkpoints(prepared: Path, checkpoints: Sequence[Path], *, seeds: Sequence[int] | None) -> CheckpointScores:
@@ -120,14 +120,20 @@ def _per_action(metrics: RowMetrics) -> list[list[str | float | None]]:
     return [[action, *(values[name].mean for name in METRIC_TITLES)] for action, values in means.items()]
 
 
-def _track(scores: CheckpointScores, seeds: Sequence[int], folders: Sequence[Path], wandb_folder: Path) -> None:
-    """Sends headline and errors per action to W&B, as a run that used the checkpoints."""
+def _track(
+    scores: CheckpointScores, seeds: Sequence[int], folders: Sequence[Path], *, reports: Path, wandb_folder: Path
+) -> None:
+    """Sends headline and errors per action to W&B, as a run that used the checkpoints.
+
+    Its id is that of the metrics: the same checkpoints scored otherwise are another run.
+    """
     row, config = scores.metrics.row, scores.config
+    metrics_md5 = md5_as_dvc(reports / "metrics" / f"{row}.json")
     with tracking.start_run(
         row=row,
         name=f"{row}/evaluation",
         job_type="evaluate_5runs",
-        run_id=f"{scores.cards[0].run_key}-evaluation",
+        run_id=f"{metrics_md5[:16]}-evaluation",
         config=config.model_dump() | {"seeds": list(seeds)},
         folder=wandb_folder,
     ) as run:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from pipeline.poses.clips import Clip
 from pipeline.poses.geometry import Camera
 from pipeline.report.stage import report
 from pipeline.system.errors import UserError
+from pipeline.tracking.run import Run
 from tests.fixtures import human36m as fixtures
 from tests.fixtures.four_stages import PROJECT, four_stages, write_params
 
@@ -113,6 +116,22 @@ def evaluate_with(project: Path, folder: Path, **options: object) -> dict:
     checkpoints = project / "checkpoints" / ROW
     evaluate_5runs(prepared, checkpoints, seeds=(0, 1), reports=folder / "reports", work_folder=folder / ".work")
     return read(folder)
+
+
+def test_runs_that_are_scored_otherwise_are_tracked_as_another_run(project, tmp_path, monkeypatch) -> None:
+    ids: list[object] = []
+
+    @contextmanager
+    def start_run(**identity: object) -> Iterator[Run]:
+        ids.append(identity["run_id"])
+        yield Run()
+
+    monkeypatch.setattr("pipeline.tracking.run.start_run", start_run)
+    choices: list[dict[str, object]] = [{}, {}, {"flip_averaging": False}]
+    for place, options in enumerate(choices):
+        (tmp_path / str(place)).mkdir()
+        evaluate_with(project, tmp_path / str(place), **options)
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_the_metrics_file_names_the_whole_protocol(project: Path) -> None:
