@@ -160,7 +160,8 @@ def _read_published(path: Path) -> tuple[Published, ...]:
 
 
 def _markdown(groups: Sequence[Group], published: Sequence[Published]) -> str:
-    parts = ["# Results", "Errors in mm; mean ± sample standard deviation over the runs (one run per seed)."]
+    units = "Errors in mm, MPJVE in mm per frame"
+    parts = ["# Results", f"{units}; mean ± sample standard deviation over the runs (one run per seed)."]
     for group in groups:
         parts += [f"## {group.title}", markdown_table(group.header, group.cells)]
         parts += break_down(group.title, [record.metrics for record in group.rows])
@@ -172,12 +173,13 @@ def _markdown(groups: Sequence[Group], published: Sequence[Published]) -> str:
 
 
 def _latex(groups: Sequence[Group]) -> str:
+    spread = "mean ± sample standard deviation over the runs"
     tables = [
         latex_table(
             group.header,
             group.cells,
             text_columns=len(ROW_COLUMNS) - 1,  # all but the number of runs
-            caption=f"{group.title}: errors in mm, mean ± sample standard deviation over the runs.",
+            caption=f"{group.title}: errors in mm, MPJVE in mm per frame, {spread}.",
         )
         for group in groups
     ]

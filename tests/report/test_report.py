@@ -104,7 +104,9 @@ def results() -> list[dict[str, Any]]:
 
 def test_the_tables_hold_the_numbers_of_the_metrics(results, tmp_path):
     write_project(tmp_path, results, ROWS)
-    headline, per_action, published, _ = tables(reported(tmp_path))
+    text = reported(tmp_path)
+    assert "\nErrors in mm, MPJVE in mm per frame; " in text
+    headline, per_action, published, _ = tables(text)
     assert headline[0] == ["dataset", "2D", "frames", "model", "runs", "MPJPE", "P-MPJPE", "N-MPJPE", "MPJVE"]
     assert headline[1][:5] == ["mocap", "gt", "27", "rayformer", "3"]
     assert headline[2][:5] == ["mocap", "det", "9", "linear", "3"]
