@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.lift.lifter import Lifter
+from pipeline.lift.outputs import write_lifted
 from pipeline.lift.outputs.files import describe, find_guessed_joints, write_csv, write_json, write_npz
+from pipeline.system.errors import UserError
 from tests.fixtures.lifting import recording_of, track_of, walker_keypoints, write_small_checkpoint
 
 WRIST = 13
@@ -87,3 +89,27 @@ def test_csv_has_a_line_for_each_person_frame_and_joint(lifted, tmp_path):
     empty = rows[23 * 17]
     assert empty["x_world_m"] == ""
     assert rows[5 * 17 + WRIST]["filled"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["npz"], "expected a new folder or one written by lift, found 'thesis.txt' in it"),
+        (["npz", "hmtl"], "outputs: expected some of npz, .*, found 'hmtl'"),
+        (["overlay"], "outputs: expected the video in Lifted.filmed_on, for the overlay, found none"),
+    ],
+)
+def test_a_program_is_refused_what_the_command_is_and_loses_nothing(lifted, tmp_path, outputs, message):
+    if outputs == ["npz"]:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("years")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=message):
+        write_lifted(tmp_path / "mine", lifted, outputs)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_program_writes_again_into_what_it_wrote(lifted, tmp_path):
+    write_lifted(str(tmp_path / "walk"), lifted, ["npz", "csv"])
+    write_lifted(tmp_path / "walk", lifted, ["npz"])
+    assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == ["about.json", "poses.npz"]

@@ -65,11 +65,16 @@ def check_outputs(out: Path, outputs: Sequence[str]) -> None:
         raise UserError(f"{out}: expected a new folder or one written by lift, found {found}")
 
 
-def write_lifted(out: Path, lifted: Lifted, outputs: Sequence[str]) -> None:
-    """Writes the outputs and about.json into the folder `out`, in place of what was there.
+def write_lifted(out: Path | str, lifted: Lifted, outputs: Sequence[str] = DEFAULT_OUTPUTS) -> None:
+    """Writes the outputs and about.json into the folder `out`, in place of what lift wrote there before.
 
-    Raises UserError if the folder cannot be written; then what was there stays.
+    Raises UserError if an output is unknown, `out` holds anything else, or it cannot be written; then what was there
+    stays.
     """
+    out = Path(out)
+    check_outputs(out, outputs)
+    if "overlay" in outputs and lifted.filmed_on is None:
+        raise UserError("outputs: expected the video in Lifted.filmed_on, for the overlay, found none")
     try:
         with new_folder(out.resolve()) as folder:
             for name, (file, write) in OUTPUTS.items():
