@@ -405,6 +405,19 @@ def test_what_is_refused_names_the_option_that_mends_it(tmp_path, write, says, m
         assert_people_are(recording, people)
 
 
+@pytest.mark.parametrize("units", [None, "shares"])
+def test_poses_relative_to_the_hip_are_not_taken_for_the_image(tmp_path, units):
+    """MediaPipe's world landmarks, in metres, as landmarks or in a table; the half of them is above the hip or left."""
+    person = walkers("mediapipe33", 1)[0]
+    middle = person[:, [LAYOUTS["mediapipe33"].joints.index(name) for name in ("LHip", "RHip")], :2].mean(1)
+    person[..., :2] = (person[..., :2] - middle[:, None]) / 500
+    listed = write_json(tmp_path / "a.json", mediapipe([person * [*SIZE, 1]]))
+    rows = write_text(tmp_path / "a.csv", table([person], "mediapipe33"))
+    for path in (listed, rows):
+        with pytest.raises(UserError, match=r"found hips at \(0, 0\) in every frame, as in MediaPipe's pose_world_"):
+            read(path, units=units)
+
+
 def test_one_name_for_all_frames_is_not_one_frame_of_all_people(tmp_path):
     entries = results(walkers("coco17", 1), image_id=lambda n, p: "abcdefghijkl"[n] + "_cam2.jpg")
     with pytest.raises(UserError, match="image_id: expected one video, found 12: a_cam"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ UNITS = {
     "screen": "half widths of the image from its middle, so that x runs from -1 to 1",
     "ndc": "-1 to 1 across the image's width and across its height",
 }
+HIP_CENTRED = 0.01  # of the person's size: so near to (0, 0) are the hips of poses relative to them, and of nobody else
+LOOKED_AT = 1000  # detections, to tell such poses
 NOT_SEEN_PX = 1e-3  # so near to the corner (0, 0) of the image lies no joint, but one that was not seen
 # Scores of heatmaps and SimCC have no bound: OpenPose's reach 1.1, RTMPose's and AlphaPose's several times that. Above
 # 1 they count as 1. Far above, they are something else, such as per cent.
@@ -47,6 +50,9 @@ def settle_keypoints(detections: Detections, options: InputOptions, path: Path) 
             expected, found = f"{joints} joints of layout '{layout}'", len(detection.keypoints)
             raise UserError(f"{path}: frame {number}: expected {expected}, found {found}; --layout states another")
     units = options.units or detections.units
+    if units in ("pixels", "shares") and _is_hip_centred(detections, layout):
+        found = "hips at (0, 0) in every frame, as in MediaPipe's pose_world_landmarks; lift its pose_landmarks"
+        raise UserError(f"{path}: expected keypoints in the image, found {found}")
     size_px = options.image_size_px or detections.image_size_px
     if size_px is None and (units != "pixels" or options.y_up):
         raise UserError(f"{path}: expected --image-size, since keypoints are {UNITS[units]}, found none")
@@ -101,6 +107,18 @@ def _arrange_joints(detections: Detections, stated: str | None, path: Path) -> t
         detections = _change(detections, lambda keypoints: keypoints[:kept])
         why += f"; the first {kept} joints of {count}"
     return detections, layout, why + unnamed
+
+
+def _is_hip_centred(detections: Detections, layout: str) -> bool:
+    """Returns whether the middle of all hips is at (0, 0): in an image most of a person would lie outside."""
+    hips = [LAYOUTS[layout].joints.index(name) for name in ("LHip", "RHip")]
+    is_centred = []
+    for _, detection in islice(_each(detections), LOOKED_AT):
+        points = detection.keypoints[np.isfinite(detection.keypoints).all(1), :2]
+        left, right = detection.keypoints[hips, :2]
+        if np.isfinite([left, right]).all() and (left != right).any():
+            is_centred.append(np.abs(left + right).max() / 2 < HIP_CENTRED * np.ptp(points, axis=0).max(initial=0))
+    return bool(is_centred) and all(is_centred)
 
 
 def _pick(keypoints: Float[np.ndarray, "K 3"], columns: Sequence[int | None]) -> Float[np.ndarray, "J 3"]:
