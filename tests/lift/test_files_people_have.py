@@ -418,6 +418,20 @@ def test_poses_relative_to_the_hip_are_not_taken_for_the_image(tmp_path, units):
             read(path, units=units)
 
 
+def test_frames_before_people_are_not_taken_for_a_crowd(tmp_path):
+    frames_first = np.stack(walkers("coco17"))[..., :2].swapaxes(0, 1)
+    with pytest.raises(UserError, match="found 12 people, each where the one before is: frames, people"):
+        read(npz(tmp_path / "a.npz", pixels=frames_first))
+    crowd = walkers("coco17", 1)[0][:1] + np.arange(12)[:, None, None] * [60, 0, 0]
+    assert len(read(npz(tmp_path / "b.npz", pixels=crowd[:, None, :, :2])).tracks) == 12
+
+
+def test_an_array_of_another_shape_is_named_as_it_is(tmp_path):
+    frame = npz(tmp_path / "a.npz", keypoints=walkers("coco17")[0][0])
+    with pytest.raises(UserError, match=r"keypoints: expected numbers \(frames, joints, 2 or 3\), found .* \(17, 3\)"):
+        read(frame)
+
+
 def test_one_name_for_all_frames_is_not_one_frame_of_all_people(tmp_path):
     entries = results(walkers("coco17", 1), image_id=lambda n, p: "abcdefghijkl"[n] + "_cam2.jpg")
     with pytest.raises(UserError, match="image_id: expected one video, found 12: a_cam"):

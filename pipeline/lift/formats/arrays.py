@@ -17,6 +17,8 @@ from pipeline.lift.reading.frame_numbers import choose_video, refuse_video
 from pipeline.system.archives import read_object_npz
 from pipeline.system.errors import UserError
 
+FEWEST_FRAMES = 4  # so many people or fewer are not taken for frames
+SAME_PLACE = 0.1  # of a person's size, between two frames; people side by side are half a size apart
 LAYOUT_OF_PUBLIC_CODE = {"coco": "coco17", "h36m": "h36m17", "humaneva15": "humaneva15", "mpii": "mpii16"}
 
 
@@ -61,20 +63,36 @@ def _read_number(value: object, where: str) -> float:
 
 def _read_people(content: Mapping[str, object], path: Path) -> Float[np.ndarray, "P F J 3"]:
     """Returns x, y and confidence from the arrays `pixels` and `confidence`, or `keypoints`."""
-    pixels = content.get("pixels")
-    if pixels is None and "keypoints" in content:
-        pixels = np.asarray(content["keypoints"])[None]
-    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "fiu" or pixels.ndim != 4:
+    name = "keypoints" if "keypoints" in content and "pixels" not in content else "pixels"
+    pixels, axes = content.get(name), 3 if name == "keypoints" else 4
+    is_numbers = isinstance(pixels, np.ndarray) and pixels.dtype.kind in "fiu"
+    if not isinstance(pixels, np.ndarray) or not is_numbers or pixels.ndim != axes or pixels.shape[-1] not in (2, 3):
         found = f"the arrays {', '.join(list(content)[:8])}" if pixels is None else _describe_array(pixels)
-        raise UserError(f"{path}: pixels: expected numbers (people, frames, joints, 2), found {found}")
-    if pixels.shape[3] not in (2, 3):
-        raise UserError(f"{path}: pixels: expected numbers (people, frames, joints, 2), found {pixels.shape}")
+        expected = "(frames, joints, 2 or 3)" if name == "keypoints" else "(people, frames, joints, 2)"
+        raise UserError(f"{path}: {name}: expected numbers {expected}, found {found}")
+    if axes == 3:
+        pixels = pixels[None]
+    _refuse_frames_first(pixels[..., :2], path)
     confidence = content.get("confidence", pixels[..., 2] if pixels.shape[3] == 3 else np.ones(pixels.shape[:3]))
     if not isinstance(confidence, np.ndarray) or confidence.dtype.kind not in "fiu":
         raise UserError(f"{path}: confidence: expected numbers, found {_describe_array(confidence)}")
     if confidence.shape != pixels.shape[:3]:
         raise UserError(f"{path}: confidence: expected shape {pixels.shape[:3]}, found {confidence.shape}")
     return np.concatenate([pixels[..., :2], confidence[..., None]], axis=-1).astype(float)
+
+
+def _refuse_frames_first(pixels: Float[np.ndarray, "P F J 2"], path: Path) -> None:
+    """Raises UserError if there are more people than frames, and most where the one before is: they are the frames."""
+    people, frames = pixels.shape[:2]
+    whole = np.isfinite(pixels).all((2, 3))
+    pairs = whole[1:] & whole[:-1]
+    if people <= max(frames, FEWEST_FRAMES) or not pairs.any():
+        return
+    person = pixels[1:][pairs]
+    step_px, size_px = np.linalg.norm(person - pixels[:-1][pairs], axis=-1).mean(1), np.ptp(person, axis=1).max(1)
+    if np.median(step_px) < SAME_PLACE * np.median(size_px):
+        found = f"{people} people, each where the one before is: frames, people"
+        raise UserError(f"{path}: pixels: expected (people, frames, joints, 2), found {found}?")
 
 
 def _describe_array(value: object) -> str:
