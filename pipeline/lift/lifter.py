@@ -27,7 +27,7 @@ from pipeline.lift.input import (
     select_tracks,
 )
 from pipeline.lift.people import Lifted, LiftedPerson, LiftOptions, Recording, Track
-from pipeline.lift.plausibility import check_plausible, explain_nobody
+from pipeline.lift.plausibility import check_plausible, describe_lying, explain_nobody
 from pipeline.lift.scene.root_path import fit_root_path, smooth_depth
 from pipeline.lift.scene.upright import LEVEL_CAMERA, fit_upright
 from pipeline.lift.scene.view import aim_view, turn_pixels
@@ -167,6 +167,8 @@ class Lifter:
             raise UserError(f"{recording.source}: expected a rate in Hz over 0, found {rate_hz:g}")
         if not options.force:
             check_plausible(recording.source, tracks, (camera.width_px, camera.height_px), rate_hz=rate_hz)
+        if lying := describe_lying(tracks):
+            assumed.append(lying)
         people = self._lift_people(tracks, camera, rate_hz=rate_hz)
         if options.smooth is not None:
             people = tuple(_smooth_person(person, method=options.smooth, rate_hz=rate_hz) for person in people)

@@ -19,6 +19,7 @@ CORNER = 0.3  # of the image's width and height: people who are all in its first
 # STANDING_HEIGHT_M, in the median over frames. In all test clips of the embedded motion capture it is over 0.9 in the
 # right layout, and at most 0.4 in another of as many joints, but for the two of 14 joints.
 STANDING = 0.85
+AS_STANDING = 0.05  # so little less than in the best layout: it may be this one, too
 LESS_STANDING = 0.3  # so much less than in another layout: that one is right
 UPSIDE_DOWN = -0.6
 OTHER_SIDE = -0.3  # cosine between the lines through shoulders and through hips, weighted by their lengths; there 0.35
@@ -97,19 +98,31 @@ def _doubt_layout(tracks: Sequence[Track]) -> str | None:
     standing = {name: _measure_standing(tracks, name) for name, other in LAYOUTS.items() if len(other.joints) == joints}
     best = max(standing, key=lambda name: standing[name])
     if standing[best] > STANDING and standing[layout] < standing[best] - LESS_STANDING:
-        found = f"people who stand upright if it is '{best}'"
-        return f"expected joints of layout '{layout}', found {found}: --layout {best}?"
+        alike = [name for name in standing if standing[name] > standing[best] - AS_STANDING]
+        found = f"people who stand upright if it is {' or '.join(map(repr, alike))}"
+        return f"expected joints of layout '{layout}', found {found}: --layout {' or '.join(alike)}?"
     if standing[layout] < UPSIDE_DOWN:
         return "expected heads over feet, found people upside down: does y count upwards (--y-up)?"
     return None
 
 
-def _measure_standing(tracks: Sequence[Track], layout: str) -> float:
-    """Returns the correlation of joints' heights in the image with those of somebody who stands; 0 without joints."""
+def describe_lying(tracks: Sequence[Track]) -> str | None:
+    """Returns in words that people lie in the image, where they would stand if x and y were exchanged; else None."""
+    layout = tracks[0].layout
+    if abs(_measure_standing(tracks, layout, axis=0)) < STANDING or _measure_standing(tracks, layout) > STANDING / 2:
+        return None
+    return "posture: lying, as in the image; one that is turned, or x and y exchanged, looks the same"
+
+
+def _measure_standing(tracks: Sequence[Track], layout: str, *, axis: int = 1) -> float:
+    """Returns the correlation of joints' heights in the image with those of somebody who stands; 0 without joints.
+
+    With `axis` 0 x counts as the height.
+    """
     names = LAYOUTS[layout].joints
     joints = [place for place, name in enumerate(names) if name in STANDING_HEIGHT_M]
     standing = np.array([STANDING_HEIGHT_M[names[place]] for place in joints])
-    heights = np.concatenate([-track.pixels[:, joints, 1] for track in tracks])
+    heights = np.concatenate([-track.pixels[:, joints, axis] for track in tracks])
     seen = np.isfinite(heights)
     heights, seen = heights[seen.mean(1) >= 0.5], seen[seen.mean(1) >= 0.5]
     count = np.maximum(seen.sum(1, keepdims=True), 1)

@@ -379,7 +379,7 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str, dict[str, Any], People | N
     ("BODY_25B", lambda f: openpose(f, walkers("body25b")),
      "stand upright if it is 'body25b': --layout body25b", {"layout": "body25b"}, walkers("body25b")),
     ("Human3.6M's joints by number", lambda f: write_json(f / "a.json", results(walkers("h36m17"))),
-     "stand upright if it is 'h36m17': --layout h36m17", {"layout": "h36m17"}, walkers("h36m17")),
+     "stand upright if it is 'h36m17' or '3dhp17': --layout h36m17 or 3dhp17", {"layout": "h36m17"}, walkers("h36m17")),
     ("3DHP's joints in their public order", lambda f: npz(
         f / "a.npz", keypoints=walkers("3dhp17_public")[0], layout="3dhp17"),
      "stand upright if it is '3dhp17_public'", {"layout": "3dhp17_public"}, walkers("3dhp17_public", 1)),

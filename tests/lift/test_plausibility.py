@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.lift.layouts import LAYOUTS
 from pipeline.lift.people import Track
-from pipeline.lift.plausibility import check_plausible
+from pipeline.lift.plausibility import check_plausible, describe_lying
 from pipeline.system.errors import UserError
 from tests.fixtures.keypoint_files import convert_layout
 from tests.fixtures.lifting import SIZE, track_of, walker_keypoints
@@ -94,6 +94,11 @@ BELIEVED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("name", BELIEVED)
 def test_an_unusual_person_is_believed(name):
     check(BELIEVED[name](walker()))
+
+
+@pytest.mark.parametrize(("degrees", "lies"), [(0, False), (40, False), (90, True), (-90, True), (180, False)])
+def test_somebody_lying_is_said_to_lie(degrees, lies):
+    assert (describe_lying([track_of(turn(walker(), degrees))]) is not None) == lies
 
 
 def test_pictures_at_intervals_may_jump_at_their_own_rate():
