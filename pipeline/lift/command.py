@@ -71,7 +71,7 @@ def lift(
     from pipeline.lift.lifter import Lifter
     from pipeline.lift.people import InputOptions, LiftOptions
 
-    wanted = outputs.split(",")
+    wanted = [output.strip() for output in outputs.split(",")]
     if overlay_on is not None and "overlay" not in wanted:
         wanted.append("overlay")
     size = None if image_size is None else _parse_image_size(image_size)

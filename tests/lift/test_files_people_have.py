@@ -465,6 +465,7 @@ def test_a_table_that_cannot_be_read_names_the_line(tmp_path, name):
 FOLDERS = {
     "pictures": ({"a.jpg": ""}, "found pictures: run a 2D detector on them first"),
     "folders": ({"cam1/a.json": "{}", "cam2/a.json": "{}"}, "found the folders cam1, cam2: lift one of them"),
+    "recordings": ({"a.toml": "", "cam1.csv": "", "cam2.mp4": ""}, "found cam1.csv, cam2.mp4: lift one of them"),
     "others": ({"a.toml": ""}, "found 1 other files, such as a.toml"),
 }
 

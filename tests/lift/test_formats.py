@@ -147,13 +147,19 @@ def test_a_camera_in_an_npz_file_or_beside_the_input_is_used(tmp_path, lifter, n
         ({"focal_px": 0, "centre_px": [500, 500]}, "expected a focal length over 0"),
         ({"camera_matrix": [[1, 0], [0, 1]]}, "expected a camera's focal_px"),
         ([900], "expected an object with a camera's numbers, found list"),
+        (None, "camera.json: expected a camera as JSON, found no such file"),
     ],
 )
 def test_a_camera_that_is_none_is_refused(tmp_path, lifter, content, message):
-    options = InputOptions(image_size_px=SIZE, camera_file=write(tmp_path / "camera.json", content))
+    camera = tmp_path / "camera.json"
+    options = InputOptions(image_size_px=SIZE, camera_file=camera if content is None else write(camera, content))
     with pytest.raises(UserError, match=message):
         lift_file(npz(tmp_path, "h36m17"), tmp_path / "out", lifter=lifter, input_options=options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_path_may_be_text(tmp_path):
+    assert read_recording(str(npz(tmp_path, "h36m17"))).tracks
 
 
 def test_two_lenses_are_one_too_many(tmp_path, lifter):

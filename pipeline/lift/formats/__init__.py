@@ -29,9 +29,11 @@ from pipeline.lift.reading.files import JSON_ENDINGS, Sample, first_entry, list_
 from pipeline.lift.reading.keypoints import UNITS, settle_keypoints
 from pipeline.lift.reading.times import count_frames, resample_track
 from pipeline.lift.reading.tracks import follow_people
+from pipeline.lift.video.frames import VIDEO_ENDINGS
 from pipeline.system.errors import BAD_VALUE, UserError
 
 KNOWN = "keypoints of a tool that docs/keypoint_formats.md lists (--format states which)"
+TABLES = (".csv", ".tsv", ".npz", ".h5", ".slp")  # which hold a whole recording each
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -60,12 +62,13 @@ FORMATS = {
 }
 
 
-def read_recording(path: Path, options: InputOptions) -> Recording:
+def read_recording(path: Path | str, options: InputOptions = InputOptions()) -> Recording:
     """Reads the people of a video, or of a keypoint file or folder, in one of FORMATS.
 
     What `options` states goes before what the file says. Raises UserError if the input is of no known format, cut off,
     of another layout, or has confidences that are none, or an option names what does not exist.
     """
+    path = Path(path)
     for what, stated, known in (
         ("format", options.format, FORMATS), ("layout", options.layout, LAYOUTS), ("units", options.units, UNITS)
     ):  # fmt: skip
@@ -142,6 +145,8 @@ def _describe_folder(folder: Path) -> str:
     folders = [item.name for item in inside if item.is_dir()]
     if folders:
         return f"the folders {', '.join(folders[:8])}: lift one of them"
+    if alone := [item.name for item in inside if item.suffix.lower() in (*VIDEO_ENDINGS, *TABLES)]:
+        return f"{', '.join(alone[:8])}: lift one of them"
     if any(item.suffix.lower() in PICTURES for item in inside):
         return "pictures: run a 2D detector on them first"
     return f"{len(inside)} other files, such as {inside[0].name}" if inside else "an empty folder"

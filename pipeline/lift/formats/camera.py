@@ -18,6 +18,8 @@ def read_camera(path: Path, image_size_px: tuple[int, int] | None) -> Camera:
     `image_size_px` is the recording's; where that is None it is the file's `image_size_px`. Raises UserError if the
     file is not a camera, or neither says the size.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: expected a camera as JSON, found no such file")
     about = read_json(path)
     if not isinstance(about, dict):
         raise UserError(f"{path}: expected an object with a camera's numbers, found {type(about).__name__}")
