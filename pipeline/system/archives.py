@@ -7,16 +7,19 @@ the process that started it.
 
 from __future__ import annotations
 
+import atexit
 import io
 import multiprocessing
 import pickle
 import resource
+import signal
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -30,7 +33,8 @@ STATUS = Path("/proc/self/statm")
 PLAIN = "arrays, dicts, lists, numbers and strings"
 NUMBERS_AND_TEXT = "biufSU"  # kinds of arrays, as numpy's letters
 T = TypeVar("T")
-_children: list[tuple[BaseProcess, Connection]] = []
+SERVE = "import sys; sys.path[:] = sys.argv[2:]; from pipeline.system.archives import _serve; _serve(int(sys.argv[1]))"
+_children: list[tuple[subprocess.Popen[bytes], Connection]] = []
 
 
 def read_confined(read: Callable[..., T], path: Path, *arguments: object, expected: str) -> T:
@@ -189,10 +193,10 @@ def check_plain(value: Any) -> None:
 
 def _ask_child(*request: object) -> bytes:
     if not _children:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        process.start()
+        ours, theirs = multiprocessing.Pipe()
+        # Not a process of multiprocessing, which would run the script that reads the file once more.
+        command = [sys.executable, "-c", SERVE, str(theirs.fileno()), *sys.path]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         theirs.close()  # so that reading from ours ends when the child is gone
         _children.append((process, ours))
     _, pipe = _children[0]
@@ -204,12 +208,17 @@ def _end_child() -> None:
     for process, pipe in _children:
         pipe.close()
         process.kill()
-        process.join()
+        process.wait()
     _children.clear()
 
 
-def _serve(pipe: Connection) -> None:
-    """Answers requests until nobody is left to ask."""
+atexit.register(_end_child)
+
+
+def _serve(handle: int) -> None:
+    """Answers requests until nobody is left to ask, through the pipe of this number."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends who asks, and with that this process
+    pipe = Connection(handle)
     while True:
         try:
             request, cpu_s, memory_bytes = pipe.recv()

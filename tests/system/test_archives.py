@@ -9,6 +9,7 @@ import os
 import pickle
 import struct
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,18 @@ def npz_of_header(path: Path, shape: tuple[int, ...], content: bytes) -> Path:
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return npz(path, a=file.getvalue() + content)
+
+
+def test_a_script_that_reads_an_archive_runs_once(tmp_path: Path) -> None:
+    """It has no main guard, which the processes of multiprocessing need."""
+    np.savez(tmp_path / "values.npz", words=np.array(["a"]))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom pipeline.system.archives import read_object_npz\n"
+        f"print(read_object_npz(Path({str(tmp_path / 'values.npz')!r})))\n"
+    )
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("{'words': array(['a'], dtype='<U1')}\n", "")
 
 
 def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
