@@ -27,7 +27,7 @@ DESCRIPTION = ("name", "subset", "action", "split", "subject", "rate_hz")  # wha
 class Take:
     """One recording of one person: joints of Human3.6M's 17 in the world (Z up, metres), at `rate_hz` frames a second.
 
-    `split` is the published one, "train" or "test".
+    `split` is "train", "validation" or "test".
     """
 
     name: str

@@ -38,9 +38,13 @@ def limit_instructions() -> None:
 
 
 def torch_device(name: str) -> torch.device:
-    """Returns the device called `name`; "auto" is the GPU if there is one. Raises UserError if "cuda" is missing."""
+    """Returns the device called `name`; "auto" is the GPU if there is one. Raises UserError if "cuda" is missing.
+
+    From then on convolutions on a GPU are not TF32, which is torch's default.
+    """
     import torch  # here, since the limits have to be set before it is loaded
 
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device: expected a GPU for 'cuda', found none that torch can use")
+    torch.backends.cudnn.allow_tf32 = False  # convolutions compute in float32, as products of matrices do
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

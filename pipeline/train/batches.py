@@ -66,7 +66,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's parts of a step's batch; of the whole batch the clips, how many poses, and how many of them count."""
+    """This rank's parts of a step's batch; of the whole batch the clips, how many poses, and how many of them count.
+
+    Where none counts, `counted` is 1 and the loss is zero.
+    """
 
     parts: list[Part]
     clips: Tensor
@@ -169,7 +172,8 @@ def _make_batch(data: Data, config: TrainingConfig, windows: Windows, *, every_f
         if first == end:  # where there are more parts than windows: all ranks take every step, with something
             part, counts = slice(0, 1), torch.zeros_like(counted[:1])
         parts.append(Part(screen[part], pose_m[part], counts))
-    return Batch(parts, windows.clip, counted.numel(), counted.to(pose_m.dtype).sum())
+    frames = counted.to(pose_m.dtype).sum().clamp(min=1)
+    return Batch(parts, windows.clip, counted.numel(), frames)
 
 
 def shares(windows: int, *, count: int) -> list[tuple[int, int]]:

@@ -81,7 +81,10 @@ def deliver(job: Job) -> None:
     with new_folder(job.out) as unfinished:
         for path in job.finished.iterdir():
             shutil.copy(path, unfinished)
-    shutil.rmtree(job.finished)
+    delivered = job.finished.with_suffix(".delivered")  # a folder that is half removed is no finished run
+    shutil.rmtree(delivered, ignore_errors=True)
+    job.finished.rename(delivered)
+    shutil.rmtree(delivered)
     remove_state(job.state)
 
 

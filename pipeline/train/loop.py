@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,7 +90,6 @@ class Moment:
 
 def set_up(model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int) -> tuple[Setup, State]:
     """Returns what a run needs, and its state at the start."""
-    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     optimizers = optimizers_of(model.network, config.training)
     forward = distributed.wrap_ddp(_compile(model.network, data, config))
     state = State(torch.Generator().manual_seed(seed).get_state(), torch.zeros(3, device=data.device))
@@ -108,9 +108,10 @@ def train_epochs(setup: Setup, state: State) -> Iterator[Moment]:
     while state.epoch < epochs:
         generator.set_state(state.generator)
         frames_per_s = 0.0
-        for moment in _train_steps(setup, state, generator):
-            frames_per_s = moment.frames_per_s
-            yield moment
+        with _precision_of_products(setup.config):
+            for moment in _train_steps(setup, state, generator):
+                frames_per_s = moment.frames_per_s
+                yield moment
         record = {"epoch": state.epoch + 1, **_mean_of_epoch(state)}
         if distributed.rank() == 0:
             lr = setup.optimizers[0].param_groups[0]["lr"]
@@ -158,13 +159,23 @@ def _compile(model: nn.Module, data: Data, config: TrainingConfig) -> nn.Module:
     )
     compiled: nn.Module = torch.compile(model, mode=config.compile, dynamic=False)  # type: ignore[assignment]
     try:  # once, so that what is missing is noticed here; nothing is drawn and no gradient is kept
-        with torch.random.fork_rng(), _autocast(config, example.device):
+        with torch.random.fork_rng(), _precision_of_products(config), _autocast(config, example.device):
             compiled(example).sum().backward()
     except Exception as error:  # of whatever compiler it is
         log.warning("%s: not compiled, %s: %s", config.row, type(error).__name__, str(error).strip().partition("\n")[0])
         compiled = model
     model.zero_grad(set_to_none=True)
     return compiled
+
+
+@contextmanager
+def _precision_of_products(config: TrainingConfig) -> Iterator[None]:
+    """Lets products of matrices be TF32 within the block, where the configuration says so: training's, no score's."""
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def _autocast(config: TrainingConfig, device: torch.device) -> torch.autocast:

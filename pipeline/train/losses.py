@@ -1,6 +1,6 @@
 """Training losses on windows of poses, in metres: each a mean of Euclidean distances, differentiable everywhere.
 
-At zero distance the gradient is zero: `vector_norm` takes the subgradient 0, a square root would give NaN.
+At zero distance the gradient is zero: under the root stands at least 1e-30 m², of which a root alone would give NaN.
 """
 
 from __future__ import annotations

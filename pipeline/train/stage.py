@@ -74,10 +74,10 @@ def train_job(job: Job, *, stop: Stop, progress: ProgressBar = progress_bar, hol
         distributed.process_group(config.device) as device,
         hold_lock(job.state) if distributed.rank() == 0 else nullcontext(False) as waited,
     ):
-        if distributed.broadcast(waited and job.is_delivered()):
-            log.info("%s run %d was finished by another process", config.row, job.seed)
-            return
         if not distributed.broadcast(job.is_finished()):
+            if distributed.broadcast(waited and job.is_delivered()):  # asked second, since finished runs are delivered
+                log.info("%s run %d was finished by another process", config.row, job.seed)
+                return
             _train_to_the_end(job, config, device, progress, stop)
         if distributed.rank() == 0 and not hold_back:
             deliver(job)
@@ -225,9 +225,14 @@ def _track(moment: Moment, setup: Setup, tracked: Run) -> None:
 def _fit_in_closed_form(
     model: TrainedModel, data: Data, config: TrainingConfig, *, seed: int, folder: Path, observers: Observers
 ) -> State:
-    """Solves for the weights over all frames of video, or over the augmented windows of one epoch."""
+    """Solves for the weights over all frames of video, or over the augmented windows of one epoch.
+
+    Raises UserError in more than one process, of which each would see its share alone.
+    """
     network = model.network
     assert isinstance(network, Linear)
+    if distributed.count() > 1:
+        raise UserError(f"model linear: expected one process, found {distributed.count()}; train it without torchrun")
     generator = torch.Generator().manual_seed(seed)
     if isinstance(data.train, FrameTable):
         screen, pose_m = data.train.screen, data.train.pose_m

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,9 +92,31 @@ def test_bf16_learns_nearly_the_same_with_float32_weights(options, tmp_path):
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("float32", "highest"), ("tf32", "high"), ("bf16", "highest")])
-def test_tf32_is_allowed_where_it_is_asked_for(precision, expected, tmp_path):
+def test_tf32_is_allowed_where_it_is_asked_for_and_no_score_has_it(precision, expected, tmp_path, monkeypatch):
+    seen = []
+
+    def remember(function: Callable[..., Any]) -> Callable[..., Any]:
+        def remembering(*arguments: Any, **options: Any) -> Any:
+            seen.append((function.__name__, torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+            return function(*arguments, **options)
+
+        return remembering
+
+    monkeypatch.setattr(loop, "_step", remember(loop._step))
+    monkeypatch.setattr(loop, "validate", remember(loop.validate))
     trained(write_prepared(tmp_path / "prepared", epochs=1, how={"precision": precision}), tmp_path)
-    assert torch.get_float32_matmul_precision() == expected
+    assert set(seen) == {("_step", expected, False), ("validate", "highest", False)}
+
+
+def test_batches_of_which_no_frame_counts_teach_nothing_and_end_no_run(tmp_path, monkeypatch):
+    gather = batches.gather_windows
+
+    def count_none(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        screen, pose_m, counted = gather(*arguments, **options)
+        return screen, pose_m, torch.zeros_like(counted)
+
+    monkeypatch.setattr(batches, "gather_windows", count_none)
+    assert last_error_mm(trained(write_prepared(tmp_path / "prepared", epochs=1), tmp_path)) == 0
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")

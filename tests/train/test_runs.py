@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from pipeline.system.errors import UserError
+from pipeline.system.files import write_text
 from pipeline.train import runs
-from pipeline.train.job import plan_job
+from pipeline.train.job import deliver, plan_job
 from pipeline.train.runs import train_beside, train_row
 from pipeline.train.stage import train
 from tests.fixtures.walker import change_json, contents, write_prepared
@@ -96,6 +97,23 @@ def test_a_run_of_other_data_or_parameters_or_with_a_damaged_card_is_to_be_train
     shutil.copy(alone / "run0" / "card.json", run)
     change_json(own / "training.json", micro_batches=2)
     assert not plan_job(own, run, seed=0, work_folder=tmp_path).is_delivered()
+
+
+def test_who_is_killed_while_delivering_leaves_no_half_checkpoint_to_be_delivered(prepared, tmp_path, monkeypatch):
+    job = plan_job(prepared, tmp_path / "run0", seed=0, work_folder=tmp_path / "work")
+    for name in ("card.json", "weights.safetensors"):
+        write_text(job.finished / name, name)
+
+    def be_killed(folder: Path, **_: object) -> None:
+        if (folder / "weights.safetensors").exists():
+            (folder / "weights.safetensors").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", be_killed)
+    with pytest.raises(KeyboardInterrupt):
+        deliver(job)
+    deliver(job)
+    assert set(contents(tmp_path / "run0")) == {"card.json", "weights.safetensors"}
 
 
 def test_when_one_fails_or_is_killed_the_others_save_their_states_and_all_go_on(
