@@ -51,8 +51,8 @@ def settle_keypoints(detections: Detections, options: InputOptions, path: Path) 
             raise UserError(f"{path}: frame {number}: expected {expected}, found {found}; --layout states another")
     units = options.units or detections.units
     if units in ("pixels", "shares") and _is_hip_centred(detections, layout):
-        found = "hips at (0, 0) in every frame, as in MediaPipe's pose_world_landmarks; lift its pose_landmarks"
-        raise UserError(f"{path}: expected keypoints in the image, found {found}")
+        centred = "hips at (0, 0) in every frame, as in MediaPipe's pose_world_landmarks; lift its pose_landmarks"
+        raise UserError(f"{path}: expected keypoints in the image, found {centred}")
     size_px = options.image_size_px or detections.image_size_px
     if size_px is None and (units != "pixels" or options.y_up):
         raise UserError(f"{path}: expected --image-size, since keypoints are {UNITS[units]}, found none")
