@@ -373,7 +373,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a unit of text": (
         lambda folder: change_skeleton(folder, unit_mm="m"),
-        r"skeleton\.json: unit_mm: expected a valid",
+        r"skeleton\.json: unit_mm: expected a number",
     ),
     "sideways": (lambda folder: change_skeleton(folder, up="x"), r"skeleton\.json: up: expected 'y' or 'z', found 'x'"),
     "joints left out": (
