@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.system import archives
 from pipeline.system.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -61,6 +62,7 @@ PATHS = [
     "shutil.rmtree",
 ]
 CODE = tuple({str(Path(place).resolve()) for place in (sys.prefix, sys.base_prefix, *sys.path) if place})
+READER = [sys.executable, "-c", archives.SERVE]  # the product's own process, which reads with limits
 MAKE_CODE = (dataclasses.__file__, typing.__file__, collections.__file__)  # of the names of fields and types
 
 
@@ -164,6 +166,8 @@ def _judge(event: str, arguments: tuple[Any, ...]) -> None:
         name = getattr(arguments[0], "co_filename", "")
         if not name.startswith((*CODE, "<frozen")) and sys._getframe(1).f_code.co_filename not in MAKE_CODE:
             _stop(f"runs code of {name}")
+    elif event == "subprocess.Popen" and list(arguments[1])[:3] == READER:
+        return
     elif event in NEVER:
         _stop(f"{event}{arguments[:1]!r:.80}")
     elif event in PATHS and isinstance(arguments[0], (str, bytes, os.PathLike)) and not _allowed(arguments[0]):
