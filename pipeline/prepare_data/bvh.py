@@ -1,4 +1,4 @@
-"""Reads BVH files: the positions of all joints over time, by name, as the file's own unit and axes have them."""
+"""Reads BVH files: the rate, and the positions of all joints over time, by name, in the file's own unit and axes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.system.archives import read_confined
 
-MOTION = re.compile(r"^\s*MOTION\s+Frames:\s*(\d+)\s+Frame\s+Time:\s*\S+", flags=re.MULTILINE)
+MOTION = re.compile(r"^\s*MOTION\s+Frames:\s*(\d+)\s+Frame\s+Time:\s*(\S+)", flags=re.MULTILINE)
 AXES = "XYZ"
 CHANNELS = {f"{axis}{kind}" for axis in AXES for kind in ("position", "rotation")}
 
 
-def read_bvh(path: Path) -> dict[str, Float[np.ndarray, "F 3"]]:
-    """Returns the position of each joint in every frame; the end of a chain is called `<joint>_end`.
+def read_bvh(path: Path) -> tuple[float, dict[str, Float[np.ndarray, "F 3"]]]:
+    """Returns frames per second and each joint's position in every frame; the end of a chain is called `<joint>_end`.
 
     A joint may have any channels in any order: positions take the place of its offset, rotations follow one another as
     they are listed. Raises UserError if the file is missing, damaged, has more or fewer numbers than its frames and
@@ -38,7 +38,7 @@ class _Joint:
     channels: list[str] = field(default_factory=list)
 
 
-def _read_bvh(path: Path) -> dict[str, Float[np.ndarray, "F 3"]]:
+def _read_bvh(path: Path) -> tuple[float, dict[str, Float[np.ndarray, "F 3"]]]:
     text = path.read_text(encoding="utf-8")
     motion = MOTION.search(text)
     if motion is None:
@@ -50,7 +50,10 @@ def _read_bvh(path: Path) -> dict[str, Float[np.ndarray, "F 3"]]:
     numbers = np.array(text[motion.end() :].split(), float)
     if not frames or len(numbers) != frames * channels:
         raise ValueError(f"{len(numbers)} numbers for {frames} frames of {channels} channels")
-    return _positions(joints, numbers.reshape(frames, channels))
+    frame_time_s = float(motion[2])
+    if not 0 < frame_time_s < np.inf:
+        raise ValueError(f"a Frame Time of {motion[2]} seconds")
+    return 1 / frame_time_s, _positions(joints, numbers.reshape(frames, channels))
 
 
 def _read_hierarchy(text: str) -> list[_Joint]:

@@ -31,7 +31,8 @@ from pipeline.system.errors import UserError
 from pipeline.system.files import read_csv_lines, read_json
 
 COLUMNS = ("name", "file", "subject", "action", "split", "rate_hz")
-READERS = {".bvh": read_bvh, ".amc": read_amc}  # of files of one take
+OF_ONE_TAKE = (".bvh", ".amc")  # the endings of files that hold a take each
+SAME_RATE = 0.01  # Frame Time has so few digits that its rate is known to a part of this: 0.033 is 30.3 frames a second
 UNUSED = "unused"  # the split of takes that are left out
 KEYPOINTS = ("gt", "det")
 LEG_AND_TRUNK = ((4, 5), (5, 6), (0, 7), (7, 8))  # bones which together are about two thirds of a person's height
@@ -97,8 +98,9 @@ def prepare(raw_folder: Path, folders: Sequence[str], *, keypoints: str, rate_hz
 def read_takes(folder: Path) -> Iterator[Take]:
     """Yields the takes of a folder in the order of takes.csv, without the unused ones: Z up, metres, floor at Z = 0.
 
-    Raises UserError naming the file and the line, take or key if something is missing, damaged, not finite, or a body
-    is so large or small that the unit must be another.
+    Raises UserError naming the file and the line, take or key if something is missing, damaged, not finite, a subject
+    is in two splits, a BVH file has another rate than its line, or a body is so large or small that the unit must be
+    another.
     """
     skeleton = _read_skeleton(folder / "skeleton.json")
     open_file, arrays = "", {}
@@ -106,8 +108,13 @@ def read_takes(folder: Path) -> Iterator[Take]:
         path = folder / line.file
         if line.split == UNUSED:
             continue
-        if path.suffix in READERS:
-            joints = READERS[path.suffix](path)
+        if path.suffix == ".bvh":
+            rate_hz, joints = read_bvh(path)
+            if abs(rate_hz / line.rate_hz - 1) > SAME_RATE:
+                expected = f"{line.rate_hz:g} frames a second, as takes.csv says of take {line.name}"
+                raise UserError(f"{path}: Frame Time: expected {expected}, found {rate_hz:.4g}; correct the wrong one")
+        elif path.suffix == ".amc":
+            joints = read_amc(path)
         else:
             if line.file != open_file:
                 open_file, arrays = line.file, read_object_npz(path)
@@ -140,16 +147,20 @@ def _read_lines(path: Path) -> list[_Line]:
     if not rows:
         raise UserError(f"{path}: expected one line per take, found none")
     lines = []
+    split_of: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
         where = f"{path}: line {number}"
-        if row["file"] != Path(row["file"]).name or not row["file"].endswith((".npz", *READERS)):
-            expected = f"an .npz, {' or '.join(READERS)} file"
+        if row["file"] != Path(row["file"]).name or not row["file"].endswith((".npz", *OF_ONE_TAKE)):
+            expected = f"an .npz, {' or '.join(OF_ONE_TAKE)} file"
             raise UserError(f"{where}: file: expected {expected} beside the table, found '{row['file']}'")
         if row["split"] not in (*SPLITS, UNUSED):
             raise UserError(f"{where}: split: expected {', '.join(SPLITS)} or {UNUSED}, found '{row['split']}'")
         for column in ("name", "subject", "action"):
             if not row[column]:
                 raise UserError(f"{where}: {column}: expected a name, found none")
+        if row["split"] != UNUSED and split_of.setdefault(row["subject"], row["split"]) != row["split"]:
+            expected = f"{split_of[row['subject']]}, as in the lines before of subject {row['subject']}"
+            raise UserError(f"{where}: split: expected {expected}, found {row['split']}; nobody may be in two splits")
         try:
             rate_hz = float(row["rate_hz"])
         except ValueError:

@@ -163,7 +163,8 @@ Frame Time: 0.04
 def test_a_bvh_file_may_have_any_channels_of_any_joint_in_any_order(tmp_path: Path) -> None:
     """The hips turn about z, then about the y that has turned with them; the leg grows and bends by 90 degrees."""
     (tmp_path / "walk.bvh").write_text(BVH, encoding="utf-8")
-    joints = read_bvh(tmp_path / "walk.bvh")
+    rate_hz, joints = read_bvh(tmp_path / "walk.bvh")
+    assert rate_hz == pytest.approx(25)
     assert list(joints) == ["Hips", "Left Leg", "Left Leg_end"]
     still, turned = (np.stack([joint[frame] for joint in joints.values()]) for frame in range(2))
     np.testing.assert_allclose(still, [[1, 2, 3], [1, -8, 3], [1, -13, 3]], atol=1e-9)
@@ -181,6 +182,7 @@ def test_a_bvh_file_may_have_any_channels_of_any_joint_in_any_order(tmp_path: Pa
         (("OFFSET 0 -5 0 } }", "OFFSET 0 -5 0 }"), "no end of Hips"),
         (("JOINT Left Leg", "JOINT Hips"), "two joints of one name"),
         (("Frames: 2", "2"), "no MOTION with Frames and Frame Time"),
+        (("Frame Time: 0.04", "Frame Time: 0"), "a Frame Time of 0 seconds"),
     ],
 )
 def test_a_bvh_file_that_is_not_whole_is_refused(tmp_path, change, complaint):
@@ -358,6 +360,17 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no rate": (
         lambda folder: change_table(folder, rate_hz="fast"),
         r"line 2: rate_hz: expected a number over 0, found",
+    ),
+    "a bvh of another rate": (
+        lambda folder: (change_table(folder, file="a.bvh", rate_hz="30"), (folder / "a.bvh").write_text(BVH)),
+        r"a\.bvh: Frame Time: expected 30 frames a second, as takes\.csv says of take walk, found 25; correct",
+    ),
+    "a subject in two splits": (
+        lambda folder: (folder / "takes.csv").write_text(
+            "name,file,subject,action,split,rate_hz\n"
+            "walk,walk.npz,me,walking,train,25\nrun,walk.npz,me,running,unused,25\nhop,walk.npz,me,hopping,test,25\n"
+        ),
+        r"line 4: split: expected train, as in the lines before of subject me, found test; nobody may be in two",
     ),
     "a file elsewhere": (lambda folder: change_table(folder, file="../walk.npz"), r"line 2: file: expected an \.npz"),
     "no subject": (lambda folder: change_table(folder, subject=""), r"line 2: subject: expected a name, found none"),
