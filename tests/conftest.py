@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ from tests.fixtures.tiny_archive import TAKES, write_tiny_archive
 RAW = Path(__file__).parents[1] / "data" / "raw"
 
 torch.set_num_threads(1)
+# No run goes to W&B or takes itself for a stage of DVC unless its test says so.
+os.environ["WANDB_MODE"] = "disabled"
+for name in ("DVC_ROOT", "DVC_STAGE"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Here at a few instants; `make torture` takes them all, and those of DVC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,8 @@ TRIED = (0.3, 0.6, 0.9)  # of the changes to files
 
 
 @pytest.fixture(scope="module")
-def stages(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stage]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "disabled")
-        yield four_stages(tmp_path_factory.mktemp("stages"), tiny_raw)
+def stages(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
+    return four_stages(tmp_path_factory.mktemp("stages"), tiny_raw)
 
 
 def deaths(stage: Stage, folder: Path) -> list[Death]:

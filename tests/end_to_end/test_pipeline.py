@@ -116,10 +116,7 @@ def test_the_pipeline_goes_on_after_it_and_repeats_no_finished_run(killed_and_re
     assert "run 1 was trained beside another one" in resumed.stderr
 
 
-def test_it_ends_with_the_bytes_of_an_undisturbed_run_of_the_stages(
-    project, killed_and_resumed, tiny_raw, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+def test_it_ends_with_the_bytes_of_an_undisturbed_run_of_the_stages(project, killed_and_resumed, tiny_raw, tmp_path):
     prepared, checkpoints = tmp_path / "prepared", tmp_path / "checkpoints"
     prepare_data(ROW, prepared, params_path=project.folder / "params.yaml", raw_folder=tiny_raw)
     for seed in SEEDS:

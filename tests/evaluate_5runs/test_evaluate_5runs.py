@@ -36,25 +36,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 Poses = Float[np.ndarray, "F 17 3"]
 
 
-@pytest.fixture(autouse=True)
-def disable_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps the runs of these tests from W&B unless a test asks for it."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-
-
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Makes for each variant a folder with prepared data, two trained runs and their evaluation, not to be changed."""
     folder = tmp_path_factory.mktemp("rows")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("WANDB_MODE", "disabled")
-        for name, options in VARIANTS.items():
-            write_prepared(folder / name / "prepared", epochs=1, **options)
-            for seed in SEEDS:
-                run = folder / name / "checkpoints" / f"run{seed}"
-                train(folder / name / "prepared", run, seed=seed, work_folder=folder / name / ".work")
-            evaluate_row(folder / name)
+    for name, options in VARIANTS.items():
+        write_prepared(folder / name / "prepared", epochs=1, **options)
+        for seed in SEEDS:
+            run = folder / name / "checkpoints" / f"run{seed}"
+            train(folder / name / "prepared", run, seed=seed, work_folder=folder / name / ".work")
+        evaluate_row(folder / name)
     return {name: folder / name for name in VARIANTS}
 
 

@@ -18,11 +18,6 @@ from pipeline.train.stage import train
 from tests.fixtures.walker import contents, write_prepared
 
 
-@pytest.fixture(autouse=True)
-def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-
-
 def answer(question: str, prepared: Path) -> list[str]:
     """The lines of the answer, which must leave the prepared folder and everything beside it as they are."""
     before = contents(prepared.parent)

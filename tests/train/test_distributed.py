@@ -43,16 +43,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             Path(__file__).with_name("ranks_run.py"), folder, "muon", "1", "adamw", "0",
         ],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("WANDB_MODE", "disabled")
-        train(folder / "muon", folder / "alone", seed=0, work_folder=folder / "work")
+    train(folder / "muon", folder / "alone", seed=0, work_folder=folder / "work")
     return SimpleNamespace(
         calm={name: contents(folder / "calm" / name) for name in OPTIONS},
         killed={name: contents(folder / "killed" / name) for name in OPTIONS},

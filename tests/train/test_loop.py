@@ -32,11 +32,6 @@ REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-
-
 def trained(prepared: Path, folder: Path) -> dict[str, bytes]:
     train(prepared, folder / "run", seed=0, work_folder=folder / "work")
     return contents(folder / "run")

@@ -30,11 +30,8 @@ LONGEST_S = 120.0  # for what takes seconds on an idle machine
 
 
 @pytest.fixture(autouse=True)
-def untracked(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """No run goes to W&B, two train at a time on any machine, and their log is kept."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+def two_at_a_time(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Two runs train at a time on any machine, and their log is kept."""
     monkeypatch.setattr(runs, "_count_places", lambda _: 2)
     caplog.set_level(logging.INFO)
 
@@ -48,10 +45,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three runs that were trained one after the other."""
     folder = tmp_path_factory.mktemp("alone")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("WANDB_MODE", "disabled")
-        for seed in (*SEEDS, 2):
-            train(prepared, folder / "row" / f"run{seed}", seed=seed, work_folder=folder / "work")
+    for seed in (*SEEDS, 2):
+        train(prepared, folder / "row" / f"run{seed}", seed=seed, work_folder=folder / "work")
     return folder / "row"
 
 

@@ -45,13 +45,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 FILES = {"weights.safetensors", "card.json", "history.csv"}
 
 
-@pytest.fixture(autouse=True)
-def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No run of these tests goes to W&B unless it asks for it."""
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-
-
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A prepared folder for each variant; to be read, not changed."""
@@ -63,9 +56,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def uninterrupted(prepared: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
     """What a run of each variant writes when nothing happens to it."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("WANDB_MODE", "disabled")
-        return {name: trained(prepared[name], folder / name) for name in VARIANTS}
+    return {name: trained(prepared[name], folder / name) for name in VARIANTS}
 
 
 def trained(prepared: Path, folder: Path, *, seed: int = 0) -> dict[str, bytes]:
