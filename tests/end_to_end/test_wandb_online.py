@@ -30,14 +30,16 @@ WANDB = str(Path(sys.executable).with_name("wandb"))
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
+def server(tmp_path: Path) -> Iterator[type[StandIn]]:
+    # With a patch of its own: that of the test would be undone after the environment and leave its variables behind.
     with (
         clean_environment(tmp_path / "home", WANDB_HTTP_TIMEOUT="10", WANDB_FINISH_TIMEOUT="30"),
         stand_in() as handler,
+        pytest.MonkeyPatch.context() as patched,
     ):
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{handler.listener.server_port}")
-        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-        monkeypatch.chdir(tmp_path)
+        patched.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{handler.listener.server_port}")
+        patched.setenv("WANDB_API_KEY", API_KEY)
+        patched.chdir(tmp_path)
         yield handler
 
 
